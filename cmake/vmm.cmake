@@ -1,0 +1,58 @@
+# Helpers shared by every folder's CMakeLists.txt.
+
+find_package(fmt REQUIRED)
+find_package(Threads REQUIRED)
+
+add_library(vmm_options INTERFACE)
+target_include_directories(vmm_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(vmm_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+                                             -fno-omit-frame-pointer -fstack-protector-strong)
+target_compile_definitions(vmm_options INTERFACE VMM_VERSION="${PROJECT_VERSION}")
+# Log and error lines name sources as paths in the repository, the same on every machine.
+target_compile_options(vmm_options INTERFACE -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
+if(VMM_SANITIZE)
+  target_compile_options(vmm_options INTERFACE -fsanitize=${VMM_SANITIZE} -fno-sanitize-recover=all)
+  target_link_options(vmm_options INTERFACE -fsanitize=${VMM_SANITIZE})
+endif()
+if(VMM_FUZZ)
+  target_compile_options(vmm_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
+# vmm_library(NAME SOURCES a.cc ... LINK other ...): one layer of the house.
+function(vmm_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC vmm_options ${ARG_LINK})
+endfunction()
+
+# vmm_test(NAME SOURCES a_test.cc ... LINK lib ... [LABELS kvm]): a gtest binary whose cases ctest
+# lists one by one. Tests run in the source folder, so that fixtures are plain relative paths.
+if(VMM_TESTS AND NOT VMM_FUZZ)
+  find_package(GTest REQUIRED)
+  include(GoogleTest)
+endif()
+function(vmm_test name)
+  if(NOT VMM_TESTS OR VMM_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main)
+  set(properties TIMEOUT 300)
+  if(ARG_LABELS)
+    list(APPEND properties LABELS "${ARG_LABELS}")
+  endif()
+  gtest_discover_tests(${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} DISCOVERY_TIMEOUT 60
+                       PROPERTIES ${properties})
+endfunction()
+
+# vmm_fuzz(NAME SOURCES a_fuzz.cc LINK lib ...): a libFuzzer target, built by the fuzz preset only.
+function(vmm_fuzz name)
+  if(NOT VMM_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endfunction()

@@ -1,0 +1,53 @@
+// From files to a machine that can start: detect, parse, place, registers.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "loader/image.h"
+#include "vmm/core/cpu_state.h"
+#include "vmm/core/guest_memory.h"
+
+namespace vmm {
+
+// A kernel larger than this is refused.
+constexpr std::uint64_t kMaxImageSize = 1_GiB;
+
+struct BootModule {
+  std::string path;
+  std::string arguments;            // what follows the file name in --module 'FILE args'
+  std::vector<std::uint8_t> bytes;  // the file
+};
+
+struct BootOptions {
+  std::optional<std::string> protocol;  // --boot: "multiboot1", "elf", "flat"; by content otherwise
+  std::optional<Gpa> flat_address;      // --flat
+  std::string command_line;             // --append
+  std::vector<BootModule> modules;
+};
+
+// Reads and parses `path`. Detection is by content, in the order multiboot1, elf; flat is never
+// guessed. Image errors (exit 65) name the file, the place in it and what was looked for.
+Result<LoadedImage> load_image(const std::string& path, const BootOptions& options);
+// The same for bytes that are already there; `path` only names them. Pure, for tests and fuzzing.
+Result<LoadedImage> parse_image(std::string path, std::vector<std::uint8_t> bytes,
+                                const BootOptions& options);
+
+// One line of the guest's memory map.
+struct E820Entry {
+  Gpa base = 0;
+  std::uint64_t size = 0;
+  std::uint32_t type = 1;  // 1 RAM, 2 reserved
+  bool operator==(const E820Entry&) const = default;
+};
+std::vector<E820Entry> make_e820(const GuestMemory& memory);
+
+// Copies the image, its modules, tables and page tables into `memory` and returns the state in which
+// vCPU 0 starts. Image errors for what does not fit, naming the segment, the address and the RAM there
+// is.
+Result<CpuState> place_image(const LoadedImage& image, const BootOptions& options,
+                             GuestMemory& memory);
+
+}  // namespace vmm

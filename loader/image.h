@@ -1,0 +1,52 @@
+// A parsed image: pure data, no guest memory touched yet.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/base/units.h"
+#include "vmm/core/symbols.h"
+
+namespace vmm {
+
+// How the guest is entered; loader/README.md has the register state of each.
+enum class BootProtocol {
+  Elf64,        // long mode, low memory identity-mapped
+  Elf32,        // 32-bit protected mode, paging off
+  Multiboot1,   // 32-bit protected mode, EAX and EBX as the specification says
+  Flat,         // 16-bit real mode at the load address
+};
+
+std::string_view protocol_name(BootProtocol protocol);  // "elf64", "multiboot1", ...
+
+// Bytes to put at `gpa`; `file_size` of them from the file, zeroes up to `memory_size`.
+struct Segment {
+  Gpa gpa = 0;
+  std::uint64_t file_offset = 0;
+  std::uint64_t file_size = 0;
+  std::uint64_t memory_size = 0;
+  Gva vaddr = 0;  // where the kernel was linked
+};
+
+struct LoadedImage {
+  BootProtocol protocol = BootProtocol::Elf64;
+  std::string path;                    // for errors and the report
+  std::vector<std::uint8_t> bytes;     // the whole file
+  std::vector<Segment> segments;       // sorted by gpa, not overlapping
+  std::uint64_t entry = 0;             // RIP/EIP at entry (physical, paging is identity or off)
+  SymbolTable symbols;
+  // Multiboot 1 only.
+  std::uint32_t multiboot_flags = 0;
+  // The checks of detection in their order, "multiboot1: no header in the first 8 KiB", for --dry-run
+  // and for refusals.
+  std::vector<std::string> detection;
+
+  Gpa lowest() const;   // of all segments
+  Gpa highest() const;  // end of the last byte of all segments
+};
+
+}  // namespace vmm

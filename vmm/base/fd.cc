@@ -1,0 +1,128 @@
+#include "vmm/base/fd.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+
+#include "vmm/base/fault.h"
+#include "vmm/base/text.h"
+
+namespace vmm {
+
+Result<Fd> Fd::open(const std::string& path, int flags, ErrorKind kind, unsigned mode) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (fd < 0) return fail(Error::system(kind, fmt::format("open {}", printable(path)), errno));
+  return Fd(fd);
+}
+
+void Fd::reset() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
+}
+
+int Fd::ioctl_raw(const IoctlRequest& request, unsigned long argument) const {
+  if (const int fault = planned_fault(request.name); fault != 0) return -fault;
+  const int result = ::ioctl(fd_, request.number, argument);
+  return result < 0 ? -errno : result;
+}
+
+Result<int> Fd::ioctl(const IoctlRequest& request, unsigned long argument,
+                      std::string_view detail) const {
+  const int result = ioctl_raw(request, argument);
+  if (result >= 0) return result;
+  Error error = Error::system(ErrorKind::Host, request.name, -result);
+  if (detail.empty()) return fail(std::move(error));
+  return fail(Error::system(ErrorKind::Host, fmt::format("{} ({})", request.name, detail),
+                            -result));
+}
+
+Mapping::~Mapping() {
+  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Result<Mapping> Mapping::anonymous(std::size_t size) {
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (address == MAP_FAILED)
+    return fail(Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
+  return Mapping({static_cast<std::uint8_t*>(address), size});
+}
+
+Result<Mapping> Mapping::shared(const Fd& fd, std::size_t size) {
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (address == MAP_FAILED)
+    return fail(Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
+  return Mapping({static_cast<std::uint8_t*>(address), size});
+}
+
+Result<std::vector<std::uint8_t>> read_file(const std::string& path, std::size_t max_size,
+                                            ErrorKind kind) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer.
+  const Fd fd = VMM_TRY(Fd::open(path, O_RDONLY | O_NONBLOCK, kind));
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0)
+    return fail(Error::system(kind, fmt::format("stat {}", printable(path)), errno));
+  if (S_ISDIR(status.st_mode))
+    return fail(Error(kind, fmt::format("{} is a directory", printable(path))));
+  if (!S_ISREG(status.st_mode))
+    return fail(Error(kind, fmt::format("{} is not a regular file", printable(path))));
+  if (static_cast<std::uint64_t>(status.st_size) > max_size)
+    return fail(Error(kind, fmt::format("{} has {} bytes; the limit is {}", printable(path),
+                                        status.st_size, format_size(max_size))));
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(status.st_size));
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = ::read(fd.get(), bytes.data() + done, bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail(Error::system(kind, fmt::format("read {}", printable(path)), errno));
+    if (count == 0) break;
+    done += static_cast<std::size_t>(count);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+Result<void> write_file(const std::string& path, std::span<const std::uint8_t> bytes) {
+  const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
+  {
+    const Fd fd = VMM_TRY(Fd::open(temporary, O_WRONLY | O_CREAT | O_TRUNC));
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+      const ssize_t count = ::write(fd.get(), bytes.data() + done, bytes.size() - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) {
+        const int reason = errno;
+        ::unlink(temporary.c_str());
+        return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", path), reason));
+      }
+      done += static_cast<std::size_t>(count);
+    }
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int reason = errno;
+    ::unlink(temporary.c_str());
+    return fail(Error::system(ErrorKind::Usage, fmt::format("rename to {}", path), reason));
+  }
+  return {};
+}
+
+std::optional<std::string> read_first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) return std::nullopt;
+  return std::string(trim(line));
+}
+
+}  // namespace vmm

@@ -1,0 +1,127 @@
+#include "vmm/base/text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <numeric>
+
+namespace vmm {
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  while (true) {
+    const std::size_t end = text.find(separator);
+    parts.push_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+std::string_view trim(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\r\n";
+  const std::size_t begin = text.find_first_not_of(kSpace);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
+}
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return result;
+}
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    base = 16;
+    text.remove_prefix(2);
+  }
+  std::uint64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value, base);
+  if (text.empty() || error != std::errc{} || stop != end) return std::nullopt;
+  return value;
+}
+
+Result<std::uint64_t> parse_size(std::string_view text) {
+  const auto refuse = [&] {
+    return fail(Error::usage(fmt::format("'{}' is not a size", printable(text)))
+                    .hint("write bytes or a number with K, M, G or T, such as 256M"));
+  };
+  std::string digits = lower(trim(text));
+  if (digits.ends_with("ib")) digits.resize(digits.size() - 2);
+  constexpr std::string_view kUnits = "kmgt";
+  unsigned shift = 0;
+  if (!digits.empty()) {
+    if (const std::size_t unit = kUnits.find(digits.back()); unit != std::string_view::npos) {
+      shift = static_cast<unsigned>(unit + 1) * 10;
+      digits.pop_back();
+    }
+  }
+  const auto number = parse_number(digits);
+  if (!number || *number >= (std::uint64_t{1} << (63 - shift))) return refuse();
+  return *number << shift;
+}
+
+std::string format_size(std::uint64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  while (unit + 1 < kUnits.size() && bytes != 0 && bytes % 1024 == 0) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return fmt::format("{} {}", bytes, kUnits[unit]);
+}
+
+namespace {
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::optional<std::string> nearest_name(std::string_view wanted,
+                                        std::span<const std::string> names) {
+  if (wanted.size() > 64) return std::nullopt;
+  const std::string key = lower(wanted);
+  std::size_t best = std::max<std::size_t>(1, key.size() / 3) + 1;
+  std::optional<std::string> nearest;
+  for (const std::string& name : names) {
+    const std::size_t distance = edit_distance(key, lower(name));
+    if (distance < best) {
+      best = distance;
+      nearest = name;
+    }
+  }
+  return nearest;
+}
+
+std::string printable(std::string_view text, std::size_t max) {
+  std::string result;
+  for (const char c : text.substr(0, max)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte >= 0x7f)
+      result += fmt::format("\\x{:02x}", byte);
+    else
+      result += c;
+  }
+  if (text.size() > max) result += "...";
+  return result;
+}
+
+}  // namespace vmm

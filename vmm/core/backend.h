@@ -1,0 +1,32 @@
+// What the machine needs of a hypervisor: KVM in earnest (vmm/kvm), fakes in tests.
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/base/result.h"
+#include "vmm/core/cpu_state.h"
+#include "vmm/core/exit.h"
+
+namespace vmm {
+
+class VcpuBackend {
+ public:
+  virtual ~VcpuBackend() = default;
+
+  // Runs the guest until something happens. Only on the vCPU's own thread. An error is a failed
+  // KVM_RUN (EINTR is Exit{Interrupted}).
+  virtual Result<Exit> run() = 0;
+  // Completes a pending port, MMIO or MSR exit without running further, so that registers and
+  // memory are consistent (KVM api.rst, KVM_RUN). Needed before state() after such an exit.
+  virtual Result<void> settle() = 0;
+  virtual Result<CpuState> state() = 0;
+  virtual Result<void> set_state(const CpuState& state) = 0;
+  // KVM_MP_STATE_* alone.
+  virtual Result<std::uint32_t> mp_state() = 0;
+  // RIP and CR3 as of the last exit, without an ioctl where the host offers KVM_CAP_SYNC_REGS.
+  virtual std::uint64_t last_rip() const = 0;
+  // From any thread: makes run() return Interrupted soon, also when it has not started yet.
+  virtual void kick() = 0;
+};
+
+}  // namespace vmm

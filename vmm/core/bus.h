@@ -1,0 +1,74 @@
+// A bus: address ranges and the devices behind them. There are two in a PC, ports and memory.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "vmm/base/result.h"
+#include "vmm/core/device.h"
+
+namespace vmm {
+
+// What the bus does with an access before a device sees it.
+enum class BusWidth {
+  Any,    // hand over as it is (1, 2, 4 or 8 bytes)
+  Byte,   // split into single bytes at successive offsets
+  Dword,  // aligned 4-byte accesses only; others are refused
+};
+
+struct BusRange {
+  std::uint64_t base = 0;
+  std::uint64_t size = 0;
+  std::uint64_t displacement = 0;  // added to the offset, so that one device may have several ranges
+  BusWidth width = BusWidth::Any;
+};
+
+// How often an address that nothing claims was touched.
+struct UnclaimedAccess {
+  std::uint64_t reads = 0;
+  std::uint64_t writes = 0;
+};
+
+class Bus {
+ public:
+  // `name` is "port" or "mmio"; addresses at and above `limit` do not exist (ports: 10000h).
+  Bus(std::string_view name, std::uint64_t limit) : name_(name), limit_(limit) {}
+
+  // Attaches `device`, which must outlive the bus. An overlap is an Internal error naming both.
+  Result<void> map(const BusRange& range, Device& device);
+
+  // Reads give all ones where nothing answers. Both return the device that answered, or nullptr.
+  Device* read(std::uint64_t address, std::span<std::uint8_t> data);
+  Device* write(std::uint64_t address, std::span<const std::uint8_t> data);
+
+  // The device that claims `address`, or nullptr.
+  Device* find(std::uint64_t address) const;
+
+  std::string_view name() const { return name_; }
+  // Addresses touched that nothing claims: at most kMaxUnclaimed different ones are told apart, the
+  // rest are in other_unclaimed().
+  static constexpr std::size_t kMaxUnclaimed = 256;
+  const std::map<std::uint64_t, UnclaimedAccess>& unclaimed() const { return unclaimed_; }
+  const UnclaimedAccess& other_unclaimed() const { return other_unclaimed_; }
+  // "base-last device" a line, by address: the bus as a picture.
+  std::string print() const;
+
+ private:
+  struct Mapping {
+    BusRange range;
+    Device* device;
+  };
+  const Mapping* lookup(std::uint64_t address) const;
+  UnclaimedAccess& count_unclaimed(std::uint64_t address);
+
+  std::string name_;
+  std::uint64_t limit_;
+  std::map<std::uint64_t, Mapping> mappings_;  // by base
+  std::map<std::uint64_t, UnclaimedAccess> unclaimed_;
+  UnclaimedAccess other_unclaimed_;
+};
+
+}  // namespace vmm

@@ -1,0 +1,45 @@
+// The virtual machine's clock: it starts at 0 and stands still while the machine is paused.
+#pragma once
+
+#include <chrono>
+
+#include "vmm/base/units.h"
+
+namespace vmm {
+
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual VmTime now() const = 0;
+};
+
+// Follows the host's monotonic clock; not safe for use from several threads without a lock.
+class HostClock final : public Clock {
+ public:
+  HostClock() : started_(std::chrono::steady_clock::now()) {}
+  VmTime now() const override {
+    return paused_ ? stood_still_at_ : std::chrono::steady_clock::now() - started_;
+  }
+  void pause() {
+    stood_still_at_ = now();
+    paused_ = true;
+  }
+  void resume() {
+    if (paused_) started_ = std::chrono::steady_clock::now() - stood_still_at_;
+    paused_ = false;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point started_;
+  VmTime stood_still_at_{0};
+  bool paused_ = false;
+};
+
+// Set by hand, for tests.
+class ManualClock final : public Clock {
+ public:
+  VmTime now() const override { return time; }
+  VmTime time{0};
+};
+
+}  // namespace vmm

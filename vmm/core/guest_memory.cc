@@ -1,0 +1,70 @@
+#include "vmm/core/guest_memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+
+Result<GuestMemory> GuestMemory::create(std::uint64_t size, bool vga_trap) {
+  if (size < 1_MiB || size % 4096 != 0)
+    return fail(Error::usage(fmt::format("{} of guest memory is not possible", format_size(size)))
+                    .hint("give at least 1M and a multiple of 4K, such as --mem 256M"));
+  GuestMemory memory;
+  auto mapping = Mapping::anonymous(size);
+  if (!mapping)
+    return fail(std::move(mapping).error().hint("give less with --mem; the host cannot map this"));
+  memory.mapping_ = std::move(*mapping);
+  const std::span<std::uint8_t> host = memory.mapping_.bytes();
+  const std::uint64_t low = std::min<std::uint64_t>(size, kHoleStart);
+  if (vga_trap) {
+    memory.regions_.push_back({0, host.subspan(0, kVgaWindow)});
+    constexpr Gpa kAfter = kVgaWindow + kVgaWindowSize;
+    memory.regions_.push_back({kAfter, host.subspan(kAfter, low - kAfter)});
+  } else {
+    memory.regions_.push_back({0, host.subspan(0, low)});
+  }
+  if (size > low) memory.regions_.push_back({kHoleEnd, host.subspan(low)});
+  return memory;
+}
+
+std::span<std::uint8_t> GuestMemory::vga_window() const {
+  return mapping_.bytes().subspan(kVgaWindow, kVgaWindowSize);
+}
+
+std::optional<std::span<std::uint8_t>> GuestMemory::span(Gpa gpa, std::uint64_t size) const {
+  for (const Region& region : regions_) {
+    if (gpa < region.base || gpa - region.base >= region.host.size()) continue;
+    const std::uint64_t offset = gpa - region.base;
+    if (size > region.host.size() - offset) return std::nullopt;
+    return region.host.subspan(offset, size);
+  }
+  return std::nullopt;
+}
+
+bool GuestMemory::is_ram(Gpa gpa, std::uint64_t size) const { return span(gpa, size).has_value(); }
+
+bool GuestMemory::read(Gpa gpa, std::span<std::uint8_t> data) const {
+  const auto source = span(gpa, data.size());
+  if (!source) return false;
+  std::copy(source->begin(), source->end(), data.begin());
+  return true;
+}
+
+bool GuestMemory::write(Gpa gpa, std::span<const std::uint8_t> data) {
+  const auto target = span(gpa, data.size());
+  if (!target) return false;
+  std::copy(data.begin(), data.end(), target->begin());
+  return true;
+}
+
+Gpa GuestMemory::low_end() const {
+  Gpa end = 0;
+  for (const Region& region : regions_)
+    if (region.base < kHoleStart) end = region.base + region.host.size();
+  return end;
+}
+
+}  // namespace vmm

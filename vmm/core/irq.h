@@ -1,0 +1,67 @@
+// Interrupt lines and what they lead to. Devices hold a line, never a number; the board knows the
+// numbers; the chip delivers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+
+namespace vmm {
+
+// Receives the level of each pin, once per change. GSI numbering: ISA IRQ n is pin n.
+class IrqSink {
+ public:
+  virtual ~IrqSink() = default;
+  virtual void set_pin(unsigned gsi, bool level) = 0;
+};
+
+// A handle on one pin. Several lines may share a pin: it is high while any of them is. A line made
+// by default is detached: its changes go nowhere.
+class IrqLine {
+ public:
+  IrqLine() = default;
+
+  void set(bool level);
+  // High and low again: one edge.
+  void pulse();
+  bool level() const { return level_; }
+  // Puts the level back after a restore, without an edge.
+  void restore_level(bool level);
+
+ private:
+  friend class IrqPins;
+  struct Pin {
+    IrqSink* sink = nullptr;
+    unsigned gsi = 0;
+    unsigned raised = 0;  // how many lines hold it high
+  };
+  explicit IrqLine(std::shared_ptr<Pin> pin) : pin_(std::move(pin)) {}
+  std::shared_ptr<Pin> pin_;
+  bool level_ = false;
+};
+
+// The pins of a board; hands out lines.
+class IrqPins {
+ public:
+  // `sink` must outlive every line.
+  IrqPins(IrqSink& sink, unsigned count);
+  // A new line on pin `gsi` (a check that it exists).
+  IrqLine line(unsigned gsi);
+
+ private:
+  std::vector<std::shared_ptr<IrqLine::Pin>> pins_;
+};
+
+// An interrupt controller as the machine sees it: KVM's own now, ours later.
+class IrqChip : public IrqSink {
+ public:
+  virtual std::string_view name() const = 0;
+  // True if something other than another vCPU (an NMI-capable local source, a pending event) can
+  // still wake vCPU `vcpu` from a HLT with interrupts off.
+  virtual Result<bool> can_wake_masked(unsigned vcpu) = 0;
+};
+
+}  // namespace vmm

@@ -1,0 +1,1 @@
+#include "vmm/core/page_walk.h"

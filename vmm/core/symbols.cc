@@ -1,0 +1,30 @@
+#include "vmm/core/symbols.h"
+
+#include <fmt/format.h>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+
+void SymbolTable::add(std::string name, Gva address, std::uint64_t size) {
+  if (name.empty() || symbols_.size() >= kMaxSymbols) return;
+  symbols_.try_emplace(address, Symbol{printable(name, kMaxName), size});
+}
+
+std::optional<std::string> SymbolTable::name_of(Gva address) const {
+  auto after = symbols_.upper_bound(address);
+  if (after == symbols_.begin()) return std::nullopt;
+  const auto& [start, symbol] = *std::prev(after);
+  const std::uint64_t offset = address - start;
+  if (offset == 0) return symbol.name;
+  if (offset >= (symbol.size != 0 ? symbol.size : 64_KiB)) return std::nullopt;
+  return fmt::format("{}+{:x}h", symbol.name, offset);
+}
+
+std::optional<Gva> SymbolTable::address_of(std::string_view name) const {
+  for (const auto& [address, symbol] : symbols_)
+    if (symbol.name == name) return address;
+  return std::nullopt;
+}
+
+}  // namespace vmm

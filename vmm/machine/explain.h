@@ -1,0 +1,51 @@
+// Why a guest died, in at most 25 lines. Works on values only, so that the same rules read a live
+// machine and a dump that somebody pasted.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/core/cpu_state.h"
+#include "vmm/core/cpuid_table.h"
+#include "vmm/core/outcome.h"
+#include "vmm/core/page_walk.h"
+#include "vmm/core/symbols.h"
+#include "vmm/core/trace.h"
+
+namespace vmm {
+
+// Everything that may be known about a death. Absent parts make the card shorter, never wrong.
+struct CrashScene {
+  RunOutcome outcome;
+  std::string model;             // "haswell@4", empty when unknown
+  CpuidTable cpuid;              // what the guest sees; empty when unknown
+  // Per vCPU; the one the outcome names is looked at first. Empty when unknown.
+  std::vector<CpuState> vcpus;
+  unsigned vcpu = 0;             // which of them died
+  bool registers_trusted = true; // false after SHUTDOWN on SVM: KVM has reset the vCPU
+  const MemoryReader* memory = nullptr;
+  const SymbolTable* symbols = nullptr;
+  std::vector<TraceEvent> last_exits;  // oldest first
+  std::string kvm_backend;       // "vmx", "svm", "pvm"; empty when unknown
+  bool host_has_pdpe1gb = true;  // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
+  std::vector<std::uint8_t> code;      // bytes at RIP, for dumps without memory
+};
+
+// A card: the rule that named the cause, and the lines for the terminal.
+struct CrashCard {
+  std::string rule;    // stable id, "pdpte-ps-without-pdpe1gb"; "unexplained" when no rule matched
+  std::string cause;   // one sentence
+  std::vector<std::string> lines;  // at most kMaxCardLines of at most 120 columns, cause first
+
+  std::string text() const;  // lines joined, each ending in a newline
+};
+
+constexpr std::size_t kMaxCardLines = 25;
+
+CrashCard explain(const CrashScene& scene);
+
+// The paging lint over a live machine: each finding one line, "paging: ...".
+std::vector<std::string> paging_lint_lines(const CrashScene& scene);
+
+}  // namespace vmm
