@@ -29,6 +29,7 @@ struct PagingFeatures {
   bool la57 = false;
   bool amd = false;  // bit 8 of PML4E and PML5E must be zero, ...
 
+  // MAXPHYADDR is held to 32..52, whatever the table says.
   static PagingFeatures from(const CpuidTable& cpuid);
 };
 
@@ -50,6 +51,9 @@ struct PageAccess {
   bool write = false;
   bool fetch = false;
   bool user = false;  // CPL 3
+  // Of the processor itself (IDT, GDT, TSS): supervisor whatever the CPL is, and RFLAGS.AC does not
+  // lift SMAP (SDM 4.6.1).
+  bool implicit = false;
 };
 
 struct WalkStep {
@@ -63,39 +67,51 @@ struct WalkStep {
 
 // The first rule that failed.
 struct WalkFailure {
-  std::string rule;       // stable id: "not-present", "reserved-ps-pdpte", "table-not-ram", "nx", ...
-  unsigned level = 0;     // of the entry at fault, 0 when none is (non-canonical address)
-  std::string text;       // a sentence with the values found
-  std::string depends_on; // "CPUID 80000001h.EDX[26] (pdpe1gb)", "EFER.NXE", ...; empty: on nothing
-  std::string feature;    // name of the CPUID feature that would make it legal; empty: none
+  std::string rule;    // stable id: "not-present", "reserved-ps-pdpte", "table-not-ram", "nx", ...
+  unsigned level = 0;  // of the entry at fault, 0 when none is (non-canonical address)
+  std::string text;    // a sentence with the values found
+  std::string
+      depends_on;        // "CPUID 80000001h.EDX[26] (pdpe1gb)", "EFER.NXE", ...; empty: on nothing
+  std::string feature;   // name of the CPUID feature that would make it legal; empty: none
+  unsigned vector = 14;  // 14 #PF, 13 #GP
   std::uint32_t error_code = 0;  // of the #PF (or #GP for a non-canonical address: 0)
 };
+
+// The bits of a #PF error code, "P|RSVD|I"; "0" when none is set.
+std::string page_fault_code_name(std::uint32_t error_code);
 
 struct Walk {
   PagingMode mode = PagingMode::None;
   std::vector<WalkStep> steps;
   std::optional<Gpa> gpa;  // where the address leads, when the walk succeeded
   std::uint64_t page_size = 0;
+  // What the entries of the walk allow together (SDM 4.6); true as far as the walk got.
+  bool writable = true;    // R/W in each
+  bool user = true;        // U/S in each
+  bool executable = true;  // NX in none
   std::optional<WalkFailure> failure;
 };
 
-// Walks `gva` for `access`.
+// Walks `gva` for `access`; outside 64-bit modes the low 32 bits of it. Protection keys, shadow
+// stacks and address tags (LAM, UAI) are left out: what they decide is not in the registers here.
 Walk walk_page(const MemoryReader& memory, const PagingContext& context, Gva gva,
                const PageAccess& access);
 
-// "PDPTE[0] at 2000h = 83h PS" lines, one a step.
+// "PDPTE[0] at 2000h = 83h P RW PS" lines, one a step, the one at fault marked, then where it
+// leads.
 std::vector<std::string> describe(const Walk& walk);
 
 // A use of a feature that the CPU model lacks, or a reserved bit, found in the live tables.
 struct LintFinding {
   std::string rule;
-  std::string text;     // "PDPTE[0..31] map 1 GiB pages, CPUID ... pdpe1gb is 0"
+  std::string text;  // "PDPTE[0..31] map 1 GiB pages, CPUID ... pdpe1gb is 0"
   std::string feature;
   std::uint64_t entries = 0;  // how many entries break it
 };
 
 // The whole of the live tables against the rules; each rule is named once, also where the host
-// tolerates it. Looks at no more than `max_entries` entries.
+// tolerates it. Looks at no more than `max_entries` entries (and says so, rule "lint-incomplete").
+// Tables that map themselves are looked at once a level.
 std::vector<LintFinding> lint_paging(const MemoryReader& memory, const PagingContext& context,
                                      std::size_t max_entries = 1'000'000);
 
