@@ -94,28 +94,38 @@ Result<std::vector<std::uint8_t>> read_file(const std::string& path, std::size_t
   return bytes;
 }
 
+namespace {
+
+// 0, or the errno of the write that failed.
+int write_all(const Fd& fd, std::span<const std::uint8_t> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::write(fd.get(), bytes.data(), bytes.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return errno;
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+  return 0;
+}
+
+}  // namespace
+
 Result<void> write_file(const std::string& path, std::span<const std::uint8_t> bytes) {
   const std::string temporary = fmt::format("{}.{}.tmp", path, ::getpid());
-  {
-    const Fd fd = VMM_TRY(Fd::open(temporary, O_WRONLY | O_CREAT | O_TRUNC));
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t count = ::write(fd.get(), bytes.data() + done, bytes.size() - done);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) {
-        const int reason = errno;
-        ::unlink(temporary.c_str());
-        return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", path), reason));
-      }
-      done += static_cast<std::size_t>(count);
-    }
-  }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    const int reason = errno;
-    ::unlink(temporary.c_str());
-    return fail(Error::system(ErrorKind::Usage, fmt::format("rename to {}", path), reason));
-  }
-  return {};
+  const Fd fd = VMM_TRY(Fd::open(temporary, O_WRONLY | O_CREAT | O_TRUNC));
+  int reason = write_all(fd, bytes);
+  if (reason == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) reason = errno;
+  if (reason == 0) return {};
+  ::unlink(temporary.c_str());
+  return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path)), reason));
+}
+
+Result<void> replace_contents(const Fd& fd, std::span<const std::uint8_t> bytes,
+                              std::string_view path) {
+  int reason = ::ftruncate(fd.get(), 0) == 0 ? 0 : errno;
+  if (reason == EINVAL) reason = 0;  // a pipe or a device has no length to cut
+  if (reason == 0) reason = write_all(fd, bytes);
+  if (reason == 0) return {};
+  return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path)), reason));
 }
 
 std::optional<std::string> read_first_line(const std::string& path) {

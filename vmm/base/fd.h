@@ -85,6 +85,9 @@ Result<std::vector<std::uint8_t>> read_file(const std::string& path, std::size_t
                                             ErrorKind kind);
 // Replaces the file at once (temporary file beside it, then rename).
 Result<void> write_file(const std::string& path, std::span<const std::uint8_t> bytes);
+// Makes `bytes` the whole content of a file that is open for writing (a pipe just gets them).
+Result<void> replace_contents(const Fd& fd, std::span<const std::uint8_t> bytes,
+                              std::string_view path);
 // The first line of a small file such as a module parameter; nothing when it cannot be read.
 std::optional<std::string> read_first_line(const std::string& path);
 

@@ -17,13 +17,15 @@ class VcpuBackend {
   // KVM_RUN (EINTR is Exit{Interrupted}).
   virtual Result<Exit> run() = 0;
   // Completes a pending port, MMIO or MSR exit without running further, so that registers and
-  // memory are consistent (KVM api.rst, KVM_RUN). Needed before state() after such an exit.
-  virtual Result<void> settle() = 0;
+  // memory are consistent (KVM api.rst, KVM_RUN). Needed before state() after such an exit. Gives
+  // Interrupted when that is done; another exit (the next part of a split access) must be handled
+  // and settled in turn.
+  virtual Result<Exit> settle() = 0;
   virtual Result<CpuState> state() = 0;
   virtual Result<void> set_state(const CpuState& state) = 0;
   // KVM_MP_STATE_* alone.
   virtual Result<std::uint32_t> mp_state() = 0;
-  // RIP and CR3 as of the last exit, without an ioctl where the host offers KVM_CAP_SYNC_REGS.
+  // RIP as of the last exit, without an ioctl (KVM_CAP_SYNC_REGS); 0 where the host lacks that.
   virtual std::uint64_t last_rip() const = 0;
   // From any thread: makes run() return Interrupted soon, also when it has not started yet.
   virtual void kick() = 0;

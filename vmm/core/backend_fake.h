@@ -24,9 +24,9 @@ class FakeVcpu final : public VcpuBackend {
     script.pop_front();
     return next;
   }
-  Result<void> settle() override {
+  Result<Exit> settle() override {
     ++settles;
-    return {};
+    return Exit{Interrupted{}};
   }
   Result<CpuState> state() override { return cpu; }
   Result<void> set_state(const CpuState& state) override {

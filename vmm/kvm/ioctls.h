@@ -1,0 +1,50 @@
+// Every ioctl we make, with its name.
+#pragma once
+
+#include "vmm/base/fd.h"
+#include "vmm/kvm/uapi.h"
+
+namespace vmm::request {
+
+
+// On /dev/kvm.
+inline constexpr IoctlRequest GET_API_VERSION{KVM_GET_API_VERSION, "KVM_GET_API_VERSION"};
+inline constexpr IoctlRequest CHECK_EXTENSION{KVM_CHECK_EXTENSION, "KVM_CHECK_EXTENSION"};
+inline constexpr IoctlRequest GET_VCPU_MMAP_SIZE{KVM_GET_VCPU_MMAP_SIZE, "KVM_GET_VCPU_MMAP_SIZE"};
+inline constexpr IoctlRequest GET_SUPPORTED_CPUID{KVM_GET_SUPPORTED_CPUID,
+                                                  "KVM_GET_SUPPORTED_CPUID"};
+inline constexpr IoctlRequest GET_MSR_FEATURE_INDEX_LIST{KVM_GET_MSR_FEATURE_INDEX_LIST,
+                                                         "KVM_GET_MSR_FEATURE_INDEX_LIST"};
+inline constexpr IoctlRequest GET_MSRS{KVM_GET_MSRS, "KVM_GET_MSRS"};
+inline constexpr IoctlRequest CREATE_VM{KVM_CREATE_VM, "KVM_CREATE_VM"};
+// On a VM.
+inline constexpr IoctlRequest ENABLE_CAP{KVM_ENABLE_CAP, "KVM_ENABLE_CAP"};
+inline constexpr IoctlRequest SET_USER_MEMORY_REGION{KVM_SET_USER_MEMORY_REGION,
+                                                     "KVM_SET_USER_MEMORY_REGION"};
+inline constexpr IoctlRequest SET_TSS_ADDR{KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR"};
+inline constexpr IoctlRequest SET_IDENTITY_MAP_ADDR{KVM_SET_IDENTITY_MAP_ADDR,
+                                                    "KVM_SET_IDENTITY_MAP_ADDR"};
+inline constexpr IoctlRequest CREATE_IRQCHIP{KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP"};
+inline constexpr IoctlRequest CREATE_PIT2{KVM_CREATE_PIT2, "KVM_CREATE_PIT2"};
+inline constexpr IoctlRequest IRQ_LINE{KVM_IRQ_LINE, "KVM_IRQ_LINE"};
+inline constexpr IoctlRequest CREATE_VCPU{KVM_CREATE_VCPU, "KVM_CREATE_VCPU"};
+// On a vCPU.
+inline constexpr IoctlRequest RUN{KVM_RUN, "KVM_RUN"};
+inline constexpr IoctlRequest GET_REGS{KVM_GET_REGS, "KVM_GET_REGS"};
+inline constexpr IoctlRequest SET_REGS{KVM_SET_REGS, "KVM_SET_REGS"};
+inline constexpr IoctlRequest GET_SREGS{KVM_GET_SREGS, "KVM_GET_SREGS"};
+inline constexpr IoctlRequest SET_SREGS{KVM_SET_SREGS, "KVM_SET_SREGS"};
+inline constexpr IoctlRequest GET_DEBUGREGS{KVM_GET_DEBUGREGS, "KVM_GET_DEBUGREGS"};
+inline constexpr IoctlRequest SET_DEBUGREGS{KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS"};
+inline constexpr IoctlRequest GET_VCPU_EVENTS{KVM_GET_VCPU_EVENTS, "KVM_GET_VCPU_EVENTS"};
+inline constexpr IoctlRequest SET_VCPU_EVENTS{KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS"};
+inline constexpr IoctlRequest GET_MP_STATE{KVM_GET_MP_STATE, "KVM_GET_MP_STATE"};
+inline constexpr IoctlRequest SET_MP_STATE{KVM_SET_MP_STATE, "KVM_SET_MP_STATE"};
+inline constexpr IoctlRequest GET_LAPIC{KVM_GET_LAPIC, "KVM_GET_LAPIC"};
+inline constexpr IoctlRequest SET_CPUID2{KVM_SET_CPUID2, "KVM_SET_CPUID2"};
+inline constexpr IoctlRequest GET_CPUID2{KVM_GET_CPUID2, "KVM_GET_CPUID2"};
+inline constexpr IoctlRequest SET_MSRS{KVM_SET_MSRS, "KVM_SET_MSRS"};
+inline constexpr IoctlRequest TRANSLATE{KVM_TRANSLATE, "KVM_TRANSLATE"};
+
+
+}  // namespace vmm::request

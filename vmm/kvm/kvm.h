@@ -1,0 +1,38 @@
+// /dev/kvm: what the host's KVM is and offers.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "vmm/base/fd.h"
+#include "vmm/core/cpuid_table.h"
+
+namespace vmm {
+
+class Kvm {
+ public:
+  // Opens /dev/kvm and checks API version 12. Host errors (77) with a hint for: no such device, no
+  // permission, another version.
+  static Result<Kvm> open();
+
+  // KVM_CHECK_EXTENSION: 0 when absent.
+  int capability(unsigned long capability) const;
+  // The CPUID that KVM can give to a guest on this host.
+  Result<CpuidTable> supported_cpuid() const;
+  // Every feature MSR and KVM's value (its maximum) for it.
+  Result<std::map<std::uint32_t, std::uint64_t>> feature_msrs() const;
+  // Bytes of the kvm_run mapping.
+  std::size_t run_size() const { return run_size_; }
+  const Fd& fd() const { return fd_; }
+
+ private:
+  Fd fd_;
+  std::size_t run_size_ = 0;
+};
+
+// CPUID as the processor below us answers this process, for the leaves of `like` (and the range
+// leaves): what the silicon, or the hypervisor we are in, has.
+CpuidTable native_cpuid(const CpuidTable& like);
+
+}  // namespace vmm

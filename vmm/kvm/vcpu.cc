@@ -1,0 +1,162 @@
+#include "vmm/kvm/vcpu.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <cerrno>
+
+#include "vmm/kvm/decode.h"
+#include "vmm/kvm/ioctls.h"
+#include "vmm/kvm/varsized.h"
+
+namespace vmm {
+
+int kick_signal() { return SIGRTMIN; }
+
+void install_kick_handler() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  sigaction(kick_signal(), &action, nullptr);  // no SA_RESTART: KVM_RUN must come back
+}
+
+Vcpu::Vcpu(Fd fd, Mapping mapping, bool sync_regs)
+    : fd_(std::move(fd)), mapping_(std::move(mapping)), sync_regs_(sync_regs) {
+  if (sync_regs_) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+}
+
+Result<std::unique_ptr<Vcpu>> Vcpu::create(Fd fd, std::size_t run_size, bool sync_regs) {
+  Mapping mapping = VMM_TRY_CONTEXT(Mapping::shared(fd, run_size), "map kvm_run");
+  return std::unique_ptr<Vcpu>(new Vcpu(std::move(fd), std::move(mapping), sync_regs));
+}
+
+Result<void> Vcpu::set_cpuid(const CpuidTable& cpuid) {
+  const auto entries = cpuid.to_kvm();
+  VarSized<kvm_cpuid2, kvm_cpuid_entry2> argument(entries.size());
+  argument->nent = static_cast<std::uint32_t>(entries.size());
+  std::copy(entries.begin(), entries.end(), argument->entries);
+  VMM_TRY(fd_.ioctl(request::SET_CPUID2, argument.get(), fmt::format("nent={}", entries.size())));
+  return {};
+}
+
+Result<CpuidTable> Vcpu::cpuid() {
+  constexpr std::size_t kMost = 512;
+  VarSized<kvm_cpuid2, kvm_cpuid_entry2> argument(kMost);
+  argument->nent = kMost;
+  VMM_TRY(fd_.ioctl(request::GET_CPUID2, argument.get(), fmt::format("nent={}", kMost)));
+  return CpuidTable::from_kvm({argument->entries, argument->nent});
+}
+
+Result<void> Vcpu::set_msr(std::uint32_t index, std::uint64_t value) {
+  VarSized<kvm_msrs, kvm_msr_entry> argument(1);
+  argument->nmsrs = 1;
+  argument->entries[0].index = index;
+  argument->entries[0].data = value;
+  const std::string detail = fmt::format("msr={:x}h value={:x}h", index, value);
+  const int done = VMM_TRY(fd_.ioctl(request::SET_MSRS, argument.get(), detail));
+  if (done != 1)
+    return fail(Error::host(fmt::format("KVM_SET_MSRS ({}): KVM refuses this value", detail)));
+  return {};
+}
+
+Result<std::uint64_t> Vcpu::msr(std::uint32_t index) {
+  VarSized<kvm_msrs, kvm_msr_entry> argument(1);
+  argument->nmsrs = 1;
+  argument->entries[0].index = index;
+  const std::string detail = fmt::format("msr={:x}h", index);
+  const int done = VMM_TRY(fd_.ioctl(request::GET_MSRS, argument.get(), detail));
+  if (done != 1)
+    return fail(Error::host(fmt::format("KVM_GET_MSRS ({}): KVM does not know it", detail)));
+  return argument->entries[0].data;
+}
+
+Result<void> Vcpu::enable(unsigned capability, std::string_view name, std::uint64_t argument) {
+  kvm_enable_cap cap{};
+  cap.cap = capability;
+  cap.args[0] = argument;
+  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, name));
+  return {};
+}
+
+Result<kvm_lapic_state> Vcpu::lapic() {
+  kvm_lapic_state state{};
+  VMM_TRY(fd_.ioctl(request::GET_LAPIC, &state));
+  return state;
+}
+
+Result<std::optional<Gpa>> Vcpu::translate(Gva gva) {
+  kvm_translation translation{};
+  translation.linear_address = gva;
+  VMM_TRY(fd_.ioctl(request::TRANSLATE, &translation));
+  if (translation.valid == 0) return std::optional<Gpa>();
+  return std::optional<Gpa>(translation.physical_address);
+}
+
+Result<Exit> Vcpu::enter() {
+  if (sync_regs_) {
+    previous_regs_ = shared()->s.regs.regs;
+    previous_sregs_ = shared()->s.regs.sregs;
+  }
+  const int result = fd_.ioctl_raw(request::RUN, 0);
+  // Whoever kicks raises its request before the flag, so a request that this store wipes out is seen
+  // by the caller, who looks at requests before every run.
+  immediate_exit().store(0);
+  if (result == -EINTR || result == -EAGAIN) return Exit{Interrupted{}};
+  if (result < 0)
+    return fail(Error::system(ErrorKind::Host, "KVM_RUN", -result));
+  have_previous_ = sync_regs_;
+  return decode_exit(*shared(), mapping_.bytes());
+}
+
+Result<Exit> Vcpu::run() { return enter(); }
+
+Result<Exit> Vcpu::settle() {
+  immediate_exit().store(1);
+  return enter();
+}
+
+Result<CpuState> Vcpu::state() {
+  CpuState state;
+  VMM_TRY(fd_.ioctl(request::GET_REGS, &state.regs));
+  VMM_TRY(fd_.ioctl(request::GET_SREGS, &state.sregs));
+  VMM_TRY(fd_.ioctl(request::GET_DEBUGREGS, &state.debugregs));
+  VMM_TRY(fd_.ioctl(request::GET_VCPU_EVENTS, &state.events));
+  state.mp_state = VMM_TRY(mp_state());
+  return state;
+}
+
+Result<void> Vcpu::set_state(const CpuState& state) {
+  VMM_TRY(fd_.ioctl(request::SET_SREGS, &state.sregs));
+  VMM_TRY(fd_.ioctl(request::SET_REGS, &state.regs));
+  VMM_TRY(fd_.ioctl(request::SET_DEBUGREGS, &state.debugregs));
+  VMM_TRY(fd_.ioctl(request::SET_VCPU_EVENTS, &state.events));
+  kvm_mp_state mp{state.mp_state};
+  VMM_TRY(fd_.ioctl(request::SET_MP_STATE, &mp, fmt::format("mp_state={}", state.mp_state)));
+  return {};
+}
+
+Result<std::uint32_t> Vcpu::mp_state() {
+  kvm_mp_state mp{};
+  VMM_TRY(fd_.ioctl(request::GET_MP_STATE, &mp));
+  return mp.mp_state;
+}
+
+std::uint64_t Vcpu::last_rip() const { return sync_regs_ ? shared()->s.regs.regs.rip : 0; }
+
+void Vcpu::bind_to_this_thread() {
+  thread_ = pthread_self();
+  bound_ = true;
+}
+
+void Vcpu::kick() {
+  immediate_exit().store(1);
+  if (bound_) pthread_kill(thread_, kick_signal());
+}
+
+bool Vcpu::registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const {
+  if (!have_previous_ || previous_sregs_.cs.limit == 0) return false;
+  regs = previous_regs_;
+  sregs = previous_sregs_;
+  return true;
+}
+
+}  // namespace vmm

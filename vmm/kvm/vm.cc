@@ -1,0 +1,91 @@
+#include "vmm/kvm/vm.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+#include "vmm/kvm/ioctls.h"
+
+namespace vmm {
+namespace {
+
+// Where Intel hosts without unrestricted guest keep their real-mode TSS and identity map; the memory
+// map reserves FEFFC000h-FEFFFFFFh.
+constexpr std::uint64_t kIdentityMap = 0xfeffc000;
+constexpr std::uint64_t kTss = 0xfeffd000;
+
+}  // namespace
+
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
+  std::unique_ptr<Vm> vm(new Vm(kvm));
+  // The kernel may be interrupted while it sets the VM up; that is not a refusal.
+  for (int attempt = 0;; ++attempt) {
+    auto fd = kvm.fd().ioctl(request::CREATE_VM);
+    if (fd) {
+      vm->fd_ = Fd(*fd);
+      break;
+    }
+    if (fd.error().errno_value() != EINTR || attempt == 10) return fail(std::move(fd).error());
+  }
+  std::uint64_t identity_map = kIdentityMap;
+  VMM_TRY(vm->fd_.ioctl(request::SET_IDENTITY_MAP_ADDR, &identity_map));
+  VMM_TRY(vm->fd_.ioctl(request::SET_TSS_ADDR, kTss));
+  // Without this an emulation failure in ring 3 becomes a #UD inside the guest that nobody can tell
+  // from a real one.
+  if (kvm.capability(KVM_CAP_EXIT_ON_EMULATION_FAILURE) != 0)
+    VMM_TRY(vm->enable(KVM_CAP_EXIT_ON_EMULATION_FAILURE, "EXIT_ON_EMULATION_FAILURE", 1));
+  if (kvm.capability(KVM_CAP_X86_USER_SPACE_MSR) != 0)
+    VMM_TRY(vm->enable(KVM_CAP_X86_USER_SPACE_MSR, "X86_USER_SPACE_MSR",
+                       KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL));
+  return vm;
+}
+
+Result<void> Vm::enable(unsigned capability, std::string_view name, std::uint64_t argument) {
+  kvm_enable_cap cap{};
+  cap.cap = capability;
+  cap.args[0] = argument;
+  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, name));
+  enabled_.emplace_back(name);
+  return {};
+}
+
+Result<void> Vm::map(const GuestMemory& memory) {
+  std::uint32_t slot = 0;
+  for (const GuestMemory::Region& region : memory.regions()) {
+    kvm_userspace_memory_region slot_info{};
+    slot_info.slot = slot++;
+    slot_info.guest_phys_addr = region.base;
+    slot_info.memory_size = region.host.size();
+    slot_info.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data());
+    VMM_TRY(fd_.ioctl(request::SET_USER_MEMORY_REGION, &slot_info,
+                      fmt::format("slot={} gpa={:x}h size={:x}h", slot_info.slot, region.base,
+                                  region.host.size())));
+  }
+  return {};
+}
+
+Result<void> Vm::create_irqchip() {
+  VMM_TRY(fd_.ioctl(request::CREATE_IRQCHIP));
+  kvm_pit_config pit{};
+  pit.flags = KVM_PIT_SPEAKER_DUMMY;
+  VMM_TRY(fd_.ioctl(request::CREATE_PIT2, &pit));
+  return {};
+}
+
+Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
+  kvm_irq_level line{};
+  line.irq = gsi;
+  line.level = level ? 1 : 0;
+  VMM_TRY(fd_.ioctl(request::IRQ_LINE, &line, fmt::format("gsi={} level={}", gsi, line.level)));
+  return {};
+}
+
+Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
+  const int fd = VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id)));
+  const bool sync_regs = (kvm_.capability(KVM_CAP_SYNC_REGS) &
+                          (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)) ==
+                         (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+  return Vcpu::create(Fd(fd), kvm_.run_size(), sync_regs);
+}
+
+}  // namespace vmm
