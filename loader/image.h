@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -15,10 +16,10 @@ namespace vmm {
 
 // How the guest is entered; loader/README.md has the register state of each.
 enum class BootProtocol {
-  Elf64,        // long mode, low memory identity-mapped
-  Elf32,        // 32-bit protected mode, paging off
-  Multiboot1,   // 32-bit protected mode, EAX and EBX as the specification says
-  Flat,         // 16-bit real mode at the load address
+  Elf64,       // long mode, low memory identity-mapped
+  Elf32,       // 32-bit protected mode, paging off
+  Multiboot1,  // 32-bit protected mode, EAX and EBX as the specification says
+  Flat,        // 16-bit real mode at the load address
 };
 
 std::string_view protocol_name(BootProtocol protocol);  // "elf64", "multiboot1", ...
@@ -28,25 +29,33 @@ struct Segment {
   Gpa gpa = 0;
   std::uint64_t file_offset = 0;
   std::uint64_t file_size = 0;
-  std::uint64_t memory_size = 0;
-  Gva vaddr = 0;  // where the kernel was linked
+  std::uint64_t memory_size = 0;  // at least 1, at least file_size; gpa + memory_size does not wrap
+  Gva vaddr = 0;                  // where the kernel was linked
+  unsigned number = 0;            // of the ELF program header, from 0; errors name it
+
+  Gpa end() const { return gpa + memory_size; }
 };
 
 struct LoadedImage {
   BootProtocol protocol = BootProtocol::Elf64;
-  std::string path;                    // for errors and the report
-  std::vector<std::uint8_t> bytes;     // the whole file
-  std::vector<Segment> segments;       // sorted by gpa, not overlapping
-  std::uint64_t entry = 0;             // RIP/EIP at entry (physical, paging is identity or off)
+  std::string path;                 // for errors and the report
+  std::vector<std::uint8_t> bytes;  // the whole file
+  std::vector<Segment> segments;    // sorted by gpa, not overlapping
+  // Where the guest starts: RIP or EIP (physical, paging is identity or off); for flat images the
+  // linear address of CS:IP.
+  std::uint64_t entry = 0;
   SymbolTable symbols;
   // Multiboot 1 only.
   std::uint32_t multiboot_flags = 0;
-  // The checks of detection in their order, "multiboot1: no header in the first 8 KiB", for --dry-run
-  // and for refusals.
+  // The checks of detection in their order, "multiboot1: no header in the first 8192 bytes", for
+  // --dry-run and for refusals.
   std::vector<std::string> detection;
 
-  Gpa lowest() const;   // of all segments
-  Gpa highest() const;  // end of the last byte of all segments
+  Gpa lowest() const;   // of all segments; 0 without any
+  Gpa highest() const;  // end of the last byte of all segments; 0 without any
 };
+
+// "100000h-1fffffh", the bounds included; "at 100000h, empty" for size 0.
+std::string range_text(std::uint64_t base, std::uint64_t size);
 
 }  // namespace vmm

@@ -1,6 +1,7 @@
 #include "vmm/core/guest_memory.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -57,6 +58,24 @@ bool GuestMemory::write(Gpa gpa, std::span<const std::uint8_t> data) {
   const auto target = span(gpa, data.size());
   if (!target) return false;
   std::copy(data.begin(), data.end(), target->begin());
+  return true;
+}
+
+bool GuestMemory::zero(Gpa gpa, std::uint64_t size) {
+  if (size == 0) return true;
+  const auto target = span(gpa, size);
+  if (!target) return false;
+  const std::uint64_t before =
+      std::min<std::uint64_t>(size, (4_KiB - gpa % 4_KiB) % 4_KiB);  // up to the next page
+  const std::uint64_t pages = align_down(size - before, 4_KiB);
+  const std::span<std::uint8_t> whole = target->subspan(before, pages);
+  // The mapping is private and anonymous (create()): dropped pages read as zeroes.
+  const bool dropped = pages != 0 && ::madvise(whole.data(), pages, MADV_DONTNEED) == 0;
+  if (!dropped) std::fill(whole.begin(), whole.end(), std::uint8_t{0});
+  const std::span<std::uint8_t> head = target->first(before);
+  const std::span<std::uint8_t> tail = target->subspan(before + pages);
+  std::fill(head.begin(), head.end(), std::uint8_t{0});
+  std::fill(tail.begin(), tail.end(), std::uint8_t{0});
   return true;
 }
 

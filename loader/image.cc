@@ -1,0 +1,30 @@
+#include "loader/image.h"
+
+#include <fmt/format.h>
+
+namespace vmm {
+
+std::string_view protocol_name(BootProtocol protocol) {
+  switch (protocol) {
+    case BootProtocol::Elf64:
+      return "elf64";
+    case BootProtocol::Elf32:
+      return "elf32";
+    case BootProtocol::Multiboot1:
+      return "multiboot1";
+    case BootProtocol::Flat:
+      return "flat";
+  }
+  return "unknown";
+}
+
+Gpa LoadedImage::lowest() const { return segments.empty() ? 0 : segments.front().gpa; }
+
+Gpa LoadedImage::highest() const { return segments.empty() ? 0 : segments.back().end(); }
+
+std::string range_text(std::uint64_t base, std::uint64_t size) {
+  if (size == 0) return fmt::format("at {:x}h, empty", base);
+  return fmt::format("{:x}h-{:x}h", base, base + (size - 1));
+}
+
+}  // namespace vmm

@@ -1,0 +1,51 @@
+// Multiboot 1 (Multiboot Specification 0.6.96): the header in the image, the information structure
+// for the guest.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "loader/boot.h"
+
+namespace vmm {
+
+namespace spec {
+constexpr std::uint32_t MULTIBOOT_HEADER_MAGIC = 0x1bad'b002;
+constexpr std::uint32_t MULTIBOOT_BOOTLOADER_MAGIC = 0x2bad'b002;  // in EAX at entry
+}  // namespace spec
+
+// The header must lie wholly in this many bytes from the start of the file (section 3.1).
+constexpr std::size_t kMultiboot1Window = 8192;
+
+// What the search for a header found.
+struct Multiboot1Search {
+  std::optional<std::size_t> header;  // offset in the file of the first one with a good checksum
+  std::uint32_t flags = 0;            // of that header
+  // The first aligned magic number whose checksum is wrong, and what magic, flags and checksum sum
+  // up to.
+  std::optional<std::size_t> bad_checksum;
+  std::uint32_t bad_sum = 0;
+};
+Multiboot1Search find_multiboot1(std::span<const std::uint8_t> bytes);
+
+// Reads image.bytes, whose header is at `header`, and sets everything but the path and the
+// detection. With flags bit 16 the header's address fields say what to load, else ELF program
+// headers do. Image errors name the field and its value.
+Result<void> parse_multiboot1(LoadedImage& image, std::size_t header);
+
+struct PlacedModule {
+  Gpa start = 0;
+  Gpa end = 0;
+  std::string text;  // the string that goes with it
+};
+
+// The information structure with everything it points to, made to stand at `base` (a multiple of 8,
+// below 4 GiB). `low_end` is the end of RAM below the hole. The size does not depend on `base`.
+std::vector<std::uint8_t> make_multiboot1_info(Gpa base, const std::string& command_line,
+                                               std::span<const PlacedModule> modules,
+                                               std::span<const E820Entry> map, Gpa low_end);
+
+}  // namespace vmm
