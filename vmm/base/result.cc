@@ -25,10 +25,13 @@ std::string errno_name(int errno_value) {
   return name != nullptr ? std::string(name) : fmt::format("errno {}", errno_value);
 }
 
-Error Error::system(ErrorKind kind, std::string_view what, int errno_value) {
-  const char* words = strerrordesc_np(errno_value);
-  Error error(kind, fmt::format("{}: {} ({})", what, errno_name(errno_value),
-                                words != nullptr ? words : "unknown error"));
+Error Error::system(ErrorKind kind, std::string_view what, int errno_value,
+                    std::string_view detail) {
+  if (detail.empty()) {
+    const char* words = strerrordesc_np(errno_value);
+    detail = words != nullptr ? words : "unknown error";
+  }
+  Error error(kind, fmt::format("{}: {} ({})", what, errno_name(errno_value), detail));
   error.errno_value_ = errno_value;
   return error;
 }
@@ -50,8 +53,8 @@ Error&& Error::hint(std::string text) && {
 
 std::string Error::text() const {
   std::string text;
-  for (auto it = context_.rbegin(); it != context_.rend(); ++it) text += *it + ": ";
   if (!place_.empty()) text += place_ + ": ";
+  for (auto it = context_.rbegin(); it != context_.rend(); ++it) text += *it + ": ";
   return text + message_;
 }
 

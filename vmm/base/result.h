@@ -30,8 +30,10 @@ class Error {
   static Error image(std::string message) { return {ErrorKind::Image, std::move(message)}; }
   static Error internal(std::string message) { return {ErrorKind::Internal, std::move(message)}; }
   static Error host(std::string message) { return {ErrorKind::Host, std::move(message)}; }
-  // `what` names the call and its object; the text becomes "WHAT: ENOENT (No such file ...)".
-  static Error system(ErrorKind kind, std::string_view what, int errno_value);
+  // `what` names the call and its object; the text becomes "WHAT: ENOENT (No such file ...)", or
+  // "WHAT: E2BIG (nent=81)" where there is a detail that says more than the errno's own words.
+  static Error system(ErrorKind kind, std::string_view what, int errno_value,
+                      std::string_view detail = {});
 
   // Place in an input file, as FILE:LINE:COLUMN or FILE; printed before the message.
   Error&& at(std::string place) &&;
