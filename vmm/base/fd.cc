@@ -37,10 +37,7 @@ Result<int> Fd::ioctl(const IoctlRequest& request, unsigned long argument,
                       std::string_view detail) const {
   const int result = ioctl_raw(request, argument);
   if (result >= 0) return result;
-  Error error = Error::system(ErrorKind::Host, request.name, -result);
-  if (detail.empty()) return fail(std::move(error));
-  return fail(Error::system(ErrorKind::Host, fmt::format("{} ({})", request.name, detail),
-                            -result));
+  return fail(Error::system(ErrorKind::Host, request.name, -result, detail));
 }
 
 Mapping::~Mapping() {
@@ -123,6 +120,7 @@ Result<void> replace_contents(const Fd& fd, std::span<const std::uint8_t> bytes,
                               std::string_view path) {
   int reason = ::ftruncate(fd.get(), 0) == 0 ? 0 : errno;
   if (reason == EINVAL) reason = 0;  // a pipe or a device has no length to cut
+  if (reason == 0 && ::lseek(fd.get(), 0, SEEK_SET) < 0 && errno != ESPIPE) reason = errno;
   if (reason == 0) reason = write_all(fd, bytes);
   if (reason == 0) return {};
   return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path)), reason));
