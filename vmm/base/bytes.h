@@ -2,6 +2,7 @@
 // a wrong one is a check, never an overrun.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
@@ -32,23 +33,23 @@ void store(std::span<std::uint8_t> bytes, std::size_t offset, const T& value) {
   std::memcpy(bytes.data() + offset, &value, sizeof value);
 }
 
-// 1 to 8 bytes as an unsigned number, zero-extended.
+// 0 to 8 bytes as an unsigned number, zero-extended.
 inline std::uint64_t load_uint(std::span<const std::uint8_t> bytes) {
   VMM_CHECK(bytes.size() <= 8, "load_uint takes at most 8 bytes");
   std::uint64_t value = 0;
-  std::memcpy(&value, bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(&value, bytes.data(), bytes.size());
   return value;
 }
 
-// The low bytes of `value` into 1 to 8 bytes.
+// The low bytes of `value` into 0 to 8 bytes.
 inline void store_uint(std::span<std::uint8_t> bytes, std::uint64_t value) {
   VMM_CHECK(bytes.size() <= 8, "store_uint takes at most 8 bytes");
-  std::memcpy(bytes.data(), &value, bytes.size());
+  if (!bytes.empty()) std::memcpy(bytes.data(), &value, bytes.size());
 }
 
 // What an absent device answers.
 inline void fill_ones(std::span<std::uint8_t> bytes) {
-  std::memset(bytes.data(), 0xff, bytes.size());
+  std::fill(bytes.begin(), bytes.end(), std::uint8_t{0xff});
 }
 
 // Bits high:low of `value`, moved down to bit 0; 63 >= high >= low.

@@ -21,7 +21,7 @@ std::atomic<bool> plan_active{false};
 Result<int> errno_from_name(std::string_view name) {
   for (int value = 1; value < 134; ++value)
     if (errno_name(value) == name) return value;
-  return fail(Error::usage(fmt::format("'{}' is not the name of an errno", name))
+  return fail(Error::usage(fmt::format("'{}' is not the name of an errno", printable(name)))
                   .hint("write for instance EINVAL, ENOMEM or E2BIG"));
 }
 
@@ -33,13 +33,14 @@ Result<std::vector<Fault>> parse_faults(std::string_view text) {
     if (word.empty()) continue;
     const auto parts = split(word, ':');
     if (parts.size() < 2 || parts.size() > 3 || parts[0].empty())
-      return fail(Error::usage(fmt::format("'{}' is not IOCTL:ERRNO[:NTH]", word)));
+      return fail(Error::usage(fmt::format("'{}' is not IOCTL:ERRNO[:NTH]", printable(word))));
     Fault fault{std::string(parts[0]), VMM_TRY(errno_from_name(parts[1])), 1};
     if (parts.size() == 3) {
       const auto [end, error] =
           std::from_chars(parts[2].data(), parts[2].data() + parts[2].size(), fault.nth);
       if (error != std::errc{} || end != parts[2].data() + parts[2].size())
-        return fail(Error::usage(fmt::format("'{}' in '{}' is not a count", parts[2], word)));
+        return fail(Error::usage(
+            fmt::format("'{}' in '{}' is not a count", printable(parts[2]), printable(word))));
     }
     faults.push_back(std::move(fault));
   }

@@ -52,7 +52,8 @@ Result<std::uint64_t> parse_size(std::string_view text) {
                     .hint("write bytes or a number with K, M, G or T, such as 256M"));
   };
   std::string digits = lower(trim(text));
-  if (digits.ends_with("ib")) digits.resize(digits.size() - 2);
+  const bool spelt_out = digits.ends_with("ib");  // "MiB"
+  if (spelt_out) digits.resize(digits.size() - 2);
   constexpr std::string_view kUnits = "kmgt";
   unsigned shift = 0;
   if (!digits.empty()) {
@@ -62,7 +63,8 @@ Result<std::uint64_t> parse_size(std::string_view text) {
     }
   }
   const auto number = parse_number(digits);
-  if (!number || *number >= (std::uint64_t{1} << (63 - shift))) return refuse();
+  if (!number || (spelt_out && shift == 0) || *number >= (std::uint64_t{1} << (63 - shift)))
+    return refuse();
   return *number << shift;
 }
 
