@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -23,13 +24,13 @@ std::string_view backend_name(KvmBackend backend);  // "vmx", "svm", "pvm", "non
 // What this host's KVM offers, as values: filled by vmm/machine/host.cc from vmm/kvm, or by a test.
 struct HostGrant {
   KvmBackend backend = KvmBackend::None;
-  std::string kernel;                                  // uname -r
+  std::string kernel;                                    // uname -r
   std::map<std::string, std::string> module_parameters;  // "kvm_intel.nested" -> "Y"
-  CpuidTable supported;                                // KVM_GET_SUPPORTED_CPUID
-  CpuidTable silicon;                                  // CPUID executed on the host
-  std::map<std::uint32_t, std::uint64_t> feature_msrs; // KVM_GET_MSR_FEATURE_INDEX_LIST and values
-  bool tsc_deadline_timer = false;                     // KVM_CAP_TSC_DEADLINE_TIMER
-  bool nested_state = false;                           // KVM_CAP_NESTED_STATE != 0
+  CpuidTable supported;                                  // KVM_GET_SUPPORTED_CPUID
+  CpuidTable silicon;                                    // CPUID executed on the host
+  std::map<std::uint32_t, std::uint64_t> feature_msrs;  // KVM_GET_MSR_FEATURE_INDEX_LIST and values
+  bool tsc_deadline_timer = false;                      // KVM_CAP_TSC_DEADLINE_TIMER
+  bool nested_state = false;                            // KVM_CAP_NESTED_STATE != 0
   unsigned max_vcpus = 0;
 };
 
@@ -46,10 +47,10 @@ Result<Topology> parse_topology(std::string_view text);
 
 // A wanted bit that the host does not give.
 struct MissingBit {
-  std::string name;      // "avx2", or "7.0.EBX[5]" for a bit without a name
-  std::string word;      // "7.0.EBX[5]"
+  std::string name;        // "avx2", or "7.0.EBX[5]" for a bit without a name
+  std::string word;        // "7.0.EBX[5]"
   std::string refused_by;  // "silicon", "host kernel", "module parameter kvm_intel.nested=N", ...
-  std::string reason;    // in words
+  std::string reason;      // in words
   std::string remedy;
 };
 
@@ -60,10 +61,10 @@ struct CpuMsr {
 };
 
 struct ResolvedCpu {
-  std::string name;     // "haswell@4", "host"
-  std::string text;     // the selection with its overrides, canonical: "haswell@4,+pdpe1gb"
+  std::string name;  // "haswell@4", "host"
+  std::string text;  // the selection with its overrides, canonical: "haswell@4,+pdpe1gb"
   CpuPolicy policy = CpuPolicy::Strict;
-  CpuidTable cpuid;     // of vCPU 0, after the policy
+  CpuidTable cpuid;  // of vCPU 0, after the policy
   std::vector<CpuMsr> msrs;
   std::vector<MissingBit> missing;  // what the host cannot give (strict: the run is refused)
   std::vector<std::string> notes;   // what the user should know once: phys-bits differ, ...
@@ -73,11 +74,16 @@ struct ResolvedCpu {
 // The names of all models that are built in, sorted; "host" is among them.
 std::vector<std::string> model_names();
 
-// Resolves `selection` (the argument of --cpu-model; a path with a '/' or ending in .toml is read as a
-// model file). Usage errors name an unknown model or feature with the nearest name. Under Strict the
-// caller refuses when `missing` is not empty.
+// Resolves `selection` (the argument of --cpu-model; a path with a '/' or ending in .toml is read
+// as a model file). Usage errors name an unknown model or feature with the nearest name. Under
+// Strict the caller refuses when `missing` is not empty.
 Result<ResolvedCpu> resolve_cpu(std::string_view selection, CpuPolicy policy,
                                 const Topology& topology, const HostGrant& host);
+
+// The APIC id of vCPU `vcpu` (< topology.vcpus): socket, core and thread fields, each as wide as
+// its count needs, so ids have gaps where a count is no power of two. At most 127. KVM's LAPIC
+// takes its id from KVM_CREATE_VCPU, so this is the id to create the vCPU with.
+std::uint32_t apic_id_of_vcpu(const Topology& topology, unsigned vcpu);
 
 // The table of one vCPU: APIC id in leaves 1, Bh and 1Fh. Never touches a feature bit.
 CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsigned vcpu);
@@ -85,8 +91,8 @@ CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsig
 // The lines of a refusal or a list: "avx2  7.0.EBX[5]  refused by silicon: ...; try ...".
 std::vector<std::string> describe(const std::vector<MissingBit>& missing);
 
-// What KVM changed between what was set and what is read back, as differences that matter: bits that
-// KVM owns at run time (OSXSAVE, OSPKE, APIC, MWAIT, the sizes in leaf Dh) are left out.
+// What KVM changed between what was set and what is read back, as differences that matter: bits
+// that KVM owns at run time (OSXSAVE, OSPKE, APIC, MWAIT, the sizes in leaf Dh) are left out.
 std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read);
 
 }  // namespace vmm

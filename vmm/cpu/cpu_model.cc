@@ -1,0 +1,312 @@
+#include "vmm/cpu/cpu_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/builtin.h"
+#include "vmm/cpu/toml_table.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::size_t kMaxFileSize = 1 << 20;
+constexpr std::size_t kMaxVersions = 99;
+constexpr std::size_t kMaxCaches = 8;
+
+// Names of models go into file names, outcomes and command lines.
+bool is_model_name(std::string_view name) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789-.";
+  return !name.empty() && name.size() <= 48 && name.front() != '-' && name.front() != '.' &&
+         name.find_first_not_of(kLetters) == std::string_view::npos;
+}
+
+// Bits that follow from other things and are therefore never written in a model.
+std::optional<std::string_view> why_not_in_model(std::string_view feature) {
+  if (feature == "hypervisor") return "is always set";
+  if (feature == "ht" || feature == "cmp-legacy") return "comes from --smp";
+  if (feature == "vmx" || feature == "svm") return "is opt-in: only +vmx or +svm gives it";
+  if (feature == "fdp-excptn-only" || feature == "zero-fcs-fds")
+    return "means 'absent' and is always set";
+  return std::nullopt;
+}
+
+enum class ListKind { Features, Svm, Vmx };
+
+bool belongs(const FeatureWord& word, ListKind kind) {
+  const bool svm = !word.is_msr && word.index == 0x8000000a;
+  const bool vmx = word.is_msr && word.index >= 0x480 && word.index <= 0x491;
+  if (kind == ListKind::Svm) return svm;
+  if (kind == ListKind::Vmx) return vmx;
+  return !svm && !vmx;
+}
+
+Result<std::vector<FeatureId>> read_list(const TomlTable& table, std::string_view key,
+                                         ListKind kind) {
+  std::vector<FeatureId> ids;
+  for (const TomlString& item : VMM_TRY(table.strings(key, FeatureCatalog::all().size()))) {
+    const auto id = FeatureCatalog::find(item.text);
+    if (!id) {
+      Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(item.text, 60)))
+                        .at(item.place);
+      if (const auto near = FeatureCatalog::nearest(item.text))
+        (void)std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+      return fail(std::move(error));
+    }
+    const Feature& feature = FeatureCatalog::get(*id);
+    if (const auto why = why_not_in_model(feature.name))
+      return fail(Error::usage(fmt::format("'{}' {}", feature.name, *why)).at(item.place));
+    if (!belongs(feature.place.word, kind))
+      return fail(Error::usage(fmt::format("'{}' ({}) does not belong in '{}'", feature.name,
+                                           feature.place.text(), key))
+                      .at(item.place));
+    if (std::find(ids.begin(), ids.end(), *id) != ids.end())
+      return fail(Error::usage(fmt::format("'{}' is there twice", feature.name)).at(item.place));
+    ids.push_back(*id);
+  }
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+// The difference between two versions. What is added must be new and what is removed must be there,
+// so that a file says what it means.
+Result<void> change_list(const TomlTable& table, std::string_view add, std::string_view remove,
+                         ListKind kind, std::vector<FeatureId>& ids) {
+  for (const FeatureId id : VMM_TRY(read_list(table, add, kind))) {
+    if (std::binary_search(ids.begin(), ids.end(), id))
+      return fail(Error::usage(fmt::format("'{}' adds '{}', which the version before has", add,
+                                           FeatureCatalog::get(id).name))
+                      .at(table.place(add)));
+    ids.insert(std::upper_bound(ids.begin(), ids.end(), id), id);
+  }
+  for (const FeatureId id : VMM_TRY(read_list(table, remove, kind))) {
+    const auto it = std::lower_bound(ids.begin(), ids.end(), id);
+    if (it == ids.end() || *it != id)
+      return fail(Error::usage(fmt::format("'{}' removes '{}', which the version before lacks",
+                                           remove, FeatureCatalog::get(id).name))
+                      .at(table.place(remove)));
+    ids.erase(it);
+  }
+  return {};
+}
+
+Result<CpuCache> read_cache(const TomlTable& table) {
+  VMM_TRY(table.only({"level", "type", "kib", "ways", "line", "shared-by"}));
+  CpuCache cache;
+  cache.level = static_cast<unsigned>(VMM_TRY(table.number("level", 1, 4)));
+  cache.kib = static_cast<unsigned>(VMM_TRY(table.number("kib", 1, 1 << 20)));
+  cache.ways = static_cast<unsigned>(VMM_TRY(table.number("ways", 1, 1024)));
+  cache.line = static_cast<unsigned>(VMM_TRY(table.number("line", 16, 256)));
+  const std::size_t type = VMM_TRY(table.choice("type", {"data", "instruction", "unified"}));
+  cache.type = static_cast<CpuCache::Type>(type + 1);
+  cache.shared_by = VMM_TRY(table.choice("shared-by", {"core", "socket"})) == 0
+                        ? CpuCache::SharedBy::Core
+                        : CpuCache::SharedBy::Socket;
+  if (std::uint64_t{cache.kib} * 1024 % (std::uint64_t{cache.ways} * cache.line) != 0)
+    return fail(Error::usage("the size is not a multiple of ways * line").at(table.place()));
+  return cache;
+}
+
+// What may stand at the top and again in a version, from which on it holds.
+Result<void> read_identity(const TomlTable& table, bool required, CpuModel& model) {
+  const auto read = [&](std::string_view key, std::uint64_t low, std::uint64_t high,
+                        auto& value) -> Result<void> {
+    if (!required && !table.has(key)) return {};
+    value = static_cast<std::remove_reference_t<decltype(value)>>(
+        VMM_TRY(table.number(key, low, high)));
+    return {};
+  };
+  VMM_TRY(read("family", 0, 15 + 255, model.family));
+  VMM_TRY(read("model", 0, 255, model.model));
+  VMM_TRY(read("stepping", 0, 15, model.stepping));
+  VMM_TRY(read("max-leaf", 1, 0xff, model.max_leaf));
+  VMM_TRY(read("max-ext-leaf", 0x80000008, 0x800000ff, model.max_ext_leaf));
+  VMM_TRY(read("phys-bits", 32, 52, model.phys_bits));
+  VMM_TRY(read("virt-bits", 48, 57, model.virt_bits));
+  if (model.virt_bits != 48 && model.virt_bits != 57)
+    return fail(Error::usage("'virt-bits' is 48 or 57: KVM accepts nothing else")
+                    .at(table.place("virt-bits")));
+  // 1.EAX spells families above 15 and models above 15 with its extended fields, which only family
+  // 6 (Intel) and 15 up have.
+  if (model.model > 15 && model.family != 6 && model.family < 15)
+    return fail(Error::usage(fmt::format("model {} needs family 6 or 15 and more", model.model))
+                    .at(table.place(table.has("model") ? "model" : "family")));
+  if (table.has("caches")) {
+    model.caches.clear();
+    for (const TomlTable& cache : VMM_TRY(table.tables("caches", kMaxCaches)))
+      model.caches.push_back(VMM_TRY(read_cache(cache)));
+  }
+  return {};
+}
+
+Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
+  VMM_TRY(table.only({"number",   "alias",    "brand",        "family",    "model",
+                      "stepping", "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits",
+                      "caches",   "features", "svm",          "vmx",       "add",
+                      "remove",   "svm-add",  "svm-remove",   "vmx-add",   "vmx-remove"}));
+  const auto number = static_cast<unsigned>(VMM_TRY(table.number("number", 1, 999)));
+  if (number <= model.version)
+    return fail(
+        Error::usage(fmt::format("version {} comes after version {}", number, model.version))
+            .at(table.place("number")));
+  model.version = number;
+  model.alias.clear();
+  if (table.has("alias")) {
+    model.alias = VMM_TRY(table.string("alias", 48));
+    if (!is_model_name(model.alias))
+      return fail(Error::usage("an alias is lower case letters, digits, '-' and '.'")
+                      .at(table.place("alias")));
+  }
+  if (first || table.has("brand")) model.brand = VMM_TRY(table.string("brand", 48));
+  VMM_TRY(read_identity(table, false, model));
+  for (const std::string_view key : {"features", "svm", "vmx"})
+    if (!first && table.has(key))
+      return fail(Error::usage(fmt::format("'{}' belongs to the first version; later ones say what "
+                                           "they add and remove",
+                                           key))
+                      .at(table.place(key)));
+  if (first) {
+    if (!table.has("features"))
+      return fail(Error::usage("the first version needs 'features'").at(table.place()));
+    model.features = VMM_TRY(read_list(table, "features", ListKind::Features));
+    model.svm = VMM_TRY(read_list(table, "svm", ListKind::Svm));
+    model.vmx = VMM_TRY(read_list(table, "vmx", ListKind::Vmx));
+  }
+  VMM_TRY(change_list(table, "add", "remove", ListKind::Features, model.features));
+  // 5-level paging is what makes linear addresses 57 bits wide (SDM Vol. 3A, 4.5).
+  const FeatureId la57 = feature_id("la57");
+  const bool wide = std::binary_search(model.features.begin(), model.features.end(), la57);
+  if (wide != (model.virt_bits == 57))
+    return fail(Error::usage(fmt::format("'virt-bits' is {} {} la57", model.virt_bits,
+                                         wide ? "with" : "without"))
+                    .at(table.place("virt-bits")));
+  VMM_TRY(change_list(table, "svm-add", "svm-remove", ListKind::Svm, model.svm));
+  return change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx);
+}
+
+// "name@7" into name and 7; the number is absent without '@'.
+struct NameAndVersion {
+  std::string_view name;
+  std::optional<std::string_view> version;
+};
+
+NameAndVersion split_version(std::string_view selection) {
+  const std::size_t at = selection.rfind('@');
+  if (at == std::string_view::npos) return {selection, std::nullopt};
+  // An '@' within the path of a file is a letter like any other.
+  if (selection.find('/', at) != std::string_view::npos) return {selection, std::nullopt};
+  if (selection.ends_with(".toml")) return {selection, std::nullopt};
+  return {selection.substr(0, at), selection.substr(at + 1)};
+}
+
+Error unknown_model(std::string_view name) {
+  std::vector<std::string> names = builtin_cpu_models();
+  names.emplace_back("host");
+  std::sort(names.begin(), names.end());
+  Error error = Error::usage(fmt::format("unknown CPU model '{}'", printable(name, 60)));
+  if (const auto near = nearest_name(name, names))
+    return std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+  return std::move(error).hint(
+      fmt::format("there are {}; or name a file: ./my-model.toml", fmt::join(names, ", ")));
+}
+
+const builtin::TextFile* builtin_file(std::string_view name) {
+  for (const builtin::TextFile& file : builtin::model_files())
+    if (file.name == name) return &file;
+  return nullptr;
+}
+
+}  // namespace
+
+std::string CpuModel::full_name() const { return fmt::format("{}@{}", name, version); }
+
+const CpuModel* CpuModelFile::find(unsigned version) const {
+  for (const CpuModel& model : versions)
+    if (model.version == version) return &model;
+  return nullptr;
+}
+
+Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view file) {
+  if (text.size() > kMaxFileSize)
+    return fail(Error::usage("larger than 1 MiB, no CPU model").at(std::string(file)));
+  const TomlDocument document = VMM_TRY(TomlDocument::parse(text, file));
+  const TomlTable root = document.root();
+  VMM_TRY(root.only({"schema", "name", "title", "default", "vendor", "family", "model", "stepping",
+                     "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches", "version"}));
+  VMM_TRY(root.number("schema", 1, 1));
+  CpuModelFile result;
+  CpuModel model;
+  model.name = result.name = VMM_TRY(root.string("name", 48));
+  if (!is_model_name(model.name) || model.name == "host")
+    return fail(Error::usage("'name' is lower case letters, digits, '-' and '.', and not 'host'")
+                    .at(root.place("name")));
+  model.title = result.title = VMM_TRY(root.string("title", 80));
+  model.vendor = VMM_TRY(root.string("vendor", 12));
+  if (model.vendor.size() != 12)
+    return fail(Error::usage("'vendor' has 12 characters, as in leaf 0").at(root.place("vendor")));
+  VMM_TRY(read_identity(root, true, model));
+  result.default_version = static_cast<unsigned>(VMM_TRY(root.number("default", 1, 999)));
+  for (const TomlTable& version : VMM_TRY(root.tables("version", kMaxVersions))) {
+    VMM_TRY(read_version(version, result.versions.empty(), model));
+    result.versions.push_back(model);
+  }
+  if (result.versions.empty()) return fail(Error::usage("no [[version]]").at(root.place()));
+  if (result.find(result.default_version) == nullptr)
+    return fail(Error::usage(fmt::format("'default' names version {}, which is not there",
+                                         result.default_version))
+                    .at(root.place("default")));
+  return result;
+}
+
+Result<CpuModelFile> read_cpu_model(const std::string& path) {
+  const auto bytes = VMM_TRY(read_file(path, kMaxFileSize, ErrorKind::Usage));
+  return parse_cpu_model({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+}
+
+std::vector<std::string> builtin_cpu_models() {
+  std::vector<std::string> names;
+  for (const builtin::TextFile& file : builtin::model_files()) names.emplace_back(file.name);
+  return names;
+}
+
+Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
+  const builtin::TextFile* file = builtin_file(lower(name));
+  if (file == nullptr) return fail(unknown_model(name));
+  return parse_cpu_model(file->text, file->path);
+}
+
+Result<CpuModel> find_cpu_model(std::string_view selection) {
+  const auto [name, version_text] = split_version(selection);
+  std::optional<unsigned> wanted;
+  if (version_text) {
+    const auto number = parse_number(*version_text);
+    if (!number || *number == 0 || *number > 999)
+      return fail(Error::usage(fmt::format("'{}': the version after '@' is a number from 1 to 999",
+                                           printable(selection, 80))));
+    wanted = static_cast<unsigned>(*number);
+  }
+  const bool is_file = name.find('/') != std::string_view::npos || name.ends_with(".toml");
+  if (!is_file && builtin_file(lower(name)) == nullptr) {
+    // Not a model of its own: another name of one version?
+    if (!wanted)
+      for (const builtin::TextFile& file : builtin::model_files())
+        for (const CpuModel& model : VMM_TRY(parse_cpu_model(file.text, file.path)).versions)
+          if (!model.alias.empty() && model.alias == lower(name)) return model;
+    return fail(unknown_model(name));
+  }
+  const CpuModelFile file =
+      is_file ? VMM_TRY(read_cpu_model(std::string(name))) : VMM_TRY(builtin_cpu_model(name));
+  const CpuModel* model = file.find(wanted.value_or(file.default_version));
+  if (model == nullptr) {
+    std::vector<unsigned> numbers;
+    for (const CpuModel& version : file.versions) numbers.push_back(version.version);
+    return fail(Error::usage(fmt::format("{} has no version {}", file.name, *wanted))
+                    .hint(fmt::format("there are {}", fmt::join(numbers, ", "))));
+  }
+  return *model;
+}
+
+}  // namespace vmm

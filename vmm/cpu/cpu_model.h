@@ -1,0 +1,74 @@
+// A CPU model: what a file under cpu-models/ (or a user's own) says, as values. Pure: no host.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/cpu/features.h"
+
+namespace vmm {
+
+struct CpuCache {
+  enum class Type { Data = 1, Instruction = 2, Unified = 3 };  // as in leaf 4 EAX[4:0]
+  enum class SharedBy { Core, Socket };
+  unsigned level = 1;  // 1 to 4
+  Type type = Type::Unified;
+  unsigned kib = 0;    // 1 to 1048576
+  unsigned ways = 0;   // 1 to 1024
+  unsigned line = 64;  // bytes
+  SharedBy shared_by = SharedBy::Core;
+  bool operator==(const CpuCache&) const = default;
+};
+
+// One version of a model. Feature lists are sorted and hold nothing twice.
+struct CpuModel {
+  std::string name;  // "haswell"
+  unsigned version = 0;
+  std::string alias;      // another name of this very version: "haswell-notsx"; may be empty
+  std::string title;      // what it is, in words
+  std::string vendor;     // 12 characters of leaf 0
+  std::string brand;      // at most 48 characters, leaves 80000002h-4
+  unsigned family = 0;    // display family, 0 to 270
+  unsigned model = 0;     // display model, 0 to 255
+  unsigned stepping = 0;  // 0 to 15
+  std::uint32_t max_leaf = 0;
+  std::uint32_t max_ext_leaf = 0;
+  unsigned phys_bits = 0;  // 32 to 52
+  unsigned virt_bits = 0;  // 48 or 57
+  std::vector<CpuCache> caches;
+  std::vector<FeatureId> features;
+  std::vector<FeatureId> svm;  // bits of 8000000A.EDX that come with +svm
+  std::vector<FeatureId> vmx;  // controls that come with +vmx
+
+  std::string full_name() const;  // "haswell@4"
+};
+
+struct CpuModelFile {
+  std::string name;
+  std::string title;
+  unsigned default_version = 0;
+  std::vector<CpuModel> versions;  // at least one, numbers rising
+
+  const CpuModel* find(unsigned version) const;
+};
+
+// Reads a model file. Usage errors carry FILE:LINE:COLUMN and the nearest name for what is
+// misspelt. `file` is only used in messages.
+Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view file);
+
+// A file of at most 1 MiB from disk.
+Result<CpuModelFile> read_cpu_model(const std::string& path);
+
+// The names of the models that are built in, sorted ("host" is a rule and not among them).
+std::vector<std::string> builtin_cpu_models();
+// One of them, by name (case does not count); Usage error with the nearest name.
+Result<CpuModelFile> builtin_cpu_model(std::string_view name);
+
+// "haswell", "Haswell@2", "haswell-notsx", "./my.toml", "my.toml@3": the version that is meant. A
+// name with a '/' or ending in .toml is a file.
+Result<CpuModel> find_cpu_model(std::string_view selection);
+
+}  // namespace vmm

@@ -1,0 +1,103 @@
+#include "vmm/cpu/features.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/check.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/builtin.h"
+
+namespace vmm {
+
+std::string FeatureWord::text() const {
+  return is_msr ? fmt::format("MSR {:X}", index) : cpuid_word_name({index, subleaf}, reg);
+}
+
+std::string FeaturePlace::text() const { return fmt::format("{}[{}]", word.text(), bit); }
+
+std::span<const Feature> FeatureCatalog::all() { return builtin::features(); }
+
+std::optional<FeatureId> FeatureCatalog::find(std::string_view name) {
+  std::string wanted = lower(name);
+  std::replace(wanted.begin(), wanted.end(), '_', '-');
+  const auto names = builtin::feature_names();
+  const auto it =
+      std::lower_bound(names.begin(), names.end(), std::string_view(wanted),
+                       [](const auto& entry, std::string_view n) { return entry.name < n; });
+  if (it == names.end() || it->name != wanted) return std::nullopt;
+  return it->id;
+}
+
+std::optional<std::string> FeatureCatalog::nearest(std::string_view name) {
+  std::vector<std::string> names;
+  for (const auto& entry : builtin::feature_names()) names.emplace_back(entry.name);
+  return nearest_name(name, names);
+}
+
+std::optional<FeatureId> FeatureCatalog::at(const FeaturePlace& place) {
+  const auto features = all();
+  const auto it = std::lower_bound(
+      features.begin(), features.end(), place,
+      [](const Feature& feature, const FeaturePlace& p) { return feature.place < p; });
+  if (it == features.end() || it->place != place) return std::nullopt;
+  return static_cast<FeatureId>(it - features.begin());
+}
+
+std::vector<FeatureWord> FeatureCatalog::words() {
+  std::vector<FeatureWord> words;
+  for (const Feature& feature : all())
+    if (words.empty() || words.back() != feature.place.word) words.push_back(feature.place.word);
+  return words;
+}
+
+std::vector<FeatureId> FeatureCatalog::in_word(const FeatureWord& word) {
+  std::vector<FeatureId> ids;
+  const auto features = all();
+  for (std::size_t i = 0; i < features.size(); ++i)
+    if (features[i].place.word == word) ids.push_back(static_cast<FeatureId>(i));
+  return ids;
+}
+
+std::vector<FeatureId> FeatureCatalog::dependants(FeatureId id) {
+  const auto features = all();
+  std::vector<bool> lost(features.size(), false);
+  lost[id] = true;
+  // A chain is a handful of links; each pass extends it by at least one, so this ends soon.
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (std::size_t i = 0; i < features.size(); ++i) {
+      if (lost[i]) continue;
+      if (std::any_of(features[i].needs.begin(), features[i].needs.end(),
+                      [&](FeatureId need) { return lost[need]; }))
+        lost[i] = changed = true;
+    }
+  }
+  std::vector<FeatureId> ids;
+  for (std::size_t i = 0; i < features.size(); ++i)
+    if (lost[i] && i != id) ids.push_back(static_cast<FeatureId>(i));
+  return ids;
+}
+
+FeatureId feature_id(std::string_view name) {
+  const auto id = FeatureCatalog::find(name);
+  VMM_CHECK(id.has_value(), name);
+  return *id;
+}
+
+std::optional<std::string> feature_name(CpuidKey key, CpuidReg reg, unsigned bit) {
+  const auto id = FeatureCatalog::at({{false, key.leaf, key.subleaf, reg}, bit});
+  if (!id) return std::nullopt;
+  return std::string(FeatureCatalog::get(*id).name);
+}
+
+bool has_feature(const CpuidTable& table, std::string_view name) {
+  const auto id = FeatureCatalog::find(name);
+  if (!id) return false;
+  const FeaturePlace& place = FeatureCatalog::get(*id).place;
+  if (place.word.is_msr) return false;
+  return table.bit(place.word.index, place.word.subleaf, place.word.reg, place.bit);
+}
+
+}  // namespace vmm

@@ -1,0 +1,223 @@
+#include "vmm/cpu/resolve.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/refusal.h"
+#include "vmm/cpu/selection.h"
+#include "vmm/cpu/topology.h"
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+namespace {
+
+// A CPU on its way through the layers.
+struct Draft {
+  bool own = false;  // the rule `host`
+  CpuWords words;
+  CpuidTable given;  // the host's table under the rule `host`, else empty
+  std::vector<CpuCache> caches;
+  std::vector<FeatureId> svm;
+  std::vector<FeatureId> vmx;
+  std::vector<std::string> notes;
+};
+
+Draft draft_of(const CpuModel& model) {
+  return {.own = false,
+          .words = model_words(model),
+          .given = {},
+          .caches = model.caches,
+          .svm = model.svm,
+          .vmx = model.vmx,
+          .notes = {}};
+}
+
+// The rule `host`: what KVM supports here, so a function of silicon, microcode, kernel and module
+// parameters, and never the same CPU twice. +svm brings the SVM features that KVM offers.
+Draft draft_of(const HostGrant& host) {
+  Draft draft;
+  draft.own = true;
+  draft.words = host_words(host.supported);
+  draft.given = host.supported;
+  draft.caches = caches_of(host.supported);
+  if (host.tsc_deadline_timer) draft.words.set(feature_id("tsc-deadline"), true);
+  for (const FeatureId id : FeatureCatalog::in_word({false, 0x8000000a, 0, CpuidReg::Edx}))
+    if (has_feature(host.supported, FeatureCatalog::get(id).name)) draft.svm.push_back(id);
+  return draft;
+}
+
+void remove_feature(Draft& draft, FeatureId id) {
+  std::vector<std::string_view> also;
+  for (const FeatureId dependant : FeatureCatalog::dependants(id)) {
+    if (!draft.words.has(dependant)) continue;
+    draft.words.set(dependant, false);
+    also.push_back(FeatureCatalog::get(dependant).name);
+  }
+  draft.words.set(id, false);
+  const std::string_view name = FeatureCatalog::get(id).name;
+  // The SVM features have no life of their own.
+  if (!also.empty() && name != "svm")
+    draft.notes.push_back(
+        fmt::format("-{} also takes away what needs it: {}", name, fmt::join(also, ", ")));
+}
+
+void apply_override(Draft& draft, const CpuOverride& change) {
+  switch (change.kind) {
+    case CpuOverride::Kind::Add:
+      draft.words.set(change.feature, true);
+      if (change.feature == feature_id("svm"))
+        for (const FeatureId id : draft.svm) draft.words.set(id, true);
+      if (change.feature == feature_id("vmx"))
+        draft.notes.emplace_back(
+            "+vmx: the VMX capability MSRs (480h-491h) are KVM's own on this host");
+      break;
+    case CpuOverride::Kind::Remove:
+      remove_feature(draft, change.feature);
+      break;
+    case CpuOverride::Kind::PhysBits: {
+      CpuidRegs& widths = draft.words.cpuid.at(0x80000008);
+      widths.eax = (widths.eax & ~0xffU) | change.phys_bits;
+      break;
+    }
+  }
+}
+
+void shape(Draft& draft, const Topology& topology) {
+  CpuWords& words = draft.words;
+  const bool amd = is_amd(words.cpuid);
+  const unsigned per_package = topology.cores * topology.threads;
+  words.set(feature_id("ht"), per_package > 1);
+  words.set(feature_id("cmp-legacy"), amd && per_package > 1);
+  const ShapeWish wish{.max_leaf = words.cpuid.get(0).eax,
+                       .max_ext_leaf = words.cpuid.get(0x80000000).eax,
+                       .amd = amd,
+                       .topoext = words.has("topoext")};
+  apply_shape(shape_leaves(topology, draft.caches, wish), words.cpuid);
+  if (amd) {
+    // The copy of HTT's neighbours in 80000001.EDX leaves HTT itself out (APM Vol. 3, E.4.2).
+    words.cpuid.at(0x80000001).edx &= ~(1U << 28);
+  }
+}
+
+void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
+  const CpuidRegs* leaf = host.supported.find(0x80000008);
+  const unsigned theirs = leaf != nullptr ? leaf->eax & 0xff : 0;
+  const unsigned mine = draft.words.cpuid.phys_bits();
+  if (theirs == 0 || mine == theirs) return;
+  draft.notes.push_back(
+      mine > theirs
+          ? fmt::format("{} has {} physical address bits, this host {}: a guest that sets address "
+                        "bits {} and up gets a reserved-bit fault (phys-bits={} matches the host)",
+                        name, mine, theirs, theirs, theirs)
+          : fmt::format("{} has {} physical address bits, this host {}: page-table bits {} to {} "
+                        "do not fault as they would on a CPU of {} bits",
+                        name, mine, theirs, mine, theirs - 1, mine));
+}
+
+bool valid(const Topology& t) {
+  return t.vcpus >= 1 && t.vcpus <= 64 && t.sockets >= 1 && t.sockets <= 64 && t.cores >= 1 &&
+         t.cores <= 64 && t.threads >= 1 && t.threads <= 64 &&
+         t.sockets * t.cores * t.threads == t.vcpus;
+}
+
+}  // namespace
+
+std::string_view backend_name(KvmBackend backend) {
+  switch (backend) {
+    case KvmBackend::None:
+      return "none";
+    case KvmBackend::Vmx:
+      return "vmx";
+    case KvmBackend::Svm:
+      return "svm";
+    case KvmBackend::Pvm:
+      return "pvm";
+    case KvmBackend::Unknown:
+      break;
+  }
+  return "unknown";
+}
+
+std::vector<std::string> model_names() {
+  std::vector<std::string> names = builtin_cpu_models();
+  names.emplace_back("host");
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy policy,
+                                const Topology& topology, const HostGrant& host) {
+  if (!valid(topology))
+    return fail(Error::usage(
+        fmt::format("{} sockets * {} cores * {} threads do not make {} vCPUs (1 to 64)",
+                    topology.sockets, topology.cores, topology.threads, topology.vcpus)));
+  const CpuSelection selection = VMM_TRY(parse_cpu_selection(selection_text));
+  ResolvedCpu cpu;
+  Draft draft;
+  if (lower(selection.model) == "host") {
+    cpu.name = "host";
+    draft = draft_of(host);
+  } else {
+    const CpuModel model = VMM_TRY(find_cpu_model(selection.model));
+    cpu.name = model.full_name();
+    draft = draft_of(model);
+  }
+  cpu.text = cpu.name;
+  for (const CpuOverride& change : selection.overrides) {
+    apply_override(draft, change);
+    cpu.text += "," + change.text();
+  }
+  derive(draft.words, draft.given);
+  cpu.model_digest = sha256_hex(canonical_text(draft.words, draft.caches, draft.vmx));
+
+  const std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
+  if (policy == CpuPolicy::Mask && !refusals.empty()) {
+    for (const Refusal& refusal : refusals) draft.words.set(refusal.place, false);
+    derive(draft.words, draft.given);
+  }
+  shape(draft, topology);
+  note_widths(draft, host, cpu.name);
+
+  for (const Refusal& refusal : refusals) cpu.missing.push_back(refusal.bit);
+  for (const auto& [index, value] : draft.words.msrs) cpu.msrs.push_back({index, value});
+  cpu.policy = policy;
+  cpu.cpuid = std::move(draft.words.cpuid);
+  cpu.notes = std::move(draft.notes);
+  return cpu;
+}
+
+std::vector<std::string> describe(const std::vector<MissingBit>& missing) {
+  std::size_t name = 0;
+  std::size_t word = 0;
+  for (const MissingBit& bit : missing) {
+    name = std::max(name, bit.name.size());
+    word = std::max(word, bit.word.size());
+  }
+  std::vector<std::string> lines;
+  for (const MissingBit& bit : missing)
+    lines.push_back(fmt::format("{:<{}}  {:<{}}  refused by {}: {}; try {}", bit.name, name,
+                                bit.word, word, bit.refused_by, bit.reason, bit.remedy));
+  return lines;
+}
+
+std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read) {
+  std::vector<CpuidDifference> result;
+  for (const CpuidDifference& d : diff(set, read)) {
+    std::uint32_t owned = 0;
+    if (d.key.leaf == 1 && d.reg == CpuidReg::Ecx) owned = 1U << 27 | 1U << 3;  // OSXSAVE, MONITOR
+    if (d.key.leaf == 1 && d.reg == CpuidReg::Edx) owned = 1U << 9;             // APIC
+    if (d.key == CpuidKey{7, 0} && d.reg == CpuidReg::Ecx) owned = 1U << 4;     // OSPKE
+    if (d.key == CpuidKey{0xd, 0} && d.reg == CpuidReg::Ebx) owned = ~0U;       // size for XCR0
+    if (d.key == CpuidKey{0xd, 1} && d.reg == CpuidReg::Ebx) owned = ~0U;       // and IA32_XSS
+    if (d.key.leaf == 0x40000001 && d.reg == CpuidReg::Eax) owned = 1U << 7;    // PV_UNHALT
+    if (((d.left ^ d.right) & ~owned) != 0) result.push_back(d);
+  }
+  return result;
+}
+
+}  // namespace vmm

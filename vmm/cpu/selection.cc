@@ -1,0 +1,105 @@
+#include "vmm/cpu/selection.h"
+
+#include <fmt/format.h>
+
+#include <optional>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::size_t kMaxLength = 8192;
+constexpr std::size_t kMaxOverrides = 256;
+
+// Bits that have another master than the user.
+std::optional<std::string> why_fixed(const Feature& feature) {
+  if (feature.name == "hypervisor") return "is always set: the guest runs under one";
+  if (feature.name == "ht" || feature.name == "cmp-legacy")
+    return "follows from the threads and cores of --smp";
+  if (feature.name == "fdp-excptn-only" || feature.name == "zero-fcs-fds")
+    return "means 'absent' when set, and is always set";
+  if (feature.place.word.is_msr && feature.place.word.index >= 0x480 &&
+      feature.place.word.index <= 0x491)
+    return "is a VMX control, which cannot be chosen one by one; +vmx gives those of KVM";
+  return std::nullopt;
+}
+
+Result<FeatureId> find_feature(std::string_view name) {
+  const auto id = FeatureCatalog::find(name);
+  if (!id) {
+    Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));
+    if (const auto near = FeatureCatalog::nearest(name))
+      (void)std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+    return fail(std::move(error));
+  }
+  const Feature& feature = FeatureCatalog::get(*id);
+  if (const auto why = why_fixed(feature))
+    return fail(Error::usage(fmt::format("CPU feature '{}' {}", feature.name, *why)));
+  return *id;
+}
+
+Result<CpuOverride> parse_override(std::string_view text) {
+  if (text.starts_with('+') || text.starts_with('-'))
+    return CpuOverride{text.front() == '+' ? CpuOverride::Kind::Add : CpuOverride::Kind::Remove,
+                       VMM_TRY(find_feature(trim(text.substr(1)))), 0};
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos)
+    return fail(Error::usage(fmt::format("'{}' changes nothing", printable(text, 60)))
+                    .hint(fmt::format("write +{0} or -{0}", printable(text, 60))));
+  const std::string_view key = trim(text.substr(0, equals));
+  const std::string_view value = trim(text.substr(equals + 1));
+  if (lower(key) == "phys-bits" || lower(key) == "phys_bits") {
+    const auto number = parse_number(value);
+    if (!number || *number < 32 || *number > 52)
+      return fail(Error::usage(fmt::format("phys-bits={}: a number of bits from 32 to 52 is meant",
+                                           printable(value, 40))));
+    return CpuOverride{CpuOverride::Kind::PhysBits, 0, static_cast<unsigned>(*number)};
+  }
+  const std::string state = lower(value);
+  const bool on = state == "on" || state == "true" || state == "yes" || state == "1";
+  const bool off = state == "off" || state == "false" || state == "no" || state == "0";
+  const FeatureId id = VMM_TRY(find_feature(key));
+  if (!on && !off)
+    return fail(Error::usage(
+        fmt::format("{}={}: 'on' or 'off' is meant", printable(key, 40), printable(value, 40))));
+  return CpuOverride{on ? CpuOverride::Kind::Add : CpuOverride::Kind::Remove, id, 0};
+}
+
+}  // namespace
+
+std::string CpuOverride::text() const {
+  switch (kind) {
+    case Kind::Add:
+      return fmt::format("+{}", FeatureCatalog::get(feature).name);
+    case Kind::Remove:
+      return fmt::format("-{}", FeatureCatalog::get(feature).name);
+    case Kind::PhysBits:
+      break;
+  }
+  return fmt::format("phys-bits={}", phys_bits);
+}
+
+Result<CpuSelection> parse_cpu_selection(std::string_view text) {
+  if (text.size() > kMaxLength)
+    return fail(Error::usage(fmt::format("a CPU model of {} characters", text.size())));
+  const std::vector<std::string_view> parts = split(text, ',');
+  CpuSelection selection;
+  selection.model = trim(parts.front());
+  const auto here = [&](Error error) {
+    return fail(std::move(error).context(fmt::format("--cpu-model {}", printable(text, 120))));
+  };
+  if (selection.model.empty())
+    return here(Error::usage("no model is named").hint("vmm cpu list shows the models"));
+  if (parts.size() - 1 > kMaxOverrides)
+    return here(Error::usage(
+        fmt::format("{} overrides, at most {} are allowed", parts.size() - 1, kMaxOverrides)));
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    auto change = parse_override(trim(parts[i]));
+    if (!change) return here(std::move(change).error());
+    selection.overrides.push_back(*change);
+  }
+  return selection;
+}
+
+}  // namespace vmm

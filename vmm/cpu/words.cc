@@ -1,0 +1,213 @@
+#include "vmm/cpu/words.h"
+
+#include <fmt/format.h>
+#include <sha2.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "vmm/base/bytes.h"
+#include "vmm/cpu/xsave.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::uint32_t kKvmLeaf = 0x40000000;
+constexpr std::uint32_t kKvmFeatures = 0x40000001;
+
+std::uint32_t four(std::string_view text, std::size_t offset) {
+  std::uint32_t word = 0;
+  for (std::size_t i = 0; i < 4 && offset + i < text.size(); ++i)
+    word |= std::uint32_t{static_cast<unsigned char>(text[offset + i])} << (8 * i);
+  return word;
+}
+
+// Family, model and stepping as leaf 1 EAX spells them (SDM Vol. 2A, CPUID, figure 3-6).
+std::uint32_t signature(const CpuModel& model) {
+  const unsigned family = std::min(model.family, 15U);
+  const unsigned extended_family = model.family - family;
+  return extended_family << 20 | (model.model >> 4) << 16 | family << 8 | (model.model & 15) << 4 |
+         model.stepping;
+}
+
+// The largest leaf of `table` from `first` on, or `first`.
+std::uint32_t highest_leaf(const CpuidTable& table, std::uint32_t first) {
+  std::uint32_t highest = first;
+  for (const auto& [key, regs] : table.entries())
+    if (key.leaf >= first && key.leaf <= first + 0xffff && regs != CpuidRegs{})
+      highest = std::max(highest, key.leaf);
+  return highest;
+}
+
+}  // namespace
+
+std::uint64_t CpuWords::word(const FeatureWord& word) const {
+  if (!word.is_msr) return cpuid.get(word.index, word.subleaf)[word.reg];
+  const auto it = msrs.find(word.index);
+  return it != msrs.end() ? it->second : 0;
+}
+
+bool CpuWords::has(const FeaturePlace& place) const { return bit(word(place.word), place.bit); }
+
+void CpuWords::set(const FeaturePlace& place, bool on) {
+  if (place.word.is_msr) {
+    const std::uint64_t mask = std::uint64_t{1} << place.bit;
+    if (on)
+      msrs[place.word.index] |= mask;
+    else if (const auto it = msrs.find(place.word.index); it != msrs.end())
+      it->second &= ~mask;
+    return;
+  }
+  // Clearing must not bring an absent leaf into being.
+  if (!on && cpuid.find(place.word.index, place.word.subleaf) == nullptr) return;
+  std::uint32_t& reg = cpuid.at(place.word.index, place.word.subleaf)[place.word.reg];
+  const std::uint32_t mask = std::uint32_t{1} << place.bit;
+  reg = on ? reg | mask : reg & ~mask;
+}
+
+bool is_amd(const CpuidTable& table) {
+  const std::string vendor = table.vendor();
+  return vendor == "AuthenticAMD" || vendor == "HygonGenuine";
+}
+
+CpuWords model_words(const CpuModel& model) {
+  CpuWords words;
+  CpuidTable& t = words.cpuid;
+  t.at(0) = {model.max_leaf, four(model.vendor, 0), four(model.vendor, 8), four(model.vendor, 4)};
+  // 64-byte CLFLUSH lines; the rest of EBX is topology's.
+  t.at(1) = {signature(model), 8U << 8, 0, 0};
+  t.at(0x80000000) = {model.max_ext_leaf, 0, 0, 0};
+  t.at(0x80000001) = {};
+  if (is_amd(t)) {
+    t.at(0x80000000) = {model.max_ext_leaf, t.at(0).ebx, t.at(0).ecx, t.at(0).edx};
+    t.at(0x80000001).eax = signature(model);
+  } else if (!model.caches.empty() && model.max_leaf >= 4) {
+    t.at(2) = {0x0000ff01, 0, 0, 0};  // descriptor FFh: the caches are in leaf 4
+  }
+  for (std::uint32_t i = 0; i < 3; ++i)
+    t.at(0x80000002 + i) = {four(model.brand, i * 16), four(model.brand, i * 16 + 4),
+                            four(model.brand, i * 16 + 8), four(model.brand, i * 16 + 12)};
+  t.at(0x80000008) = {model.phys_bits | model.virt_bits << 8, 0, 0, 0};
+  for (const FeatureId id : model.features) words.set(id, true);
+  return words;
+}
+
+CpuWords host_words(const CpuidTable& supported) {
+  CpuWords words{supported, {}};
+  CpuidTable& t = words.cpuid;
+  std::vector<std::uint32_t> foreign;
+  for (const auto& [key, regs] : supported.entries())
+    if ((key.leaf >= 0x40000000 && key.leaf <= 0x4fffffff) || key.leaf >= 0xc0000000)
+      foreign.push_back(key.leaf);
+  for (const std::uint32_t leaf : foreign) t.erase(leaf);
+  // Topology as this machine has it; ours replaces it.
+  for (const std::uint32_t leaf : {0x4U, 0xbU, 0x1fU, 0x8000001dU, 0x8000001eU, 0x80000026U})
+    t.erase(leaf);
+  t.erase(0x8000000a);
+  t.at(0);
+  CpuidRegs& one = t.at(1);
+  one.ebx &= 0xff00;
+  for (const std::string_view name : {"vmx", "smx", "svm", "ht", "cmp-legacy"})
+    words.set(feature_id(name), false);
+  // Run-time bits: OSXSAVE and OSPKE follow the guest's CR4.
+  words.set({{false, 1, 0, CpuidReg::Ecx}, 27}, false);
+  words.set({{false, 7, 0, CpuidReg::Ecx}, 4}, false);
+  if (t.find(0x80000000) == nullptr) t.at(0x80000000) = {0x80000008, 0, 0, 0};
+  // A host without leaf 80000008h has the widths of SDM 4.1.4.
+  CpuidRegs& widths = t.at(0x80000008);
+  const std::uint32_t virt = (widths.eax >> 8) & 0xff;
+  if (virt != 48 && virt != 57) widths.eax = (widths.eax & 0xff) | 48U << 8;
+  if ((widths.eax & 0xff) < 32) widths.eax = (widths.eax & ~0xffU) | 36;
+  widths.eax &= 0xffff;  // the guest-physical field is KVM's report to us
+  return words;
+}
+
+void derive(CpuWords& words, const CpuidTable& given) {
+  CpuidTable& t = words.cpuid;
+  const bool amd = is_amd(t);
+  words.set(feature_id("hypervisor"), true);
+  // These two mean "absent" when set. A guest told so relies on nothing; a guest told otherwise
+  // would rely on something that newer silicon lacks. AMD does not define them.
+  if (!amd && t.get(0).eax >= 7) {
+    words.set(feature_id("fdp-excptn-only"), true);
+    words.set(feature_id("zero-fcs-fds"), true);
+  }
+  if (amd) {
+    CpuidRegs& extended = t.at(0x80000001);
+    extended.edx = (extended.edx & ~kAmdAliasBits) | (t.get(1).edx & kAmdAliasBits);
+  }
+  build_xsave(t, amd, given);
+  CpuidRegs& widths = t.at(0x80000008);
+  const std::uint32_t virt = words.has("la57") ? 57 : 48;
+  widths.eax = (widths.eax & ~0xff00U) | virt << 8;
+
+  t.erase(kKvmLeaf);
+  const CpuidRegs pv = t.get(kKvmFeatures);
+  t.erase(kKvmFeatures);
+  if (pv != CpuidRegs{}) {
+    t.at(kKvmLeaf) = {kKvmFeatures, 0x4b4d564b, 0x564b4d56, 0x4d};  // "KVMKVMKVM"
+    t.at(kKvmFeatures) = pv;
+  } else {
+    // Without this entry KVM answers 40000000h with the highest basic leaf on Intel. Zeroes say
+    // that there is no paravirtual interface.
+    t.at(kKvmLeaf) = {kKvmLeaf, 0, 0, 0};
+  }
+
+  // SVM: revision 1 and 16 ASIDs beside the features.
+  if (words.has("svm")) {
+    CpuidRegs& svm = t.at(0x8000000a);
+    svm.eax = 1;
+    svm.ebx = 16;
+  } else {
+    t.erase(0x8000000a);
+  }
+  // IA32_FEATURE_CONTROL as firmware leaves it: locked, VMX outside SMX on (SDM Vol. 3C, 24.7).
+  if (words.has("vmx"))
+    words.msrs[0x3a] = 5;
+  else
+    words.msrs.erase(0x3a);
+  for (const auto& [feature, index] :
+       {std::pair{"arch-capabilities", 0x10aU}, {"core-capability", 0xcfU}, {"pdcm", 0x345U}})
+    if (!words.has(feature)) words.msrs.erase(index);
+
+  // Limits grow with what was added; they never shrink.
+  if (t.get(7, 1) != CpuidRegs{}) t.at(7).eax = std::max(t.get(7).eax, 1U);
+  if (t.get(7, 2) != CpuidRegs{}) t.at(7).eax = std::max(t.get(7).eax, 2U);
+  t.at(0).eax = std::max(t.get(0).eax, highest_leaf(t, 1));
+  t.at(0x80000000).eax = std::max(t.get(0x80000000).eax, highest_leaf(t, 0x80000001));
+}
+
+std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
+                           const std::vector<FeatureId>& vmx_controls) {
+  std::vector<std::string> lines;
+  for (const auto& [key, regs] : words.cpuid.entries())
+    lines.push_back(fmt::format("{:08x}.{:x}=eax:{:08x} ebx:{:08x} ecx:{:08x} edx:{:08x}", key.leaf,
+                                key.subleaf, regs.eax, regs.ebx, regs.ecx, regs.edx));
+  for (const auto& [index, value] : words.msrs)
+    lines.push_back(fmt::format("msr:{:x}={:x}", index, value));
+  for (const CpuCache& c : caches)
+    lines.push_back(fmt::format("cache:{}.{}={} KiB {} ways {} bytes per {}", c.level,
+                                static_cast<int>(c.type), c.kib, c.ways, c.line,
+                                c.shared_by == CpuCache::SharedBy::Core ? "core" : "socket"));
+  if (words.has("vmx"))
+    for (const FeatureId id : vmx_controls)
+      lines.push_back(fmt::format("vmx:{}", FeatureCatalog::get(id).name));
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+std::string sha256_hex(std::string_view text) {
+  SHA2_CTX context;
+  SHA256Init(&context);
+  SHA256Update(&context, reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
+  SHA256Final(digest.data(), &context);
+  std::string hex;
+  for (const std::uint8_t byte : digest) hex += fmt::format("{:02x}", byte);
+  return hex;
+}
+
+}  // namespace vmm

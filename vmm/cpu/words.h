@@ -1,0 +1,51 @@
+// A CPU as words: its CPUID and capability MSRs, with features switched by name.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "vmm/core/cpuid_table.h"
+#include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/features.h"
+#include "vmm/cpu/topology.h"
+
+namespace vmm {
+
+struct CpuWords {
+  CpuidTable cpuid;
+  std::map<std::uint32_t, std::uint64_t> msrs;
+
+  std::uint64_t word(const FeatureWord& word) const;  // 0 where absent
+  bool has(const FeaturePlace& place) const;
+  bool has(FeatureId id) const { return has(FeatureCatalog::get(id).place); }
+  bool has(std::string_view feature) const { return has(feature_id(feature)); }
+  void set(const FeaturePlace& place, bool on);
+  void set(FeatureId id, bool on) { set(FeatureCatalog::get(id).place, on); }
+};
+
+// AMD or Hygon: which of the two ways of counting, naming and laying out applies.
+bool is_amd(const CpuidTable& table);
+
+// Bits of 80000001.EDX that repeat 1.EDX on AMD (APM Vol. 3, E.4.2).
+constexpr std::uint32_t kAmdAliasBits = 0x0183f3ff;
+
+// Words of a model alone: no overrides, no topology, nothing of a host, and not yet derived.
+CpuWords model_words(const CpuModel& model);
+
+// Words of the rule `host`: what KVM supports, without what KVM or we own (topology, run-time
+// bits), without KVM's own leaves and without nesting.
+CpuWords host_words(const CpuidTable& supported);
+
+// Makes the words whole after features were switched: the bits that are always set, AMD's repeated
+// bits, leaf Dh, the limits in leaves 0, 7 and 80000000h, the linear address width for la57, KVM's
+// signature leaf. `given` is the host's table under the rule `host`, else empty.
+void derive(CpuWords& words, const CpuidTable& given);
+
+// The sorted lines "leaf.subleaf.reg=value", "msr=value", "cache=..." that a digest is made over.
+std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
+                           const std::vector<FeatureId>& vmx_controls);
+std::string sha256_hex(std::string_view text);
+
+}  // namespace vmm
