@@ -18,24 +18,31 @@ namespace vmm {
 // Everything that may be known about a death. Absent parts make the card shorter, never wrong.
 struct CrashScene {
   RunOutcome outcome;
-  std::string model;             // "haswell@4", empty when unknown
-  CpuidTable cpuid;              // what the guest sees; empty when unknown
+  std::string model;  // "haswell@4", empty when unknown
+  CpuidTable cpuid;   // what the guest sees; empty when unknown
   // Per vCPU; the one the outcome names is looked at first. Empty when unknown.
   std::vector<CpuState> vcpus;
-  unsigned vcpu = 0;             // which of them died
-  bool registers_trusted = true; // false after SHUTDOWN on SVM: KVM has reset the vCPU
+  unsigned vcpu = 0;              // which of them died
+  bool registers_trusted = true;  // false after SHUTDOWN on SVM: KVM has reset the vCPU
   const MemoryReader* memory = nullptr;
   const SymbolTable* symbols = nullptr;
   std::vector<TraceEvent> last_exits;  // oldest first
-  std::string kvm_backend;       // "vmx", "svm", "pvm"; empty when unknown
-  bool host_has_pdpe1gb = true;  // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
+  std::string kvm_backend;             // "vmx", "svm", "pvm"; empty when unknown
+  bool host_has_pdpe1gb = true;        // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
   std::vector<std::uint8_t> code;      // bytes at RIP, for dumps without memory
+  // True for dumps: what `memory` cannot read is unknown, rather than known to be no RAM.
+  bool memory_is_partial = false;
+  // For dumps, where the CPUID is unknown: what else says about the paging features.
+  std::optional<PagingFeatures> paging_features;
+  // False where the registers come without EFER and the guess is from the others.
+  bool efer_known = true;
 };
 
 // A card: the rule that named the cause, and the lines for the terminal.
 struct CrashCard {
-  std::string rule;    // stable id, "pdpte-ps-without-pdpe1gb"; "unexplained" when no rule matched
-  std::string cause;   // one sentence
+  std::string rule;   // stable id, "pdpte-ps-without-pdpe1gb"; "unexplained" when no rule matched
+  std::string cause;  // one sentence
+  std::string layer;  // who has to change something: "guest", "host" or "monitor"
   std::vector<std::string> lines;  // at most kMaxCardLines of at most 120 columns, cause first
 
   std::string text() const;  // lines joined, each ending in a newline
