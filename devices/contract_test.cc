@@ -1,0 +1,311 @@
+// What every device promises (vmm/core/device.h), asked of all of them with the same questions.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "devices/debug_exit.h"
+#include "devices/debugcon.h"
+#include "devices/i8042.h"
+#include "devices/port92.h"
+#include "devices/reset_port.h"
+#include "devices/serial16550.h"
+#include "devices/shutdown_port.h"
+#include "devices/vga_text.h"
+#include "vmm/core/irq_fake.h"
+
+namespace vmm {
+namespace {
+
+// The world outside: a sink that is full every third time, a source that has something every
+// second.
+class FickleStreams final : public ByteSink, public ByteSource {
+ public:
+  bool put(std::uint8_t) override { return ++puts_ % 3 != 0; }
+  std::optional<std::uint8_t> get() override {
+    if (++gets_ % 2 == 0) return std::nullopt;
+    return static_cast<std::uint8_t>(gets_);
+  }
+
+ private:
+  unsigned puts_ = 0;
+  unsigned gets_ = 0;
+};
+
+// One device with everything that it is wired to.
+class Rig {
+ public:
+  virtual ~Rig() = default;
+  virtual Device& device() = 0;
+  virtual bool same_state(const Rig& other) const = 0;
+  virtual bool at_power_on() const = 0;
+
+  // The level of each pin, as its sink saw it.
+  bool all_lines_low() const {
+    std::array<bool, 16> level{};
+    for (const auto& [gsi, high] : irq.changes) level.at(gsi) = high;
+    return std::none_of(level.begin(), level.end(), [](bool high) { return high; });
+  }
+
+  RecordingIrq irq;
+  IrqPins pins{irq, 16};
+  FickleStreams streams;
+  std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
+  unsigned events = 0;
+};
+
+template <typename D>
+class RigOf final : public Rig {
+ public:
+  explicit RigOf(const std::function<std::unique_ptr<D>(Rig&)>& make) : device_(make(*this)) {}
+  Device& device() override { return *device_; }
+  bool same_state(const Rig& other) const override {
+    return device_->state() == dynamic_cast<const RigOf&>(other).device_->state();
+  }
+  bool at_power_on() const override { return device_->state() == typename D::State{}; }
+
+ private:
+  std::unique_ptr<D> device_;
+};
+
+struct Subject {
+  std::string name;
+  std::function<std::unique_ptr<Rig>()> make;
+};
+
+template <typename D>
+Subject subject(std::string name, std::function<std::unique_ptr<D>(Rig&)> make) {
+  return {std::move(name), [make = std::move(make)]() -> std::unique_ptr<Rig> {
+            return std::make_unique<RigOf<D>>(make);
+          }};
+}
+
+// The trapped window needs the chip that it belongs to.
+struct WindowWithChip {
+  VgaText vga;
+  VgaWindow window;
+  explicit WindowWithChip(Rig& rig) : vga("vga", rig.window), window("vga-window", vga) {}
+};
+class OwningWindow final : public Device {
+ public:
+  using State = VgaWindow::State;
+  explicit OwningWindow(Rig& rig) : parts_(rig) {}
+  std::string_view name() const override { return parts_.window.name(); }
+  void reset() override { parts_.window.reset(); }
+  Access read(std::uint64_t offset, std::span<std::uint8_t> data) override {
+    return parts_.window.read(offset, data);
+  }
+  Access write(std::uint64_t offset, std::span<const std::uint8_t> data) override {
+    return parts_.window.write(offset, data);
+  }
+  void visit(Archive& archive) override { parts_.window.visit(archive); }
+  const State& state() const { return parts_.window.state(); }
+
+ private:
+  WindowWithChip parts_;
+};
+
+// A new device is one line here.
+std::vector<Subject> subjects() {
+  const auto event = [](Rig& rig) { return [&rig] { ++rig.events; }; };
+  return {
+      subject<Serial16550>("serial16550",
+                           [](Rig& rig) {
+                             return std::make_unique<Serial16550>("serial0", rig.pins.line(4),
+                                                                  &rig.streams, &rig.streams);
+                           }),
+      subject<VgaText>("vga_text",
+                       [](Rig& rig) { return std::make_unique<VgaText>("vga", rig.window); }),
+      subject<OwningWindow>("vga_window",
+                            [](Rig& rig) { return std::make_unique<OwningWindow>(rig); }),
+      subject<DebugExit>("debug_exit",
+                         [](Rig& rig) {
+                           return std::make_unique<DebugExit>(
+                               "debug-exit", [&rig](std::uint64_t) { ++rig.events; });
+                         }),
+      subject<Debugcon>(
+          "debugcon",
+          [](Rig& rig) { return std::make_unique<Debugcon>("debugcon", &rig.streams); }),
+      subject<I8042>("i8042",
+                     [=](Rig& rig) { return std::make_unique<I8042>("i8042", event(rig)); }),
+      subject<ShutdownPort>(
+          "shutdown_port",
+          [=](Rig& rig) { return std::make_unique<ShutdownPort>("pm1a", event(rig)); }),
+      subject<BochsShutdownPort>(
+          "bochs_shutdown",
+          [=](Rig& rig) { return std::make_unique<BochsShutdownPort>("bochs", event(rig)); }),
+      subject<Port92>("port92",
+                      [=](Rig& rig) { return std::make_unique<Port92>("port92", event(rig)); }),
+      subject<ResetPort>(
+          "reset_port",
+          [=](Rig& rig) { return std::make_unique<ResetPort>("rst-cnt", event(rig)); }),
+  };
+}
+
+class Contract : public testing::TestWithParam<Subject> {
+ protected:
+  std::unique_ptr<Rig> rig = GetParam().make();
+
+  // Accesses of every width, near the registers and far from them, with time going on.
+  static void stir(Device& device, unsigned seed, unsigned count) {
+    std::mt19937_64 random(seed);
+    VmTime now{0};
+    for (unsigned i = 0; i < count; ++i) {
+      const std::uint64_t dice = random();
+      constexpr std::array<std::size_t, 4> kWidths = {1, 2, 4, 8};
+      // Mostly one byte at low offsets, where the registers are.
+      const std::size_t width = (dice & 3) != 0 ? 1 : kWidths[(dice >> 2) & 3];
+      std::uint64_t offset = random() % 0x40;
+      if ((dice >> 4) % 16 == 0) offset = random() >> (random() % 64);
+      std::array<std::uint8_t, 8> data{};
+      for (std::uint8_t& byte : data) byte = static_cast<std::uint8_t>(random());
+      if ((dice >> 8) % 8 == 0) {
+        now += VmTime(random() % 1'000'000);
+        device.advance(now);
+        (void)device.next_deadline();
+      } else if ((dice >> 8) % 2 == 0) {
+        (void)device.read(offset, std::span(data).first(width));
+      } else {
+        (void)device.write(offset, std::span<const std::uint8_t>(data).first(width));
+      }
+    }
+  }
+};
+
+TEST_P(Contract, has_a_stable_name) {
+  Device& device = rig->device();
+  const std::string name(device.name());
+  EXPECT_FALSE(name.empty());
+  stir(device, 1, 1000);
+  device.reset();
+  EXPECT_EQ(device.name(), name);
+}
+
+TEST_P(Contract, construction_is_power_on_with_lines_low) {
+  EXPECT_TRUE(rig->at_power_on());
+  EXPECT_TRUE(rig->irq.changes.empty());
+}
+
+TEST_P(Contract, random_accesses_never_crash) {
+  for (unsigned seed = 0; seed < 8; ++seed) stir(rig->device(), seed, 10'000);
+}
+
+TEST_P(Contract, reset_is_power_on_and_twice_is_once) {
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    stir(rig->device(), seed, 10'000);
+    rig->device().reset();
+    EXPECT_TRUE(rig->at_power_on());
+    EXPECT_TRUE(rig->all_lines_low());
+    const StateBlock once = save_state(rig->device());
+    rig->device().reset();
+    EXPECT_TRUE(rig->at_power_on());
+    EXPECT_EQ(save_state(rig->device()), once);
+  }
+}
+
+TEST_P(Contract, a_saved_state_makes_an_equal_device) {
+  for (unsigned seed = 10; seed < 14; ++seed) {
+    stir(rig->device(), seed, 10'000);
+    const StateBlock saved = save_state(rig->device());
+    const std::unique_ptr<Rig> other = GetParam().make();
+    const Result<void> loaded = load_state(other->device(), saved);
+    ASSERT_TRUE(loaded.has_value()) << loaded.error().text();
+    EXPECT_EQ(save_state(other->device()), saved);
+    EXPECT_TRUE(rig->same_state(*other));
+    EXPECT_TRUE(other->irq.changes.empty()) << "restoring makes no edges";
+  }
+}
+
+TEST_P(Contract, saving_changes_nothing) {
+  stir(rig->device(), 20, 10'000);
+  const StateBlock first = save_state(rig->device());
+  const auto edges = rig->irq.changes.size();
+  EXPECT_EQ(save_state(rig->device()), first);
+  EXPECT_EQ(rig->irq.changes.size(), edges);
+}
+
+TEST_P(Contract, every_field_has_a_name_of_its_own) {
+  const StateBlock block = save_state(rig->device());
+  EXPECT_FALSE(block.kind.empty());
+  EXPECT_GE(block.version, 1u);
+  for (std::size_t i = 0; i < block.fields.size(); ++i)
+    for (std::size_t j = i + 1; j < block.fields.size(); ++j)
+      EXPECT_NE(block.fields[i].first, block.fields[j].first);
+}
+
+TEST_P(Contract, a_hostile_saved_state_never_crashes) {
+  std::mt19937_64 random(7);
+  for (unsigned round = 0; round < 50; ++round) {
+    stir(rig->device(), round, 100);
+    StateBlock block = save_state(rig->device());
+    for (auto& [name, value] : block.fields) {
+      // Digits that fit the field's size, seldom its meaning. 0 and 1 may be a bool.
+      const bool number = value.starts_with("0x");
+      const bool maybe_bool = value == "0x0" || value == "0x1";
+      if (name.ends_with("present")) continue;
+      for (std::size_t i = number ? 2 : 0; i < value.size(); ++i)
+        value[i] = "0123456789abcdef"[random() % (maybe_bool ? 2 : 16)];
+    }
+    const std::unique_ptr<Rig> other = GetParam().make();
+    (void)load_state(other->device(), block);
+    stir(other->device(), round, 1000);
+    other->device().reset();
+    EXPECT_TRUE(other->all_lines_low());
+  }
+}
+
+TEST_P(Contract, a_refused_read_leaves_the_data_alone) {
+  Device& device = rig->device();
+  const auto check = [&](std::uint64_t offset) {
+    for (const std::size_t width : {1u, 2u, 4u, 8u}) {
+      std::array<std::uint8_t, 8> data;
+      data.fill(0x5a);
+      if (device.read(offset, std::span(data).first(width)) == Access::Ok) continue;
+      for (const std::uint8_t byte : data) EXPECT_EQ(byte, 0x5a) << offset << " width " << width;
+    }
+  };
+  for (std::uint64_t offset = 0; offset < 0x200; ++offset) check(offset);
+  for (unsigned bit = 9; bit < 64; ++bit)
+    for (const std::uint64_t near : {~std::uint64_t{0}, std::uint64_t{0}, std::uint64_t{1}})
+      check((std::uint64_t{1} << bit) + near);
+}
+
+TEST_P(Contract, far_offsets_have_no_register) {
+  for (const std::uint64_t offset :
+       {std::uint64_t{0x20000}, std::uint64_t{1} << 32, ~std::uint64_t{0}, ~std::uint64_t{7}}) {
+    std::array<std::uint8_t, 8> data{};
+    for (const std::size_t width : {1u, 2u, 4u, 8u}) {
+      EXPECT_EQ(rig->device().read(offset, std::span(data).first(width)), Access::NoRegister);
+      EXPECT_EQ(rig->device().write(offset, std::span<const std::uint8_t>(data).first(width)),
+                Access::NoRegister);
+    }
+  }
+}
+
+TEST_P(Contract, a_refused_write_changes_nothing) {
+  Device& device = rig->device();
+  const StateBlock before = save_state(device);
+  const std::array<std::uint8_t, 8> data = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+  for (std::uint64_t offset = 0; offset < 0x100; ++offset) {
+    for (const std::size_t width : {1u, 2u, 4u, 8u}) {
+      const unsigned events = rig->events;
+      if (device.write(offset, std::span(data).first(width)) == Access::Ok) {
+        device.reset();
+        continue;
+      }
+      EXPECT_EQ(rig->events, events);
+      EXPECT_EQ(save_state(device), before) << offset << " width " << width;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Contract, testing::ValuesIn(subjects()),
+                         [](const auto& chosen) { return chosen.param.name; });
+
+}  // namespace
+}  // namespace vmm
