@@ -45,8 +45,9 @@ struct E820Entry {
 std::vector<E820Entry> make_e820(const GuestMemory& memory);
 
 // Copies the image, its modules, tables and page tables into `memory` and returns the state in
-// which vCPU 0 starts. Image errors for what does not fit, naming the segment, the address and the
-// RAM there is.
+// which vCPU 0 starts (loader/README.md). Image errors for what does not fit, naming the segment,
+// the address and the RAM there is; Usage errors for modules or a command line that are too long or
+// that the protocol cannot carry. Nothing is written when it fails.
 Result<CpuState> place_image(const LoadedImage& image, const BootOptions& options,
                              GuestMemory& memory);
 

@@ -37,6 +37,7 @@ struct Signature {
   const char* hint;  // nullptr: none
 };
 
+constexpr const char* kPlainElf = "--boot elf starts it as a plain ELF image";
 constexpr const char* kUnpack = "unpack it and give the kernel inside";
 
 // The first match wins: a bzImage with an EFI stub is also a PE image, a boot CD also has a boot
@@ -70,6 +71,7 @@ constexpr std::array<Signature, 19> kSignatures = {{
 }};
 
 const Signature* recognise(Bytes bytes) {
+  if (is_elf(bytes)) return nullptr;
   for (const Signature& signature : kSignatures)
     if (has_at(bytes, signature.offset, signature.text)) return &signature;
   return nullptr;
@@ -87,6 +89,7 @@ Error unrecognised(Bytes bytes, std::string text) {
   const Signature* signature = recognise(bytes);
   if (signature != nullptr && signature->hint != nullptr)
     return std::move(error).hint(signature->hint);
+  if (is_elf(bytes)) return std::move(error).hint(kPlainElf);
   if (signature == nullptr && !is_text(bytes))
     return std::move(error).hint("--flat ADDR loads any file as it is and starts it in real mode");
   return error;
@@ -158,10 +161,9 @@ Result<void> parse_by_content(LoadedImage& image) {
     return parse_multiboot1(image, *search.header);
   }
   const bool elf = is_elf(image.bytes);
-  const char* hint = elf ? "--boot elf starts it as a plain ELF image" : nullptr;
-  const auto refuse = [hint](std::string text) -> Result<void> {
+  const auto refuse = [elf](std::string text) -> Result<void> {
     Error error = Error::image(std::move(text));
-    if (hint != nullptr) return fail(std::move(error).hint(hint));
+    if (elf) return fail(std::move(error).hint(kPlainElf));
     return fail(std::move(error));
   };
   if (search.bad_checksum) return refuse(bad_checksum_text(search));
@@ -173,9 +175,7 @@ Result<void> parse_by_content(LoadedImage& image) {
                     "multiboot1; multiboot2 is not supported yet",
                     *header));
   if (elf) {
-    image.detection.push_back(
-        fmt::format("elf: 7f 45 4c 46 at offset 0, class {}",
-                    image.bytes.size() > 4 ? image.bytes[4] : std::uint8_t{0}));
+    image.detection.push_back("elf: 7f 45 4c 46 at offset 0");
     return parse_elf(image);
   }
   image.detection.push_back("elf: no 7f 45 4c 46 at offset 0");
