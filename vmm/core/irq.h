@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -19,10 +20,18 @@ class IrqSink {
 };
 
 // A handle on one pin. Several lines may share a pin: it is high while any of them is. A line made
-// by default is detached: its changes go nowhere.
+// by default is detached: its changes go nowhere. A line has one owner: a copy would count as high
+// what only the original raised.
 class IrqLine {
  public:
   IrqLine() = default;
+  IrqLine(IrqLine&& other) noexcept { swap(other); }
+  IrqLine& operator=(IrqLine&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  IrqLine(const IrqLine&) = delete;
+  IrqLine& operator=(const IrqLine&) = delete;
 
   void set(bool level);
   // High and low again: one edge.
@@ -39,6 +48,10 @@ class IrqLine {
     unsigned raised = 0;  // how many lines hold it high
   };
   explicit IrqLine(std::shared_ptr<Pin> pin) : pin_(std::move(pin)) {}
+  void swap(IrqLine& other) noexcept {
+    pin_.swap(other.pin_);
+    std::swap(level_, other.level_);
+  }
   std::shared_ptr<Pin> pin_;
   bool level_ = false;
 };
