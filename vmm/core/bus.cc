@@ -14,9 +14,8 @@ Result<void> Bus::map(const BusRange& range, Device& device) {
     return fail(Error::internal(fmt::format("{} does not fit the bus", describe(range, device))));
   auto next = mappings_.lower_bound(range.base);
   if (next != mappings_.end() && next->first < range.base + range.size)
-    return fail(Error::internal(
-        fmt::format("{} overlaps {}", describe(range, device),
-                    describe(next->second.range, *next->second.device))));
+    return fail(Error::internal(fmt::format("{} overlaps {}", describe(range, device),
+                                            describe(next->second.range, *next->second.device))));
   if (next != mappings_.begin()) {
     const Mapping& before = std::prev(next)->second;
     if (before.range.base + before.range.size > range.base)
@@ -55,11 +54,14 @@ Device* Bus::read(std::uint64_t address, std::span<std::uint8_t> data) {
   const BusRange& range = mapping->range;
   if (range.width == BusWidth::Byte && data.size() > 1) {
     // Each byte is an access of its own, as on an ISA bus; the last ones may belong to a neighbour.
-    for (std::size_t i = 0; i < data.size(); ++i) read(address + i, data.subspan(i, 1));
-    return mapping->device;
+    Device* answered = nullptr;
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      Device* device = read(address + i, data.subspan(i, 1));
+      if (answered == nullptr) answered = device;
+    }
+    return answered;
   }
-  const bool refused =
-      range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
+  const bool refused = range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
   const std::uint64_t offset = address - range.base;
   if (refused || data.size() > range.size - offset ||
       mapping->device->read(range.displacement + offset, data) != Access::Ok) {
@@ -78,11 +80,14 @@ Device* Bus::write(std::uint64_t address, std::span<const std::uint8_t> data) {
   }
   const BusRange& range = mapping->range;
   if (range.width == BusWidth::Byte && data.size() > 1) {
-    for (std::size_t i = 0; i < data.size(); ++i) write(address + i, data.subspan(i, 1));
-    return mapping->device;
+    Device* answered = nullptr;
+    for (std::size_t i = 0; i < data.size(); ++i) {
+      Device* device = write(address + i, data.subspan(i, 1));
+      if (answered == nullptr) answered = device;
+    }
+    return answered;
   }
-  const bool refused =
-      range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
+  const bool refused = range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
   const std::uint64_t offset = address - range.base;
   if (refused || data.size() > range.size - offset ||
       mapping->device->write(range.displacement + offset, data) != Access::Ok) {

@@ -22,7 +22,8 @@ enum class BusWidth {
 struct BusRange {
   std::uint64_t base = 0;
   std::uint64_t size = 0;
-  std::uint64_t displacement = 0;  // added to the offset, so that one device may have several ranges
+  std::uint64_t displacement =
+      0;  // added to the offset, so that one device may have several ranges
   BusWidth width = BusWidth::Any;
 };
 
@@ -40,7 +41,8 @@ class Bus {
   // Attaches `device`, which must outlive the bus. An overlap is an Internal error naming both.
   Result<void> map(const BusRange& range, Device& device);
 
-  // Reads give all ones where nothing answers. Both return the device that answered, or nullptr.
+  // Reads give all ones where nothing answers. Both return the device that answered (the first one
+  // of an access that was split), or nullptr.
   Device* read(std::uint64_t address, std::span<std::uint8_t> data);
   Device* write(std::uint64_t address, std::span<const std::uint8_t> data);
 
