@@ -40,9 +40,11 @@ bool has_subleaves(std::uint32_t leaf) {
     case 0x14:
     case 0x17:
     case 0x18:
+    case 0x1b:
     case 0x1d:
     case 0x1e:
     case 0x1f:
+    case 0x23:
     case 0x24:
     case 0x8000001d:
     case 0x80000020:
