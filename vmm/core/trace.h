@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/check.h"
 #include "vmm/base/units.h"
 #include "vmm/core/symbols.h"
 
@@ -17,7 +18,7 @@ struct TraceEvent {
   unsigned vcpu = 0;
   Gva rip = 0;  // after the exit; for port and MMIO accesses that is the instruction itself or the
                 // next one, as KVM leaves it
-  std::string_view kind;     // "in", "out", "mmio-read", "mmio-write", "hlt", ...; a literal
+  std::string_view kind;      // "in", "out", "mmio-read", "mmio-write", "hlt", ...; a literal
   std::uint64_t address = 0;  // port, guest physical address or MSR
   std::uint64_t value = 0;    // what was read or written, low 8 bytes
   std::uint32_t width = 0;    // bytes of one access
@@ -39,10 +40,11 @@ class Tracer {
 // The last events of the machine, oldest first; always on.
 class FlightRecorder final : public Tracer {
  public:
-  explicit FlightRecorder(std::size_t capacity = 256) : events_(capacity) {}
-  void event(const TraceEvent& event) override {
-    events_[next_++ % events_.size()] = event;
+  // `capacity` is at least 1.
+  explicit FlightRecorder(std::size_t capacity = 256) : events_(capacity) {
+    VMM_CHECK(capacity > 0, "a flight recorder needs room");
   }
+  void event(const TraceEvent& event) override { events_[next_++ % events_.size()] = event; }
   // At most `count` of the newest events, oldest first; of one vCPU if `vcpu` >= 0.
   std::vector<TraceEvent> last(std::size_t count, int vcpu = -1) const;
   std::uint64_t total() const { return next_; }
