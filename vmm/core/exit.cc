@@ -8,7 +8,9 @@ namespace {
 
 // Bytes as one number when they are one, else as their count.
 std::string value_text(std::span<const std::uint8_t> data, std::size_t width) {
-  if (data.size() != width || width > 8) return fmt::format("{} x {} bytes", data.size() / width, width);
+  if (width == 0) return "nothing";
+  if (data.size() != width || width > 8)
+    return fmt::format("{} x {} bytes", data.size() / width, width);
   std::string text;
   for (std::size_t i = data.size(); i-- > 0;) text += fmt::format("{:02x}", data[i]);
   return text + "h";
