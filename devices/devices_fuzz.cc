@@ -1,0 +1,104 @@
+// The input is a script of guest accesses, time steps and typed bytes; after each script a chip
+// must save and load, or the screen be drawn.
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "devices/debug_exit.h"
+#include "devices/debugcon.h"
+#include "devices/i8042.h"
+#include "devices/port92.h"
+#include "devices/reset_port.h"
+#include "devices/serial16550.h"
+#include "devices/shutdown_port.h"
+#include "devices/streams_fake.h"
+#include "devices/vga_png.h"
+#include "devices/vga_text.h"
+#include "vmm/base/check.h"
+#include "vmm/core/irq_fake.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::size_t kMaxSteps = 4096;
+
+struct Board {
+  RecordingIrq irq;
+  IrqPins pins{irq, 16};
+  FakeSink sink;
+  FakeSource source;
+  std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
+  Serial16550 serial{"serial0", pins.line(4), &sink, &source};
+  VgaText vga{"vga", window};
+  VgaWindow vga_window{"vga-window", vga};
+  DebugExit debug_exit{"debug-exit", nullptr};
+  Debugcon debugcon{"debugcon", &sink};
+  I8042 i8042{"i8042", nullptr};
+  ShutdownPort pm1a{"pm1a", nullptr};
+  BochsShutdownPort bochs{"bochs-shutdown", nullptr};
+  Port92 port92{"port92", nullptr};
+  ResetPort reset_port{"rst-cnt", nullptr};
+  std::array<Device*, 10> devices = {&serial, &vga,  &vga_window, &debug_exit, &debugcon,
+                                     &i8042,  &pm1a, &bochs,      &port92,     &reset_port};
+};
+
+void draw(const VgaSnapshot& screen) {
+  VMM_CHECK(screen.cells.size() == std::size_t{screen.columns} * screen.rows, "a cell is missing");
+  (void)render_text(screen);
+  (void)render_ansi(screen);
+  // The larger ones only take time.
+  if (screen.cells.size() <= 100) VMM_CHECK(render_png(screen).has_value(), "libpng refused");
+}
+
+void run(std::span<const std::uint8_t> script) {
+  if (script.empty()) return;
+  const std::uint8_t first = script[0];
+  script = script.subspan(1);
+  Board board;
+  board.sink.room = 64;
+  VmTime now{0};
+  for (std::size_t step = 0; script.size() >= 4 && step < kMaxSteps; ++step) {
+    const std::uint8_t action = script[0];
+    Device& device = *board.devices[script[1] % board.devices.size()];
+    const std::uint64_t offset = script[2] | ((action & 0x80) != 0 ? 0x18000u : 0u);
+    const std::size_t width = std::size_t{1} << ((action >> 3) & 3);
+    std::array<std::uint8_t, 8> data;
+    data.fill(script[3]);
+    switch (action & 7) {
+      case 0:
+        now += VmTime(script[2] * 1000);
+        device.advance(now);
+        break;
+      case 1:
+        if (board.source.bytes.size() < 64) board.source.bytes.push_back(script[3]);
+        board.sink.room = script[2];
+        break;
+      case 2:
+      case 3:
+      case 4:
+        (void)device.read(offset, std::span(data).first(width));
+        break;
+      default:
+        (void)device.write(offset, std::span<const std::uint8_t>(data).first(width));
+        break;
+    }
+    script = script.subspan(4);
+  }
+  VMM_CHECK(board.serial.state().rx.size() <= Serial16550::kFifoSize, "the RX FIFO grew");
+  VMM_CHECK(board.serial.state().tx.size() <= Serial16550::kFifoSize, "the TX FIFO grew");
+  // The first byte chooses what is looked at afterwards; all of it every time would be slow.
+  const std::size_t chosen = first % board.devices.size();
+  if (board.devices[chosen] == &board.vga_window) draw(board.vga.snapshot());
+  Board other;
+  const StateBlock saved = save_state(*board.devices[chosen]);
+  VMM_CHECK(load_state(*other.devices[chosen], saved).has_value(), "a saved state was refused");
+  VMM_CHECK(save_state(*other.devices[chosen]) == saved, "a loaded state differs");
+}
+
+}  // namespace
+}  // namespace vmm
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  vmm::run({data, size});
+  return 0;
+}
