@@ -108,14 +108,20 @@ class Card {
  private:
   bool registers_matter() const {
     const auto& outcome = f_.scene.outcome;
-    if (std::holds_alternative<ending::TripleFault>(outcome)) return f_.scene.registers_trusted;
+    if (std::holds_alternative<ending::TripleFault>(outcome))
+      return f_.scene.registers_trusted || !f_.is_reset_state();
     return f_.holds_internal_error() || std::holds_alternative<ending::EntryFailure>(outcome) ||
            (std::holds_alternative<ending::HaltedForever>(outcome) && f_.scene.vcpus.size() == 1);
   }
   bool halted() const { return std::holds_alternative<ending::HaltedForever>(f_.scene.outcome); }
 
   void ended() {
-    const std::string line = headline(f_.scene.outcome);
+    std::string line = headline(f_.scene.outcome);
+    if (!f_.scene.vcpu_known) {
+      // "on vCPU 0" is a default here.
+      constexpr std::string_view kName = " on vCPU 0";
+      if (const auto at = line.find(kName); at != std::string::npos) line.erase(at, kName.size());
+    }
     if (line != verdict_.cause) add({"ended", {line}, 9});
     if (!f_.error.lines.empty()) add({"exit", f_.error.lines, 7, 2});
     if (!verdict_.notes.empty()) add({"note", verdict_.notes, 8, 2});
@@ -134,7 +140,7 @@ class Card {
                           f_.address(f_.fault->place->linear));
     else
       line += fmt::format("by the instruction at {}", f_.address(f_.rip));
-    if (triple) line += ", then no handler, #DF, no handler, shutdown";
+    if (triple) line += ", then #DF, then shutdown";
     add({"fault", {line}, 8});
   }
 
@@ -151,7 +157,7 @@ class Card {
           "{}, CR2 {:x}h, CR3 {:x}h, {}, {}{}", register_text("CR0", s.cr0, kCr0), s.cr2, s.cr3,
           register_text("CR4", s.cr4, kCr4), register_text("EFER", s.efer, kEfer),
           f_.scene.efer_known ? "" : ", inferred"));
-    add({"cpu", std::move(lines), 8, 2});
+    add({f_.at_fault() ? "cpu" : "before", std::move(lines), 8, 2});
   }
 
   void instruction() {
@@ -173,7 +179,9 @@ class Card {
   void walk_section(const Place& place, std::string name, int weight) {
     std::vector<std::string> lines = describe(place.walk);
     if (lines.empty()) return;
-    const bool fails = place.failed();
+    const bool refused = place.known && !f_.scene.host_has_pdpe1gb && place.walk.page_size == 1_GiB;
+    const bool fails = place.failed() || refused;
+    if (refused && lines.size() >= 2) lines[lines.size() - 2] += "  <-- PS: not on this host";
     if (place.known && place.backing == Backing::Hole && !fails)
       lines.back() += fmt::format(": {}", hole_name(*place.gpa()));
     if (!place.known) {
@@ -212,6 +220,7 @@ class Card {
     if (!std::holds_alternative<ending::TripleFault>(f_.scene.outcome)) return;
     const kvm_dtable& idt = f_.cpu->sregs.idt;
     std::vector<unsigned> vectors = {8, 13, 14};
+    if (!f_.at_fault()) return;  // its verdict names them
     if (f_.fault) vectors = {f_.fault->vector, 8};
     std::vector<std::string> lines = {fmt::format("base {:x}h, limit {:x}h", idt.base, idt.limit)};
     for (const unsigned vector : vectors) {
@@ -322,8 +331,7 @@ CrashCard explain(const CrashScene& scene) {
 
 std::vector<std::string> paging_lint_lines(const CrashScene& scene) {
   std::vector<std::string> lines;
-  if (scene.memory == nullptr || scene.memory_is_partial || scene.cpuid.entries().empty() ||
-      !scene.registers_trusted)
+  if (scene.memory == nullptr || scene.memory_is_partial || scene.cpuid.entries().empty())
     return lines;
   const PagingFeatures features = PagingFeatures::from(scene.cpuid);
   std::vector<std::uint64_t> seen;       // CR3 values

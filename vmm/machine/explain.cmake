@@ -1,9 +1,11 @@
 # Why a guest died: rules over values, so it needs neither KVM nor the rest of the machine.
 find_package(zydis REQUIRED)
+find_package(nlohmann_json REQUIRED)
 vmm_library(vmm_explain
-  SOURCES disassemble.cc explain.cc explain_entry.cc explain_exit.cc explain_facts.cc
-          explain_fault.cc explain_gates.cc explain_rules.cc
-  LINK vmm_core Zydis::Zydis)
+  SOURCES disassemble.cc explain.cc explain_dump.cc explain_dump_kernel.cc explain_dump_qemu.cc
+          explain_dump_trace.cc explain_entry.cc explain_exit.cc explain_facts.cc explain_fault.cc
+          explain_gates.cc explain_rules.cc
+  LINK vmm_core Zydis::Zydis nlohmann_json::nlohmann_json)
 vmm_test(explain_test
-  SOURCES disassemble_test.cc
+  SOURCES disassemble_test.cc explain_dump_test.cc explain_test.cc
   LINK vmm_explain)

@@ -23,6 +23,7 @@ struct CrashScene {
   // Per vCPU; the one the outcome names is looked at first. Empty when unknown.
   std::vector<CpuState> vcpus;
   unsigned vcpu = 0;              // which of them died
+  bool vcpu_known = true;         // false for dumps that do not say
   bool registers_trusted = true;  // false after SHUTDOWN on SVM: KVM has reset the vCPU
   const MemoryReader* memory = nullptr;
   const SymbolTable* symbols = nullptr;

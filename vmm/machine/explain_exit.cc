@@ -1,12 +1,12 @@
 #include "vmm/machine/explain_exit.h"
 
 #include <fmt/format.h>
-#include "vmm/core/uapi.h"
 
 #include <algorithm>
 #include <array>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 namespace {

@@ -73,7 +73,7 @@ Facts::Facts(const CrashScene& s) : scene(s), cpu(cpu_of(s)) {
                                : read_linear(rip, 15, {.fetch = true, .user = cpl == 3});
   if (code.size() > 15) code.resize(15);
   insn = decode_instruction(code, mode, cpu->regs.rip, cpu, scene.symbols);
-  if (insn) {
+  if (insn && at_fault()) {
     for (const MemoryUse& use : insn->memory) {
       const PageAccess access{.write = use.write, .user = cpl == 3};
       Operand operand{use, place_of(use.linear, access)};
@@ -86,6 +86,7 @@ Facts::Facts(const CrashScene& s) : scene(s), cpu(cpu_of(s)) {
       operands.push_back(std::move(operand));
     }
   }
+  if (!at_fault()) return;  // RIP is not that of the crash
   if (cpu->sregs.cr2 != 0) cr2 = place_of(cpu->sregs.cr2, {.user = cpl == 3});
   fault = infer_fault(*this);
 }
@@ -119,6 +120,10 @@ std::vector<Gva> Facts::return_addresses(std::size_t count) const {
     if (behind_call) found.push_back(value);
   }
   return found;
+}
+
+bool Facts::is_reset_state() const {
+  return cpu == nullptr || (cpu->regs.rip == 0xfff0 && cpu->sregs.cs.selector == 0xf000);
 }
 
 bool Facts::holds_internal_error() const {

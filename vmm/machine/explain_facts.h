@@ -87,6 +87,11 @@ struct Facts {
   std::optional<Place> cr2;
   std::optional<FirstFault> fault;
 
+  // False when SVM has reset the vCPU: what `cpu` holds is then of the last exit before, or of
+  // reset.
+  bool at_fault() const { return scene.registers_trusted; }
+  // Registers as RESET leaves them.
+  bool is_reset_state() const;
   bool holds_internal_error() const;
   // Walks and looks where it leads.
   Place place_of(Gva linear, const PageAccess& access) const;

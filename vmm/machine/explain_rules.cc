@@ -54,9 +54,21 @@ MaybeVerdict registers_reset(const Facts& f) {
   Verdict v;
   v.cause = "the guest triple-faulted; SVM has reset the vCPU before KVM could look at it";
   v.notes.push_back(
-      "the registers of the fault are gone (the VMCB is undefined after a SHUTDOWN intercept): "
-      "none are shown");
-  if (!f.scene.last_exits.empty()) {
+      f.is_reset_state()
+          ? "the registers of the fault are gone (the VMCB is undefined after a SHUTDOWN "
+            "intercept): none are shown"
+          : "the registers of the fault are gone (the VMCB is undefined after a SHUTDOWN "
+            "intercept); below: those of the last exit before it");
+  if (!f.is_reset_state()) {
+    for (const unsigned vector : {14u, 13u, 8u}) {
+      const GateReport gate = f.gate(vector);
+      if (gate.usable || !gate.known) continue;
+      v.notes.push_back(fmt::format("at that time no exception could be taken: {}", gate.text));
+      break;
+    }
+    if (f.rip_place.failed())
+      v.notes.push_back("and RIP was not mapped: " + f.rip_place.walk.failure->text);
+  } else if (!f.scene.last_exits.empty()) {
     const TraceEvent& last = f.scene.last_exits.back();
     v.notes.push_back(fmt::format("last seen alive: RIP {} at the exit \"{}\"", f.address(last.rip),
                                   printable(last.text(), 60)));
@@ -179,6 +191,8 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
 // --- Page tables ---------------------------------------------------------------------------------
 
 std::string other_models(const Facts& f) {
+  if (f.scene.memory_is_partial)
+    return "-cpu MODEL,+pdpe1gb (QEMU), or a model that has it (Skylake-Server, EPYC)";
   const std::string bare = f.scene.model.empty() ? "MODEL" : f.model;
   if (bare.find("-pdpe1gb") != std::string::npos) return "leave out -pdpe1gb";
   return fmt::format("--cpu-model {},+pdpe1gb, or a model that has it (skylake-server, epyc)",
@@ -196,6 +210,8 @@ MaybeVerdict pdpte_ps(const Facts& f) {
     v.notes.push_back(fmt::format(
         "without pdpe1gb that bit (7) is reserved: any use of {:x}h is {} with RSVD set",
         place->linear, vector_name(place->walk.failure->vector)));
+    if (f.scene.paging_features)
+      v.notes.push_back("known from the trace: KVM's own walker answered P|RSVD to that entry");
     if (f.scene.host_has_pdpe1gb) {
       v.tries = {other_models(f)};
     } else {
@@ -261,6 +277,12 @@ MaybeVerdict executes_in_hole(const Facts& f) {
   if (ones)
     v.notes.push_back("the bytes ff at RIP are what memory with nothing behind it reads as");
   v.notes.push_back("control flow was lost before this: a wrong jump, call, return or stack");
+  const kvm_sregs& s = f.cpu->sregs;
+  const bool as_after_init = s.tr.selector == 0 && s.ldt.selector == 0 && s.tr.limit == 0xffff;
+  if (!f.scene.vcpu_known && f.mode == CpuMode::Long64 && as_after_init)
+    v.notes.push_back(
+        "the dump does not name the vCPU; of several it is probably an application processor (AP): "
+        "long mode, with TR and LDTR still as INIT leaves them");
   std::string callers;
   for (const Gva address : f.return_addresses(3))
     callers += fmt::format("{}{}", callers.empty() ? "" : ", ", f.address(address));
