@@ -1,5 +1,6 @@
-// Sends the other processors to a page of zeros: they run into nothing, and no one notices. The
-// first processor halts for ever.
+// Sends the other processors to a page of zeros: they run into nothing, over the end of the segment
+// and through the interrupt vectors to whatever lies at 0, and no one notices. The first processor
+// halts for ever.
 #include "guest-tests/guests/guest.h"
 #include "guest-tests/guests/lapic.h"
 

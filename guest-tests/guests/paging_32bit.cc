@@ -1,5 +1,6 @@
 // Turns on 32-bit paging: the low 4 MiB by one 4 MiB page (PSE), 80000000h by a page table of 4 KiB
-// pages. Checks an alias and ends with 0, with paging still on.
+// pages. Checks an alias and ends with 0, with paging still on. (Where KVM has no paging outside of
+// long mode, as kvm_pvm, setting CR0.PG is #GP and the guest triple-faults.)
 #include "guest-tests/guests/guest.h"
 
 namespace {

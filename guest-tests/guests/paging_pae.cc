@@ -1,5 +1,6 @@
 // Turns on PAE paging: the low 2 MiB by one 2 MiB page, C0000000h by a page table of 4 KiB pages.
-// Checks an alias and ends with 0, with paging still on.
+// Checks an alias and ends with 0, with paging still on. (Where KVM has no paging outside of long
+// mode, as kvm_pvm, setting CR0.PG is #GP and the guest triple-faults.)
 #include "guest-tests/guests/guest.h"
 
 namespace {
