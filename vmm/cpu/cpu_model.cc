@@ -278,6 +278,23 @@ Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
   return parse_cpu_model(file->text, file->path);
 }
 
+Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
+  const std::string_view name = split_version(selection).name;
+  if (name.find('/') != std::string_view::npos || name.ends_with(".toml"))
+    return read_cpu_model(std::string(name));
+  if (builtin_file(lower(name)) != nullptr) return builtin_cpu_model(name);
+  // Not a model of its own: another name of one version?
+  for (const builtin::TextFile& file : builtin::model_files()) {
+    CpuModelFile parsed = VMM_TRY(parse_cpu_model(file.text, file.path));
+    for (const CpuModel& model : parsed.versions) {
+      if (model.alias.empty() || model.alias != lower(name)) continue;
+      parsed.default_version = model.version;
+      return parsed;
+    }
+  }
+  return fail(unknown_model(name));
+}
+
 Result<CpuModel> find_cpu_model(std::string_view selection) {
   const auto [name, version_text] = split_version(selection);
   std::optional<unsigned> wanted;
@@ -288,17 +305,13 @@ Result<CpuModel> find_cpu_model(std::string_view selection) {
                                            printable(selection, 80))));
     wanted = static_cast<unsigned>(*number);
   }
-  const bool is_file = name.find('/') != std::string_view::npos || name.ends_with(".toml");
-  if (!is_file && builtin_file(lower(name)) == nullptr) {
-    // Not a model of its own: another name of one version?
-    if (!wanted)
-      for (const builtin::TextFile& file : builtin::model_files())
-        for (const CpuModel& model : VMM_TRY(parse_cpu_model(file.text, file.path)).versions)
-          if (!model.alias.empty() && model.alias == lower(name)) return model;
-    return fail(unknown_model(name));
-  }
-  const CpuModelFile file =
-      is_file ? VMM_TRY(read_cpu_model(std::string(name))) : VMM_TRY(builtin_cpu_model(name));
+  const CpuModelFile file = VMM_TRY(find_cpu_model_file(selection));
+  // An alias is one version already.
+  const bool alias = name.find('/') == std::string_view::npos && !name.ends_with(".toml") &&
+                     builtin_file(lower(name)) == nullptr;
+  if (alias && wanted)
+    return fail(Error::usage(fmt::format("'{}' is another name of {}@{} and has no versions",
+                                         lower(name), file.name, file.default_version)));
   const CpuModel* model = file.find(wanted.value_or(file.default_version));
   if (model == nullptr) {
     std::vector<unsigned> numbers;

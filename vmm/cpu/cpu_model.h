@@ -70,5 +70,7 @@ Result<CpuModelFile> builtin_cpu_model(std::string_view name);
 // "haswell", "Haswell@2", "haswell-notsx", "./my.toml", "my.toml@3": the version that is meant. A
 // name with a '/' or ending in .toml is a file.
 Result<CpuModel> find_cpu_model(std::string_view selection);
+// The file it is in; for an alias `default_version` is the version that the alias means.
+Result<CpuModelFile> find_cpu_model_file(std::string_view selection);
 
 }  // namespace vmm

@@ -64,7 +64,7 @@ std::optional<std::string> wrong_backend(std::string_view feature, KvmBackend ba
   const bool svm = feature == "svm";
   if (!vmx && !svm) return std::nullopt;
   if (backend == KvmBackend::Pvm)
-    return fmt::format("kvm_pvm has neither VT-x nor SVM underneath and offers no nesting");
+    return "kvm_pvm has neither VT-x nor SVM underneath, so no nesting";
   if (vmx && backend == KvmBackend::Svm)
     return "VT-x is nested on Intel hosts only; this is kvm_amd";
   if (svm && backend == KvmBackend::Vmx)
@@ -72,7 +72,16 @@ std::optional<std::string> wrong_backend(std::string_view feature, KvmBackend ba
   return std::nullopt;
 }
 
-const char* const kMaskOrModel = "--cpu-policy mask, or another model";
+const char* const kMask = "--cpu-policy mask";
+
+// Whether the table says anything about a word: it holds the leaf, or the leaf is past the end.
+bool knows(const CpuidTable& silicon, const FeatureWord& word) {
+  if (silicon.entries().empty()) return false;
+  if (silicon.find(word.index, word.subleaf) != nullptr) return true;
+  const CpuidRegs* limit = silicon.find(word.index & 0xffff0000);
+  if (limit == nullptr || word.index > limit->eax) return true;
+  return word.index == 7 && word.subleaf > silicon.get(7).eax;
+}
 
 // Fills in who refuses `place` and what helps.
 void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) {
@@ -97,30 +106,29 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
     bit.refused_by = "host kernel";
     bit.reason =
         fmt::format("{} does not report it for this CPU and microcode", module_name(host.backend));
-    bit.remedy = kMaskOrModel;
+    bit.remedy = kMask;
     return;
   }
-  const bool silicon_known = !host.silicon.entries().empty();
+  const bool silicon_known = knows(host.silicon, place.word);
   const bool in_silicon = silicon_known && host.silicon.bit(place.word.index, place.word.subleaf,
                                                             place.word.reg, place.bit);
   const bool is_pv = place.word.index >= 0x40000000 && place.word.index <= 0x4fffffff;
   if (silicon_known && !in_silicon && !is_pv) {
     bit.refused_by = "silicon";
-    bit.reason = "the host's CPU does not have it";
-    bit.remedy = kMaskOrModel;
+    bit.reason = "the host's CPU lacks it";
+    bit.remedy = kMask;
   } else if (host.backend == KvmBackend::Pvm) {
     bit.refused_by = "kvm_pvm";
-    bit.reason = bit.name == "pdpe1gb"
-                     ? "KVM on this host is kvm_pvm, whose shadow paging knows no 1 GiB pages"
-                     : fmt::format("KVM on this host is kvm_pvm, which offers no {}", bit.name);
-    bit.remedy = kMaskOrModel;
+    bit.reason = bit.name == "pdpe1gb" ? "its shadow paging knows no 1 GiB pages"
+                                       : fmt::format("it offers no {}", bit.name);
+    bit.remedy = kMask;
   } else {
     bit.refused_by = "host kernel";
     bit.reason = silicon_known && !is_pv
                      ? fmt::format("the silicon has it, {} of {} does not offer it",
                                    module_name(host.backend), kernel)
                      : fmt::format("{} of {} does not offer it", module_name(host.backend), kernel);
-    bit.remedy = "a newer kernel, " + std::string(kMaskOrModel);
+    bit.remedy = fmt::format("a newer kernel or {}", kMask);
   }
 }
 

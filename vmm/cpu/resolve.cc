@@ -44,6 +44,10 @@ Draft draft_of(const HostGrant& host) {
   draft.own = true;
   draft.words = host_words(host.supported);
   draft.given = host.supported;
+  // Some KVMs leave the brand string out.
+  if (host.supported.brand().empty())
+    for (const std::uint32_t leaf : {0x80000002U, 0x80000003U, 0x80000004U})
+      if (const CpuidRegs* regs = host.silicon.find(leaf)) draft.words.cpuid.at(leaf) = *regs;
   draft.caches = caches_of(host.supported);
   if (host.tsc_deadline_timer) draft.words.set(feature_id("tsc-deadline"), true);
   for (const FeatureId id : FeatureCatalog::in_word({false, 0x8000000a, 0, CpuidReg::Edx}))

@@ -43,6 +43,10 @@ Result<CpuOverride> parse_override(std::string_view text) {
   if (text.starts_with('+') || text.starts_with('-'))
     return CpuOverride{text.front() == '+' ? CpuOverride::Kind::Add : CpuOverride::Kind::Remove,
                        VMM_TRY(find_feature(trim(text.substr(1)))), 0};
+  if (lower(text.substr(0, 4)) == "vmx.")
+    return fail(Error::usage(
+        fmt::format("'{}': VMX controls cannot be chosen one by one; +vmx gives those of KVM",
+                    printable(text, 60))));
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos)
     return fail(Error::usage(fmt::format("'{}' changes nothing", printable(text, 60)))

@@ -242,13 +242,14 @@ std::vector<CpuCache> caches_of(const CpuidTable& table) {
     const std::uint64_t line = bits(regs.ebx, 11, 0) + 1;
     const std::uint64_t size = ways * partitions * line * (std::uint64_t{regs.ecx} + 1);
     if (size < 1024 || size > std::uint64_t{1} << 30 || size % (ways * line) != 0) continue;
-    caches.push_back({.level = level,
-                      .type = static_cast<CpuCache::Type>(type),
-                      .kib = static_cast<unsigned>(size / 1024),
-                      .ways = static_cast<unsigned>(ways),
-                      .line = static_cast<unsigned>(line),
-                      .shared_by = bits(regs.eax, 25, 14) <= 1 ? CpuCache::SharedBy::Core
-                                                               : CpuCache::SharedBy::Socket});
+    caches.push_back(
+        {.level = level,
+         .type = static_cast<CpuCache::Type>(type),
+         .kib = static_cast<unsigned>(size / 1024),
+         .ways = static_cast<unsigned>(ways),
+         .line = static_cast<unsigned>(line),
+         // A host that is a guest itself may report odd counts of sharers.
+         .shared_by = level <= 2 ? CpuCache::SharedBy::Core : CpuCache::SharedBy::Socket});
   }
   return caches;
 }

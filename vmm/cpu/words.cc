@@ -100,6 +100,10 @@ CpuWords host_words(const CpuidTable& supported) {
   for (const auto& [key, regs] : supported.entries())
     if ((key.leaf >= 0x40000000 && key.leaf <= 0x4fffffff) || key.leaf >= 0xc0000000)
       foreign.push_back(key.leaf);
+  // KVM answers an absent leaf within the limits with zeroes, so empty ones only take room.
+  for (const auto& [key, regs] : supported.entries())
+    if (regs == CpuidRegs{} && key.subleaf == 0 && !has_subleaves(key.leaf))
+      foreign.push_back(key.leaf);
   for (const std::uint32_t leaf : foreign) t.erase(leaf);
   // Topology as this machine has it; ours replaces it.
   for (const std::uint32_t leaf : {0x4U, 0xbU, 0x1fU, 0x8000001dU, 0x8000001eU, 0x80000026U})
@@ -182,17 +186,18 @@ std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& c
                            const std::vector<FeatureId>& vmx_controls) {
   std::vector<std::string> lines;
   for (const auto& [key, regs] : words.cpuid.entries())
-    lines.push_back(fmt::format("{:08x}.{:x}=eax:{:08x} ebx:{:08x} ecx:{:08x} edx:{:08x}", key.leaf,
-                                key.subleaf, regs.eax, regs.ebx, regs.ecx, regs.edx));
+    for (const auto& [name, value] :
+         {std::pair{"eax", regs.eax}, {"ebx", regs.ebx}, {"ecx", regs.ecx}, {"edx", regs.edx}})
+      lines.push_back(fmt::format("{:08x}.{:02x}.{}={:08x}", key.leaf, key.subleaf, name, value));
   for (const auto& [index, value] : words.msrs)
-    lines.push_back(fmt::format("msr:{:x}={:x}", index, value));
+    lines.push_back(fmt::format("msr.{:08x}={:016x}", index, value));
   for (const CpuCache& c : caches)
-    lines.push_back(fmt::format("cache:{}.{}={} KiB {} ways {} bytes per {}", c.level,
+    lines.push_back(fmt::format("cache.{}.{}={} KiB {} ways {} bytes per {}", c.level,
                                 static_cast<int>(c.type), c.kib, c.ways, c.line,
                                 c.shared_by == CpuCache::SharedBy::Core ? "core" : "socket"));
   if (words.has("vmx"))
     for (const FeatureId id : vmx_controls)
-      lines.push_back(fmt::format("vmx:{}", FeatureCatalog::get(id).name));
+      lines.push_back(fmt::format("{}=1", FeatureCatalog::get(id).name));
   std::sort(lines.begin(), lines.end());
   std::string text;
   for (const std::string& line : lines) text += line + "\n";

@@ -43,7 +43,8 @@ CpuWords host_words(const CpuidTable& supported);
 // signature leaf. `given` is the host's table under the rule `host`, else empty.
 void derive(CpuWords& words, const CpuidTable& given);
 
-// The sorted lines "leaf.subleaf.reg=value", "msr=value", "cache=..." that a digest is made over.
+// The sorted lines "leaf.subleaf.reg=value", "msr.index=value", "cache..." and "vmx-...=1" that a
+// digest is made over.
 std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
                            const std::vector<FeatureId>& vmx_controls);
 std::string sha256_hex(std::string_view text);

@@ -1,0 +1,168 @@
+#include "vmm/cpu/show.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "vmm/base/bytes.h"
+#include "vmm/cpu/features.h"
+#include "vmm/cpu/topology.h"
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::size_t kColumns = 100;
+
+// "label" padded, then the words, wrapped under each other.
+void wrap(std::vector<std::string>& lines, const std::string& label, std::size_t indent,
+          const std::vector<std::string>& words) {
+  std::string line = fmt::format("  {:<{}}", label, indent - 2);
+  bool empty = true;
+  for (const std::string& word : words) {
+    if (!empty && line.size() + 1 + word.size() > kColumns) {
+      lines.push_back(line);
+      line = std::string(indent, ' ');
+      empty = true;
+    }
+    if (!empty) line += ' ';
+    line += word;
+    empty = false;
+  }
+  lines.push_back(line);
+}
+
+void field(std::vector<std::string>& lines, std::string_view label, std::string_view value) {
+  lines.push_back(fmt::format("  {:<14}{}", label, value));
+}
+
+std::string identity(const CpuidTable& table) {
+  const std::uint32_t eax = table.get(1).eax;
+  std::uint64_t family = bits(eax, 11, 8);
+  std::uint64_t model = bits(eax, 7, 4);
+  if (family == 6 || family == 15) model |= bits(eax, 19, 16) << 4;
+  if (family == 15) family += bits(eax, 27, 20);
+  return fmt::format("{}, family {} model {} stepping {} ({:08x}h)", table.vendor(), family, model,
+                     bits(eax, 3, 0), eax);
+}
+
+std::string caches(const CpuidTable& table) {
+  std::vector<std::string> parts;
+  for (const CpuCache& cache : caches_of(table)) {
+    const char* type = cache.type == CpuCache::Type::Data          ? "d"
+                       : cache.type == CpuCache::Type::Instruction ? "i"
+                                                                   : "";
+    parts.push_back(cache.kib % 1024 == 0
+                        ? fmt::format("L{}{} {} MiB", cache.level, type, cache.kib / 1024)
+                        : fmt::format("L{}{} {} KiB", cache.level, type, cache.kib));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+}  // namespace
+
+std::string version_range(const CpuModelFile& file) {
+  std::string text;
+  for (std::size_t i = 0; i < file.versions.size();) {
+    std::size_t last = i;
+    while (last + 1 < file.versions.size() &&
+           file.versions[last + 1].version == file.versions[last].version + 1)
+      ++last;
+    if (!text.empty()) text += ", ";
+    text += fmt::format("{}", file.versions[i].version);
+    if (last > i) text += fmt::format("-{}", file.versions[last].version);
+    i = last + 1;
+  }
+  return text;
+}
+
+std::string vendor_name(const std::string& vendor) {
+  if (vendor == "GenuineIntel") return "Intel";
+  if (vendor == "AuthenticAMD") return "AMD";
+  return vendor;
+}
+
+std::vector<std::string> list_lines(const std::vector<ModelRow>& rows) {
+  const bool known = std::any_of(rows.begin(), rows.end(),
+                                 [](const ModelRow& r) { return r.missing.has_value(); });
+  std::vector<std::string> lines;
+  const auto add = [&](const std::string& name, const std::string& versions,
+                       const std::string& vendor, const std::string& title, std::string host) {
+    std::string line =
+        fmt::format("{:<17} {:<8} {:<6} {:<49} {}", name, versions, vendor, title, host);
+    line.erase(line.find_last_not_of(' ') + 1);
+    lines.push_back(std::move(line));
+  };
+  add("MODEL", "VERSIONS", "VENDOR", "WHAT IT IS", known ? "THIS HOST" : "");
+  for (const ModelRow& row : rows)
+    add(row.name, row.versions, row.vendor, row.title,
+        !row.missing ? ""
+        : *row.missing == 0
+            ? "gives it"
+            : fmt::format("lacks {} bit{}", *row.missing, *row.missing == 1 ? "" : "s"));
+  return lines;
+}
+
+std::vector<WordFeatures> features_by_word(const ResolvedCpu& cpu) {
+  CpuWords words{cpu.cpuid, {}};
+  for (const CpuMsr& msr : cpu.msrs) words.msrs[msr.index] = msr.value;
+  const bool amd = is_amd(cpu.cpuid);
+  std::vector<WordFeatures> result;
+  for (const FeatureWord& word : FeatureCatalog::words()) {
+    std::uint64_t value = words.word(word);
+    const FeatureWord extended{false, 0x80000001, 0, CpuidReg::Edx};
+    if (amd && word == extended) value &= ~std::uint64_t{kAmdAliasBits};
+    WordFeatures entry{word.text(), {}};
+    for (unsigned i = 0; i < 64; ++i) {
+      if (!bit(value, i)) continue;
+      const auto id = FeatureCatalog::at({word, i});
+      entry.names.push_back(id ? std::string(FeatureCatalog::get(*id).name)
+                               : fmt::format("[{}]", i));
+    }
+    if (!entry.names.empty()) result.push_back(std::move(entry));
+  }
+  return result;
+}
+
+std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* file, bool words) {
+  std::vector<std::string> lines;
+  lines.push_back(file != nullptr ? fmt::format("{}  {}", cpu.text, file->title) : cpu.text);
+  lines.emplace_back();
+  field(lines, "cpu", identity(cpu.cpuid));
+  if (!cpu.cpuid.brand().empty()) field(lines, "brand", cpu.cpuid.brand());
+  const std::uint32_t widths = cpu.cpuid.get(0x80000008).eax;
+  field(lines, "addresses",
+        fmt::format("{} bits physical, {} bits linear", widths & 0xff, widths >> 8 & 0xff));
+  field(lines, "leaves",
+        fmt::format("up to {:X}h and {:X}h", cpu.cpuid.get(0).eax, cpu.cpuid.get(0x80000000).eax));
+  if (const std::string text = caches(cpu.cpuid); !text.empty()) field(lines, "caches", text);
+  if (file != nullptr) {
+    field(lines, "versions",
+          fmt::format("{}; {} is {}@{}", version_range(*file), file->name, file->name,
+                      file->default_version));
+    std::vector<std::string> names;
+    for (const CpuModel& version : file->versions)
+      if (!version.alias.empty())
+        names.push_back(fmt::format("{} = @{}", version.alias, version.version));
+    for (std::string& name : names)
+      if (&name != &names.back()) name += ',';
+    if (!names.empty()) wrap(lines, "also", 16, names);
+  }
+  field(lines, "digest", "sha256 " + cpu.model_digest);
+  lines.emplace_back();
+  for (const WordFeatures& word : features_by_word(cpu)) wrap(lines, word.word, 16, word.names);
+  for (const CpuMsr& msr : cpu.msrs)
+    field(lines, fmt::format("MSR {:X}h", msr.index), fmt::format("{:x}h", msr.value));
+  if (words) {
+    lines.emplace_back();
+    lines.emplace_back("  leaf     sub       eax      ebx      ecx      edx");
+    for (const auto& [key, regs] : cpu.cpuid.entries())
+      lines.push_back(fmt::format("  {:08x} {:>3}  {:08x} {:08x} {:08x} {:08x}", key.leaf,
+                                  fmt::format("{:x}", key.subleaf), regs.eax, regs.ebx, regs.ecx,
+                                  regs.edx));
+  }
+  return lines;
+}
+
+}  // namespace vmm

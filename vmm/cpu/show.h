@@ -1,0 +1,41 @@
+// A CPU for people: identity, features by name, words in hex. At most 100 columns.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/resolve.h"
+
+namespace vmm {
+
+// One row of `vmm cpu list`.
+struct ModelRow {
+  std::string name;      // "haswell@4"; "host"
+  std::string versions;  // "1-4"
+  std::string vendor;    // "Intel", "AMD"
+  std::string title;
+  std::optional<std::size_t> missing;  // bits this host cannot give; absent when not known
+};
+
+// A heading and one line per row.
+std::vector<std::string> list_lines(const std::vector<ModelRow>& rows);
+
+// "1-4", "1, 3-5" for rising numbers.
+std::string version_range(const CpuModelFile& file);
+// "Intel" for GenuineIntel, "AMD" for AuthenticAMD, else as it is.
+std::string vendor_name(const std::string& vendor);
+
+// Names of the features of one word that a CPU has; "bit 12" for those without a name.
+struct WordFeatures {
+  std::string word;  // "7.0.EBX"
+  std::vector<std::string> names;
+};
+std::vector<WordFeatures> features_by_word(const ResolvedCpu& cpu);
+
+// Identity, features grouped by word and wrapped, MSRs; with `words` also every CPUID register.
+// `file` adds what a resolved CPU no longer knows: title, versions, aliases.
+std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* file, bool words);
+
+}  // namespace vmm
