@@ -9,3 +9,4 @@ vmm_library(vmm_explain
 vmm_test(explain_test
   SOURCES disassemble_test.cc explain_dump_test.cc explain_test.cc
   LINK vmm_explain)
+vmm_fuzz(explain_fuzz SOURCES explain_fuzz.cc LINK vmm_explain)

@@ -1,5 +1,5 @@
 // `vmm explain`: reads what somebody pasted (a QEMU "KVM internal error" dump, a kvm_exit or
-// kvm_mmu trace, a kernel log, a card or outcome of ours) and says what happened.
+// kvm_mmu trace, a kernel log, an outcome of ours) and says what happened.
 #pragma once
 
 #include <string>

@@ -159,6 +159,32 @@ MaybeVerdict unexpected_exit(const Facts& f) {
   return v;
 }
 
+// Which of the things that a delivery reads and writes lies in the page that was touched.
+void name_delivery_suspects(const Facts& f, Verdict& v) {
+  if (f.cpu == nullptr) return;
+  const kvm_sregs& s = f.cpu->sregs;
+  const unsigned vector = f.error.vectoring ? static_cast<unsigned>(*f.error.vectoring & 0xff) : 0;
+  const unsigned entry_size = (s.efer & spec::EFER_LMA) != 0 ? 16 : 8;
+  const std::pair<std::string_view, Gva> kSuspects[] = {
+      {"the IDT entry", s.idt.base + vector * entry_size},
+      {"the GDT", s.gdt.base},
+      {"the TSS", s.tr.base},
+      {"the stack", f.stack_place().linear}};
+  for (const auto& [name, linear] : kSuspects) {
+    const Place place = f.place_of(linear, {.implicit = true});
+    if (f.error.gpa && place.gpa() && *place.gpa() >> 12 == *f.error.gpa >> 12)
+      v.notes.push_back(fmt::format("{}, at {:x}h, leads to that page", name, linear));
+    else if (f.error.gpa && !place.known && linear >> 12 == *f.error.gpa >> 12)
+      v.notes.push_back(
+          fmt::format("{}, at {:x}h, is in that page if it is mapped to itself", name, linear));
+  }
+  v.notes.push_back(
+      fmt::format("IDTR {:x}h limit {:x}h, GDTR {:x}h limit {:x}h, TR {:x}h base {:x}h", s.idt.base,
+                  s.idt.limit, s.gdt.base, s.gdt.limit, s.tr.selector, s.tr.base));
+  const GateReport gate = f.gate(vector);
+  if (f.error.vectoring && gate.known) v.notes.push_back(gate.text);
+}
+
 MaybeVerdict delivery_hits_hole(const Facts& f) {
   if (!suberror_is(f, KVM_INTERNAL_ERROR_DELIVERY_EV)) return std::nullopt;
   Verdict v;
@@ -168,11 +194,10 @@ MaybeVerdict delivery_hits_hole(const Facts& f) {
                               *f.error.gpa, hole_name(*f.error.gpa))
                 : fmt::format("while delivering {}, the CPU touched memory that is not RAM", what);
   v.notes.push_back("so the IDT, the GDT, the TSS or the stack lies (partly) outside RAM");
-  if (f.cpu != nullptr && f.error.vectoring)
-    v.notes.push_back(f.gate(static_cast<unsigned>(*f.error.vectoring & 0xff)).text);
+  name_delivery_suspects(f, v);
   v.tries = {
-      "check where IDTR, GDTR, TR and RSP lead, below; a stack that ran down out of RAM is "
-      "the usual case"};
+      "check where IDTR, GDTR, TR and RSP lead; a stack that ran down out of RAM is the usual "
+      "case"};
   return v;
 }
 
@@ -184,7 +209,8 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
           ? fmt::format("an exception came up while {} was delivered, and KVM could not go on",
                         vectoring_text(*f.error.vectoring))
           : "an exception came up while another was delivered, and KVM could not go on";
-  v.tries = {"check the gate, the stack and the TSS of that vector, below"};
+  name_delivery_suspects(f, v);
+  v.tries = {"check the gate, the stack and the TSS of that vector"};
   return v;
 }
 
