@@ -36,17 +36,17 @@ Error Error::system(ErrorKind kind, std::string_view what, int errno_value,
   return error;
 }
 
-Error&& Error::at(std::string place) && {
+Error Error::at(std::string place) && {
   place_ = std::move(place);
   return std::move(*this);
 }
 
-Error&& Error::context(std::string_view what) && {
+Error Error::context(std::string_view what) && {
   context_.emplace_back(what);
   return std::move(*this);
 }
 
-Error&& Error::hint(std::string text) && {
+Error Error::hint(std::string text) && {
   hint_ = std::move(text);
   return std::move(*this);
 }

@@ -36,11 +36,11 @@ class Error {
                       std::string_view detail = {});
 
   // Place in an input file, as FILE:LINE:COLUMN or FILE; printed before the message.
-  Error&& at(std::string place) &&;
+  Error at(std::string place) &&;
   // Adds what was being done, outermost last; printed as "CONTEXT: message".
-  Error&& context(std::string_view what) &&;
+  Error context(std::string_view what) &&;
   // What the user can try; printed on a line of its own.
-  Error&& hint(std::string text) &&;
+  Error hint(std::string text) &&;
 
   ErrorKind kind() const { return kind_; }
   int errno_value() const { return errno_value_; }
@@ -69,21 +69,21 @@ std::string errno_name(int errno_value);
 }  // namespace vmm
 
 // VMM_TRY(expr): the value of a Result, or return its error from the calling function.
-#define VMM_TRY(expr)                                                                  \
-  __extension__({                                                                      \
-    auto vmm_try_result = (expr);                                                      \
-    if (!vmm_try_result.has_value()) [[unlikely]]                                      \
-      return ::vmm::fail(std::move(vmm_try_result).error());                           \
-    ::vmm::detail::take(vmm_try_result);                                               \
+#define VMM_TRY(expr)                                        \
+  __extension__({                                            \
+    auto vmm_try_result = (expr);                            \
+    if (!vmm_try_result.has_value()) [[unlikely]]            \
+      return ::vmm::fail(std::move(vmm_try_result).error()); \
+    ::vmm::detail::take(vmm_try_result);                     \
   })
 
 // VMM_TRY_CONTEXT(expr, text): the same, and the error says what was being done.
-#define VMM_TRY_CONTEXT(expr, text)                                                    \
-  __extension__({                                                                      \
-    auto vmm_try_result = (expr);                                                      \
-    if (!vmm_try_result.has_value()) [[unlikely]]                                      \
-      return ::vmm::fail(std::move(std::move(vmm_try_result).error()).context(text));  \
-    ::vmm::detail::take(vmm_try_result);                                               \
+#define VMM_TRY_CONTEXT(expr, text)                                                   \
+  __extension__({                                                                     \
+    auto vmm_try_result = (expr);                                                     \
+    if (!vmm_try_result.has_value()) [[unlikely]]                                     \
+      return ::vmm::fail(std::move(std::move(vmm_try_result).error()).context(text)); \
+    ::vmm::detail::take(vmm_try_result);                                              \
   })
 
 namespace vmm::detail {

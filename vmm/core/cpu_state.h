@@ -2,7 +2,7 @@
 // a stable ABI and serve as plain values; the ioctls stay in vmm/kvm.
 #pragma once
 
-#include <linux/kvm.h>
+#include "vmm/core/uapi.h"
 
 #include <cstdint>
 

@@ -1,7 +1,7 @@
 // A CPUID as a value: leaf and subleaf to four registers, sorted.
 #pragma once
 
-#include <linux/kvm.h>
+#include "vmm/core/uapi.h"
 
 #include <compare>
 #include <cstdint>

@@ -1,7 +1,7 @@
 #include "vmm/core/exit.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 namespace {

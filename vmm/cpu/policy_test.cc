@@ -176,6 +176,19 @@ TEST(Explain, msr_bits_are_refused_one_by_one) {
   EXPECT_THAT(cpu.msrs, ElementsAre(CpuMsr{0x10a, 1}));
 }
 
+TEST(Explain, kvm_pvm_keeps_its_own_arch_capabilities) {
+  const HostGrant host = read_grant_fixture("pvm-linux-6.18");
+  const ResolvedCpu named =
+      resolve("qemu64,+arch-capabilities,+rdctl-no,-pni", CpuPolicy::Mask, host);
+  EXPECT_THAT(names(named), ElementsAre("arch-capabilities", "rdctl-no"));
+  EXPECT_THAT(find(named, "arch-capabilities").reason, HasSubstr("MSR 10Ah"));
+  EXPECT_THAT(named.msrs, IsEmpty());
+  const ResolvedCpu own = resolve("host", CpuPolicy::Strict, host);
+  EXPECT_TRUE(has_feature(own.cpuid, "arch-capabilities"));
+  EXPECT_THAT(own.msrs, IsEmpty());
+  EXPECT_THAT(names(resolve("host,+mds-no", CpuPolicy::Strict, host)), ElementsAre("mds-no"));
+}
+
 TEST(Explain, lines_are_aligned_and_fit_a_terminal) {
   const ResolvedCpu cpu =
       resolve("skylake-server", CpuPolicy::Strict, read_grant_fixture("pvm-linux-6.18"));
@@ -222,6 +235,11 @@ TEST(Host, follows_overrides) {
   EXPECT_EQ(cpu.text, "host,-avx");
   EXPECT_FALSE(has_feature(cpu.cpuid, "avx2"));
   EXPECT_EQ(cpu.cpuid.find(0xd, 2), nullptr);
+  // What KVM reports of IA32_ARCH_CAPABILITIES is written, less what is taken away.
+  const HostGrant lake = read_grant_fixture("cascadelake-linux-6.18");
+  EXPECT_THAT(resolve("host", CpuPolicy::Strict, lake).msrs, ElementsAre(CpuMsr{0x10a, 0xc0aa0eb}));
+  EXPECT_THAT(resolve("host,-rdctl-no", CpuPolicy::Strict, lake).msrs,
+              ElementsAre(CpuMsr{0x10a, 0xc0aa0ea}));
   EXPECT_THAT(names(resolve("host,+avx512f", CpuPolicy::Strict, host)), ElementsAre("avx512f"));
 }
 

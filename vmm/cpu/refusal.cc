@@ -72,6 +72,8 @@ std::optional<std::string> wrong_backend(std::string_view feature, KvmBackend ba
   return std::nullopt;
 }
 
+constexpr std::uint32_t kArchCapabilities = 0x10a;
+
 const char* const kMask = "--cpu-policy mask";
 
 // Whether the table says anything about a word: it holds the leaf, or the leaf is past the end.
@@ -100,6 +102,14 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
     bit.refused_by = fmt::format("module parameter {}={}", key, it->second);
     bit.reason = fmt::format("{} is loaded with it off", knob.module);
     bit.remedy = fmt::format("modprobe {} {}=1", knob.module, knob.parameter);
+    return;
+  }
+  if (host.backend == KvmBackend::Pvm &&
+      (bit.name == "arch-capabilities" ||
+       (place.word.is_msr && place.word.index == kArchCapabilities))) {
+    bit.refused_by = "kvm_pvm";
+    bit.reason = "it does not let MSR 10Ah be set";
+    bit.remedy = kMask;
     return;
   }
   if (place.word.is_msr) {
@@ -185,8 +195,13 @@ std::optional<FeatureId> unmet_need(FeatureId id, const CpuWords& wanted,
 
 }  // namespace
 
-CpuWords granted_words(const HostGrant& host) {
+CpuWords granted_words(const HostGrant& host, bool own) {
   CpuWords granted{host.supported, host.feature_msrs};
+  if (host.backend == KvmBackend::Pvm) {
+    // Seen on Linux 6.18: kvm_pvm reports MSR 10Ah, and refuses every value that is written to it.
+    granted.msrs.erase(kArchCapabilities);
+    if (!own) granted.set(feature_id("arch-capabilities"), false);
+  }
   // With its own LAPIC KVM always has these.
   granted.set(feature_id("arat"), true);
   if (host.tsc_deadline_timer) granted.set(feature_id("tsc-deadline"), true);
@@ -200,7 +215,7 @@ CpuWords granted_words(const HostGrant& host) {
 }
 
 std::vector<Refusal> find_refusals(const CpuWords& wanted, const HostGrant& host, bool own) {
-  const CpuWords granted = granted_words(host);
+  const CpuWords granted = granted_words(host, own);
   const bool amd = is_amd(wanted.cpuid);
   std::map<FeaturePlace, Refusal> refusals;
   for (const FeatureWord& word : FeatureCatalog::words()) {

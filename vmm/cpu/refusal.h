@@ -16,7 +16,8 @@ struct Refusal {
 
 // What the host can give: KVM_GET_SUPPORTED_CPUID with what KVM leaves out of it although it can be
 // set (hints without instructions, what its LAPIC brings), and the feature MSRs.
-CpuWords granted_words(const HostGrant& host);
+// With `own` (the rule `host`) KVM's own IA32_ARCH_CAPABILITIES counts even where it cannot be set.
+CpuWords granted_words(const HostGrant& host, bool own);
 
 // Every wanted bit that `host` does not grant, those that cannot work because another one they need
 // is refused or absent, and XSAVE components that the host's silicon lays out differently; sorted

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "vmm/base/bytes.h"
+#include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/refusal.h"
@@ -49,6 +50,11 @@ Draft draft_of(const HostGrant& host) {
     for (const std::uint32_t leaf : {0x80000002U, 0x80000003U, 0x80000004U})
       if (const CpuidRegs* regs = host.silicon.find(leaf)) draft.words.cpuid.at(leaf) = *regs;
   draft.caches = caches_of(host.supported);
+  // Written although KVM would stuff the same value: kernels with that quirk off give 0.
+  const auto capabilities = host.feature_msrs.find(0x10a);
+  if (host.backend != KvmBackend::Pvm && capabilities != host.feature_msrs.end() &&
+      has_feature(host.supported, "arch-capabilities"))
+    draft.words.msrs.insert(*capabilities);
   if (host.tsc_deadline_timer) draft.words.set(feature_id("tsc-deadline"), true);
   for (const FeatureId id : FeatureCatalog::in_word({false, 0x8000000a, 0, CpuidReg::Edx}))
     if (has_feature(host.supported, FeatureCatalog::get(id).name)) draft.svm.push_back(id);
@@ -113,14 +119,13 @@ void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
   const unsigned theirs = leaf != nullptr ? leaf->eax & 0xff : 0;
   const unsigned mine = draft.words.cpuid.phys_bits();
   if (theirs == 0 || mine == theirs) return;
+  const std::string widths =
+      fmt::format("{} has {} physical address bits, this host {}", name, mine, theirs);
   draft.notes.push_back(
       mine > theirs
-          ? fmt::format("{} has {} physical address bits, this host {}: a guest that sets address "
-                        "bits {} and up gets a reserved-bit fault (phys-bits={} matches the host)",
-                        name, mine, theirs, theirs, theirs)
-          : fmt::format("{} has {} physical address bits, this host {}: page-table bits {} to {} "
-                        "do not fault as they would on a CPU of {} bits",
-                        name, mine, theirs, mine, theirs - 1, mine));
+          ? fmt::format("{}: bit {} and up in a page table is a reserved-bit fault", widths, theirs)
+          : fmt::format("{}: page-table bits {} to {} do not fault here", widths, mine,
+                        theirs - 1));
 }
 
 bool valid(const Topology& t) {

@@ -1,10 +1,8 @@
 #include "vmm/cpu/words.h"
 
 #include <fmt/format.h>
-#include <sha2.h>
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "vmm/base/bytes.h"
@@ -171,9 +169,15 @@ void derive(CpuWords& words, const CpuidTable& given) {
     words.msrs[0x3a] = 5;
   else
     words.msrs.erase(0x3a);
+  // The MSR that a CPUID bit announces is the model's too: without a value of ours the guest would
+  // read the host's. Under `host` it is KVM's unless it is written there.
   for (const auto& [feature, index] :
-       {std::pair{"arch-capabilities", 0x10aU}, {"core-capability", 0xcfU}, {"pdcm", 0x345U}})
-    if (!words.has(feature)) words.msrs.erase(index);
+       {std::pair{"arch-capabilities", 0x10aU}, {"core-capability", 0xcfU}, {"pdcm", 0x345U}}) {
+    if (!words.has(feature))
+      words.msrs.erase(index);
+    else if (given.entries().empty())
+      words.msrs.try_emplace(index, 0);
+  }
 
   // Limits grow with what was added; they never shrink.
   if (t.get(7, 1) != CpuidRegs{}) t.at(7).eax = std::max(t.get(7).eax, 1U);
@@ -202,17 +206,6 @@ std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& c
   std::string text;
   for (const std::string& line : lines) text += line + "\n";
   return text;
-}
-
-std::string sha256_hex(std::string_view text) {
-  SHA2_CTX context;
-  SHA256Init(&context);
-  SHA256Update(&context, reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
-  std::array<std::uint8_t, SHA256_DIGEST_LENGTH> digest{};
-  SHA256Final(digest.data(), &context);
-  std::string hex;
-  for (const std::uint8_t byte : digest) hex += fmt::format("{:02x}", byte);
-  return hex;
 }
 
 }  // namespace vmm

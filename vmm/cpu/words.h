@@ -47,6 +47,5 @@ void derive(CpuWords& words, const CpuidTable& given);
 // digest is made over.
 std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
                            const std::vector<FeatureId>& vmx_controls);
-std::string sha256_hex(std::string_view text);
 
 }  // namespace vmm

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "vmm/core/exit.h"
-#include "vmm/kvm/uapi.h"
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 

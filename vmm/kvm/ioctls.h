@@ -2,10 +2,9 @@
 #pragma once
 
 #include "vmm/base/fd.h"
-#include "vmm/kvm/uapi.h"
+#include "vmm/core/uapi.h"
 
 namespace vmm::request {
-
 
 // On /dev/kvm.
 inline constexpr IoctlRequest GET_API_VERSION{KVM_GET_API_VERSION, "KVM_GET_API_VERSION"};
@@ -45,6 +44,5 @@ inline constexpr IoctlRequest SET_CPUID2{KVM_SET_CPUID2, "KVM_SET_CPUID2"};
 inline constexpr IoctlRequest GET_CPUID2{KVM_GET_CPUID2, "KVM_GET_CPUID2"};
 inline constexpr IoctlRequest SET_MSRS{KVM_SET_MSRS, "KVM_SET_MSRS"};
 inline constexpr IoctlRequest TRANSLATE{KVM_TRANSLATE, "KVM_TRANSLATE"};
-
 
 }  // namespace vmm::request

@@ -18,17 +18,19 @@ Result<Kvm> Kvm::open() {
   if (!fd) {
     Error error = std::move(fd).error();
     if (error.errno_value() == EACCES || error.errno_value() == EPERM)
-      return fail(std::move(error).hint("join the group that owns /dev/kvm (usermod -aG kvm $USER), "
-                                        "or run as root"));
-    return fail(std::move(error).hint(
-        "load a KVM module (modprobe kvm_intel or kvm_amd), and check that virtualization is enabled "
-        "in the firmware or offered by the hypervisor this machine runs in"));
+      return fail(
+          std::move(error).hint("join the group that owns /dev/kvm (usermod -aG kvm $USER), "
+                                "or run as root"));
+    return fail(
+        std::move(error).hint("load a KVM module (modprobe kvm_intel or kvm_amd), and check that "
+                              "virtualization is enabled "
+                              "in the firmware or offered by the hypervisor this machine runs in"));
   }
   kvm.fd_ = std::move(*fd);
   const int version = VMM_TRY(kvm.fd_.ioctl(request::GET_API_VERSION));
   if (version != KVM_API_VERSION)
-    return fail(Error::host(fmt::format("/dev/kvm speaks API version {}, not {}", version,
-                                        KVM_API_VERSION)));
+    return fail(Error::host(
+        fmt::format("/dev/kvm speaks API version {}, not {}", version, KVM_API_VERSION)));
   const int size = VMM_TRY(kvm.fd_.ioctl(request::GET_VCPU_MMAP_SIZE));
   if (static_cast<std::size_t>(size) < sizeof(kvm_run))
     return fail(Error::host(fmt::format("KVM_GET_VCPU_MMAP_SIZE: {} bytes are too few", size)));
@@ -45,8 +47,8 @@ Result<CpuidTable> Kvm::supported_cpuid() const {
   for (std::size_t count = 128; count <= 1024; count *= 2) {
     VarSized<kvm_cpuid2, kvm_cpuid_entry2> cpuid(count);
     cpuid->nent = static_cast<std::uint32_t>(count);
-    auto result = fd_.ioctl(request::GET_SUPPORTED_CPUID, cpuid.get(),
-                            fmt::format("nent={}", count));
+    auto result =
+        fd_.ioctl(request::GET_SUPPORTED_CPUID, cpuid.get(), fmt::format("nent={}", count));
     if (result) return CpuidTable::from_kvm({cpuid->entries, cpuid->nent});
     if (result.error().errno_value() != E2BIG) return fail(std::move(result).error());
   }
@@ -81,8 +83,8 @@ CpuidTable native_cpuid(const CpuidTable& like) {
   };
   const std::uint32_t max_basic = read(0, 0).eax;
   const std::uint32_t max_extended = read(0x80000000, 0).eax;
-  for (const std::uint32_t leaf : {1u, 6u, 7u, 0x80000001u, 0x80000007u, 0x80000008u, 0x8000000au,
-                                   0x80000021u})
+  for (const std::uint32_t leaf :
+       {1u, 6u, 7u, 0x80000001u, 0x80000007u, 0x80000008u, 0x8000000au, 0x80000021u})
     if (leaf <= ((leaf & 0x80000000u) != 0 ? max_extended : max_basic)) read(leaf, 0);
   if (max_basic >= 0xd) {
     read(0xd, 0);

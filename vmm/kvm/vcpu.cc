@@ -97,12 +97,11 @@ Result<Exit> Vcpu::enter() {
     previous_sregs_ = shared()->s.regs.sregs;
   }
   const int result = fd_.ioctl_raw(request::RUN, 0);
-  // Whoever kicks raises its request before the flag, so a request that this store wipes out is seen
-  // by the caller, who looks at requests before every run.
+  // Whoever kicks raises its request before the flag, so a request that this store wipes out is
+  // seen by the caller, who looks at requests before every run.
   immediate_exit().store(0);
   if (result == -EINTR || result == -EAGAIN) return Exit{Interrupted{}};
-  if (result < 0)
-    return fail(Error::system(ErrorKind::Host, "KVM_RUN", -result));
+  if (result < 0) return fail(Error::system(ErrorKind::Host, "KVM_RUN", -result));
   have_previous_ = sync_regs_;
   return decode_exit(*shared(), mapping_.bytes());
 }
@@ -149,7 +148,8 @@ void Vcpu::bind_to_this_thread() {
 
 void Vcpu::kick() {
   immediate_exit().store(1);
-  if (bound_) pthread_kill(thread_, kick_signal());
+  // The vCPU's own thread is not in the guest while it kicks itself.
+  if (bound_ && pthread_equal(thread_, pthread_self()) == 0) pthread_kill(thread_, kick_signal());
 }
 
 bool Vcpu::registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const {

@@ -12,7 +12,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/core/backend.h"
 #include "vmm/core/cpuid_table.h"
-#include "vmm/kvm/uapi.h"
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 
@@ -50,8 +50,9 @@ class Vcpu final : public VcpuBackend {
 
   // The thread that will call run(), for kick(); set once by that thread.
   void bind_to_this_thread();
-  // The general and system registers as of the exit before the last one, from the shared page; false
-  // when the host does not give them (no KVM_CAP_SYNC_REGS). Used where the last exit destroys them.
+  // The general and system registers as of the exit before the last one, from the shared page;
+  // false when the host does not give them (no KVM_CAP_SYNC_REGS). Used where the last exit
+  // destroys them.
   bool registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const;
 
  private:

@@ -9,8 +9,8 @@
 namespace vmm {
 namespace {
 
-// Where Intel hosts without unrestricted guest keep their real-mode TSS and identity map; the memory
-// map reserves FEFFC000h-FEFFFFFFh.
+// Where Intel hosts without unrestricted guest keep their real-mode TSS and identity map; the
+// memory map reserves FEFFC000h-FEFFFFFFh.
 constexpr std::uint64_t kIdentityMap = 0xfeffc000;
 constexpr std::uint64_t kTss = 0xfeffd000;
 
@@ -82,9 +82,9 @@ Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
 
 Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
   const int fd = VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id)));
-  const bool sync_regs = (kvm_.capability(KVM_CAP_SYNC_REGS) &
-                          (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)) ==
-                         (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+  const bool sync_regs =
+      (kvm_.capability(KVM_CAP_SYNC_REGS) & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)) ==
+      (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
   return Vcpu::create(Fd(fd), kvm_.run_size(), sync_regs);
 }
 

@@ -1,12 +1,12 @@
 #include "vmm/machine/explain_rules.h"
 
 #include <fmt/format.h>
-#include <linux/kvm.h>
 
 #include <algorithm>
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 namespace {

@@ -1,0 +1,284 @@
+// vmm run: boots a guest and reports how it ended.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "devices/vga_png.h"
+#include "vmm/base/log.h"
+#include "vmm/base/text.h"
+#include "vmm/cli/commands.h"
+#include "vmm/machine/host_probe.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/report.h"
+#include "vmm/machine/screen.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::uint64_t kMaxModuleSize = 1_GiB;
+constexpr double kMaxSeconds = 1e6;
+
+// The words of the command line, before they are understood.
+struct RunOptions {
+  std::string kernel;
+  std::vector<std::string> guest_arguments;
+  std::string cpu_model = "host";
+  std::string cpu_policy = "strict";
+  std::string smp = "1";
+  std::string memory = "256M";
+  std::string irqchip = "auto";
+  std::string boot;
+  std::string flat;
+  std::string append;
+  std::vector<std::string> modules;
+  std::string symbols;
+  std::string serial;
+  std::string vga = "none";
+  std::string trace;
+  std::string outcome_json;
+  std::string exit_protocol = "plain";
+  double timeout = 0;
+  double stall_timeout = 0;
+  bool lint_paging = false;
+  bool dry_run = false;
+  bool quiet = false;
+  std::vector<std::string> command_line;
+};
+
+void add_options(CLI::App& run, RunOptions& o) {
+  run.add_option("KERNEL", o.kernel, "the image to boot: Multiboot 1, ELF64, ELF32, or --boot flat")
+      ->required();
+  run.add_option("GUEST-ARGS", o.guest_arguments, "after --: appended to the guest's command line");
+
+  const char* cpu = "CPU";
+  run.add_option("--cpu-model", o.cpu_model,
+                 "NAME[@VERSION][,+feat,-feat,phys-bits=N] or a model file (default host)")
+      ->group(cpu);
+  run.add_option(
+         "--cpu-policy", o.cpu_policy,
+         "bits the host cannot give: strict refuses, mask removes, force sets (default strict)")
+      ->group(cpu);
+  run.add_option("--smp", o.smp, "N[,sockets=,cores=,threads=] (default 1)")->group(cpu);
+
+  const char* machine = "Machine";
+  run.add_option("--mem", o.memory, "guest RAM, such as 512M or 8G (default 256M)")->group(machine);
+  run.add_option("--irqchip", o.irqchip,
+                 "auto or kernel: KVM's own interrupt controllers and PIT (default auto)")
+      ->group(machine);
+
+  const char* images = "Images";
+  run.add_option("--boot", o.boot, "multiboot1, elf or flat (default by content)")->group(images);
+  run.add_option("--flat", o.flat, "load address of a flat binary, entered in real mode")
+      ->group(images);
+  run.add_option("--module", o.modules, "'FILE args' for a Multiboot kernel; repeatable")
+      ->group(images)
+      ->type_size(1)
+      ->allow_extra_args(false);
+  run.add_option("--append", o.append, "the guest's command line")->group(images);
+  run.add_option("--symbols", o.symbols, "an ELF file whose symbols name addresses")->group(images);
+
+  const char* console = "Console";
+  run.add_option("--serial", o.serial, "stdio, null, file:P or pty (default stdio; Ctrl-A x quits)")
+      ->group(console);
+  run.add_option("--vga", o.vga, "none, text or png:P, each with ,trap (default none)")
+      ->group(console);
+
+  const char* debugging = "Debugging";
+  run.add_option("--trace", o.trace, "write every exit to this file, one JSON object a line")
+      ->group(debugging);
+  run.add_flag("--lint-paging", o.lint_paging,
+               "at the end, name page-table features that the CPU model lacks")
+      ->group(debugging);
+
+  const char* ending = "Run";
+  run.add_option("--timeout", o.timeout, "end the run after this many seconds (exit 124)")
+      ->group(ending)
+      ->check(CLI::Range(0.0, kMaxSeconds));
+  run.add_option("--stall-timeout", o.stall_timeout,
+                 "end the run after this many seconds without an exit to vmm (exit 82)")
+      ->group(ending)
+      ->check(CLI::Range(0.0, kMaxSeconds));
+  run.add_option("--outcome-json", o.outcome_json, "write the outcome to this file")->group(ending);
+  run.add_option("--exit-protocol", o.exit_protocol,
+                 "plain: the value written to port f4h; qemu: (value << 1) | 1 (default plain)")
+      ->group(ending);
+  run.add_flag("--dry-run", o.dry_run, "check everything up to the first instruction, then stop")
+      ->group(ending);
+  run.add_flag("-q,--quiet", o.quiet, "no lines of our own when the guest ends by itself")
+      ->group(ending);
+}
+
+Result<MachineSpec> make_spec(const RunOptions& o) {
+  MachineSpec spec;
+  spec.kernel = o.kernel;
+  spec.modules = o.modules;
+  spec.symbols = o.symbols;
+  spec.cpu_model = o.cpu_model;
+  spec.cpu_policy = VMM_TRY(parse_policy(o.cpu_policy));
+  spec.topology = VMM_TRY_CONTEXT(parse_topology(o.smp), "--smp");
+  spec.memory = VMM_TRY_CONTEXT(parse_size(o.memory), "--mem");
+  if (lower(o.irqchip) != "auto" && lower(o.irqchip) != "kernel")
+    return fail(Error::usage(fmt::format("--irqchip '{}' is unknown", printable(o.irqchip)))
+                    .hint("write auto or kernel"));
+  if (!o.boot.empty()) spec.boot.protocol = lower(o.boot);
+  if (!o.flat.empty()) {
+    const auto address = parse_number(o.flat);
+    if (!address)
+      return fail(Error::usage(fmt::format("--flat: '{}' is not an address", printable(o.flat)))
+                      .hint("write for instance 0x7c00"));
+    spec.boot.flat_address = *address;
+  }
+  spec.boot.command_line = o.append;
+  for (const std::string& word : o.guest_arguments)
+    spec.boot.command_line += (spec.boot.command_line.empty() ? "" : " ") + word;
+  spec.vga = VMM_TRY(parse_vga(o.vga));
+  const bool screen_on_terminal = spec.vga.kind == VgaKind::Text && LiveScreen::possible();
+  // The screen takes the terminal, so the serial console moves unless it was told where to go.
+  const std::string serial = !o.serial.empty()    ? o.serial
+                             : screen_on_terminal ? "file:vmm-serial.log"
+                                                  : "stdio";
+  if (o.serial.empty() && screen_on_terminal)
+    fmt::print(stderr,
+               "vmm: the screen is on this terminal, the serial console in vmm-serial.log\n");
+  spec.serial = VMM_TRY(parse_serial(serial));
+  if (screen_on_terminal && spec.serial.kind == SerialKind::Stdio)
+    return fail(Error::usage("--vga text and --serial stdio both want this terminal")
+                    .hint("use --serial file:P, --serial pty or --vga png:P"));
+  spec.trace = o.trace;
+  spec.timeout = o.timeout;
+  spec.stall_timeout = o.stall_timeout;
+  if (lower(o.exit_protocol) == "qemu")
+    spec.exit_protocol = ExitProtocol::Qemu;
+  else if (lower(o.exit_protocol) != "plain")
+    return fail(
+        Error::usage(fmt::format("--exit-protocol '{}' is unknown", printable(o.exit_protocol)))
+            .hint("write plain or qemu"));
+  spec.outcome_json = o.outcome_json;
+  spec.lint_paging = o.lint_paging;
+  spec.quiet = o.quiet;
+  spec.command_line = o.command_line;
+  return spec;
+}
+
+// "FILE args": a file of that whole name, or the part before the first space.
+Result<BootModule> read_module(const std::string& text) {
+  struct stat status {};
+  std::string path = text;
+  std::string arguments;
+  if (::stat(text.c_str(), &status) != 0) {
+    const std::size_t space = text.find(' ');
+    path = text.substr(0, space);
+    if (space != std::string::npos) arguments = text.substr(space + 1);
+  }
+  auto bytes = VMM_TRY_CONTEXT(read_file(path, kMaxModuleSize, ErrorKind::Image), "--module");
+  return BootModule{std::move(path), std::move(arguments), std::move(bytes)};
+}
+
+// Files for results are opened before the guest runs: a bad path is told at once, and afterwards no
+// file can be opened any more.
+struct OutputFile {
+  std::string path;
+  Fd fd;
+};
+
+Result<OutputFile> open_output(const std::string& path, std::string_view option) {
+  if (path.empty()) return OutputFile{};
+  return OutputFile{path, VMM_TRY_CONTEXT(Fd::open(path, O_WRONLY | O_CREAT), option)};
+}
+
+Result<void> write_output(const OutputFile& file, std::string_view text) {
+  if (!file.fd) return {};
+  return replace_contents(
+      file.fd, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, file.path);
+}
+
+std::string start_line(const MachineSpec& spec, const LoadedImage& image, const ResolvedCpu& cpu,
+                       const HostGrant& host) {
+  return fmt::format("vmm: {} ({}) on {} ({}), {} vCPU{}, {}, irqchip kernel, kvm {} {}\n",
+                     printable(image.path), protocol_name(image.protocol), cpu.text,
+                     policy_name(cpu.policy), spec.topology.vcpus,
+                     spec.topology.vcpus == 1 ? "" : "s", format_size(spec.memory),
+                     backend_name(host.backend), host.kernel);
+}
+
+// The run itself; what is known so far stays in `cpu` and `host` for a refusal's document.
+Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome_file,
+                      const OutputFile& picture_file, std::optional<ResolvedCpu>& cpu,
+                      std::optional<HostGrant>& host) {
+  for (const std::string& module : spec.modules)
+    spec.boot.modules.push_back(VMM_TRY(read_module(module)));
+  LoadedImage image = VMM_TRY(load_image(spec.kernel, spec.boot));
+  if (!spec.symbols.empty()) {
+    const LoadedImage extra = VMM_TRY_CONTEXT(load_image(spec.symbols, {}), "--symbols");
+    image.symbols = extra.symbols;
+  }
+  const Kvm kvm = VMM_TRY(Kvm::open());
+  host = VMM_TRY(read_host_grant(kvm));
+  cpu = VMM_TRY(resolve_cpu(spec.cpu_model, spec.cpu_policy, spec.topology, *host));
+  if (!cpu->missing.empty() && (spec.cpu_policy == CpuPolicy::Strict || !spec.quiet))
+    fmt::print(stderr, "{}", missing_text(*cpu));
+  if (spec.cpu_policy == CpuPolicy::Strict && !cpu->missing.empty())
+    return fail(Error::host(fmt::format("this host cannot give {} of the bits of {}",
+                                        cpu->missing.size(), cpu->text))
+                    .hint("--cpu-policy mask runs without them, force sets them all the same; vmm "
+                          "cpu list shows models this host can give"));
+  if (!spec.quiet) {
+    for (const std::string& note : cpu->notes) fmt::print(stderr, "vmm: {}\n", note);
+    fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host));
+  }
+  const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, image));
+  if (!spec.quiet) fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
+  if (dry_run) {
+    for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);
+    fmt::print(stderr, "vmm: --dry-run: everything is ready for the first instruction at {:x}h\n",
+               image.entry);
+    return 0;
+  }
+  const RunOutcome outcome = VMM_TRY(machine->run());
+  const RunReport report = VMM_TRY(gather(*machine, outcome, spec, *cpu, *host));
+  const VgaSnapshot screen = (*machine->board().lock())->vga().snapshot();
+  if (spec.vga.kind == VgaKind::Text)
+    fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
+  fmt::print(stderr, "{}", summary_text(report, spec));
+  if (picture_file.fd) {
+    const auto png = VMM_TRY(render_png(screen));
+    VMM_TRY(replace_contents(picture_file.fd, png, picture_file.path));
+  }
+  if (outcome_file.fd)
+    VMM_TRY(
+        write_output(outcome_file, outcome_json(report, spec, *cpu, *host, image).dump(2) + "\n"));
+  return exit_code(outcome, spec.exit_protocol);
+}
+
+Result<int> run_command(const RunOptions& options) {
+  MachineSpec spec = VMM_TRY(make_spec(options));
+  const OutputFile outcome_file = VMM_TRY(open_output(spec.outcome_json, "--outcome-json"));
+  const OutputFile picture_file = VMM_TRY(
+      open_output(spec.vga.kind == VgaKind::Png ? spec.vga.path : std::string(), "--vga png"));
+  std::optional<ResolvedCpu> cpu;
+  std::optional<HostGrant> host;
+  Result<int> result = run_guest(spec, options.dry_run, outcome_file, picture_file, cpu, host);
+  if (!result && outcome_file.fd) {
+    const auto document =
+        refusal_json(result.error(), spec, cpu ? &*cpu : nullptr, host ? &*host : nullptr);
+    // The first failure is the one to tell; this one could only repeat it.
+    if (const auto written = write_output(outcome_file, document.dump(2) + "\n"); !written)
+      log_warn("{}", written.error().text());
+  }
+  return result;
+}
+
+}  // namespace
+
+void add_run_command(CLI::App& app, CommandRun& chosen, std::vector<std::string> command_line) {
+  CLI::App* run = app.add_subcommand("run", "boot a guest and report how it ended");
+  auto options = std::make_shared<RunOptions>();
+  options->command_line = std::move(command_line);
+  add_options(*run, *options);
+  run->callback([options, &chosen] { chosen = [options] { return run_command(*options); }; });
+}
+
+}  // namespace vmm

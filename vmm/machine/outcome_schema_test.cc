@@ -1,0 +1,130 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "vmm/machine/report.h"
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
+#pragma GCC diagnostic pop
+
+namespace vmm {
+namespace {
+
+using nlohmann::json;
+
+// The problems that the checked-in schema finds in `document`; empty when it is valid.
+std::string problems(const json& document) {
+  std::ifstream file("docs/outcome.schema.json");
+  const json schema_text = json::parse(file);
+  valijson::Schema schema;
+  valijson::SchemaParser parser;
+  parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_text), schema);
+  valijson::Validator validator;
+  valijson::ValidationResults results;
+  if (validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(document), &results))
+    return {};
+  std::string text;
+  valijson::ValidationResults::Error error;
+  while (results.popError(error)) {
+    for (const std::string& part : error.context) text += part;
+    text += ": " + error.description + "\n";
+  }
+  return text;
+}
+
+struct Fixture {
+  MachineSpec spec;
+  ResolvedCpu cpu;
+  HostGrant host;
+  LoadedImage image;
+  RunReport report;
+
+  Fixture() {
+    spec.command_line = {"vmm", "run", "a kernel.elf"};
+    cpu.name = "haswell@4";
+    cpu.text = "haswell@4,+pdpe1gb";
+    cpu.model_digest = std::string(64, 'a');
+    cpu.missing = {{"avx2", "7.0.EBX[5]", "silicon", "the processor lacks it", ""}};
+    host.backend = KvmBackend::Pvm;
+    host.kernel = "6.18.0";
+    host.module_parameters = {{"kvm.ignore_msrs", "N"}};
+    image.path = "a kernel.elf";
+    report.guest_digest = std::string(64, '0');
+    report.cpuid_differences = {{{1, 0}, CpuidReg::Ecx, 1, 2}};
+    report.vcpus.resize(2);
+    report.last_exits = {{.kind = "shutdown"},
+                         {.kind = "out", .address = 0x3f8, .value = 65, .width = 1}};
+    report.unclaimed = {{"port", 0x2e9, {1, 2}}};
+    report.unknown_msrs[0x10] = {1, 0};
+  }
+  json document() const { return outcome_json(report, spec, cpu, host, image); }
+};
+
+TEST(OutcomeSchema, every_kind_of_ending_gives_a_valid_document) {
+  InternalError internal;
+  internal.ndata = 2;
+  const std::vector<RunOutcome> endings = {ending::GuestExit{5},
+                                           ending::PowerOff{"port 604h"},
+                                           ending::Reset{"port CF9h"},
+                                           ending::TripleFault{1},
+                                           ending::InternalFailure{0, internal},
+                                           ending::EntryFailure{0, 7, 1},
+                                           ending::HaltedForever{},
+                                           ending::Stalled{1.5},
+                                           ending::TimedOut{2},
+                                           ending::Stopped{15},
+                                           ending::Quit{},
+                                           ending::MonitorFailure{"KVM_RUN: EFAULT"}};
+  ASSERT_EQ(endings.size(), std::variant_size_v<RunOutcome>);
+  for (const RunOutcome& outcome : endings) {
+    Fixture f;
+    f.report.outcome = outcome;
+    f.report.card = CrashCard{"some-rule-1", "a sentence", "host", {"a sentence", "a line"}};
+    EXPECT_EQ(problems(f.document()), "") << kind_name(outcome);
+    EXPECT_EQ(f.document()["ending"]["kind"], kind_name(outcome));
+    EXPECT_EQ(f.document()["layer"], "host");
+  }
+}
+
+TEST(OutcomeSchema, a_refusal_is_a_valid_document_whatever_is_known) {
+  Fixture f;
+  const Error error = Error::host("no such bits");
+  EXPECT_EQ(problems(refusal_json(error, f.spec, nullptr, nullptr)), "");
+  EXPECT_EQ(problems(refusal_json(error, f.spec, &f.cpu, &f.host)), "");
+  EXPECT_EQ(refusal_json(error, f.spec, nullptr, nullptr)["ending"]["exit_code"], 77);
+}
+
+TEST(OutcomeSchema, the_schema_refuses_what_is_not_an_outcome) {
+  Fixture f;
+  json document = f.document();
+  document["version"] = 2;
+  EXPECT_NE(problems(document), "");
+  document = f.document();
+  document["ending"]["kind"] = "exploded";
+  EXPECT_NE(problems(document), "");
+  document = f.document();
+  document.erase("cpu");
+  EXPECT_NE(problems(document), "");
+  document = f.document();
+  document["vcpus"][0]["general"]["rip"] = 5;
+  EXPECT_NE(problems(document), "");
+}
+
+TEST(OutcomeSchema, bits_say_what_the_policy_made_of_them) {
+  Fixture f;
+  f.cpu.policy = CpuPolicy::Force;
+  EXPECT_EQ(f.document()["cpu"]["missing"][0]["status"], "UNBACKED");
+  f.cpu.policy = CpuPolicy::Mask;
+  EXPECT_EQ(f.document()["cpu"]["missing"][0]["status"], "masked");
+}
+
+}  // namespace
+}  // namespace vmm

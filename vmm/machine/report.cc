@@ -1,0 +1,385 @@
+#include "vmm/machine/report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "vmm/base/sha256.h"
+#include "vmm/base/text.h"
+
+namespace vmm {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kLastExits = 32;
+constexpr std::size_t kListedOddities = 8;
+
+std::string hex(std::uint64_t value) { return fmt::format("0x{:x}", value); }
+
+json segment_json(const kvm_segment& s) {
+  return {{"selector", hex(s.selector)},
+          {"base", hex(s.base)},
+          {"limit", hex(s.limit)},
+          {"type", s.type},
+          {"present", s.present},
+          {"dpl", s.dpl},
+          {"s", s.s},
+          {"l", s.l},
+          {"db", s.db},
+          {"g", s.g},
+          {"unusable", s.unusable}};
+}
+
+json registers_json(const CpuState& cpu) {
+  const kvm_regs& r = cpu.regs;
+  const kvm_sregs& s = cpu.sregs;
+  json general = {{"rax", hex(r.rax)}, {"rbx", hex(r.rbx)}, {"rcx", hex(r.rcx)},
+                  {"rdx", hex(r.rdx)}, {"rsi", hex(r.rsi)}, {"rdi", hex(r.rdi)},
+                  {"rsp", hex(r.rsp)}, {"rbp", hex(r.rbp)}, {"r8", hex(r.r8)},
+                  {"r9", hex(r.r9)},   {"r10", hex(r.r10)}, {"r11", hex(r.r11)},
+                  {"r12", hex(r.r12)}, {"r13", hex(r.r13)}, {"r14", hex(r.r14)},
+                  {"r15", hex(r.r15)}, {"rip", hex(r.rip)}, {"rflags", hex(r.rflags)}};
+  json control = {{"cr0", hex(s.cr0)},
+                  {"cr2", hex(s.cr2)},
+                  {"cr3", hex(s.cr3)},
+                  {"cr4", hex(s.cr4)},
+                  {"cr8", hex(s.cr8)},
+                  {"efer", hex(s.efer)},
+                  {"dr6", hex(cpu.debugregs.dr6)},
+                  {"dr7", hex(cpu.debugregs.dr7)},
+                  {"apic_base", hex(s.apic_base)}};
+  json tables = {{"gdt", {{"base", hex(s.gdt.base)}, {"limit", hex(s.gdt.limit)}}},
+                 {"idt", {{"base", hex(s.idt.base)}, {"limit", hex(s.idt.limit)}}}};
+  json segments = {{"cs", segment_json(s.cs)}, {"ds", segment_json(s.ds)},
+                   {"es", segment_json(s.es)}, {"fs", segment_json(s.fs)},
+                   {"gs", segment_json(s.gs)}, {"ss", segment_json(s.ss)},
+                   {"tr", segment_json(s.tr)}, {"ldt", segment_json(s.ldt)}};
+  return {{"general", general}, {"control", control}, {"tables", tables}, {"segments", segments}};
+}
+
+std::string mp_state_name(std::uint32_t state) {
+  switch (state) {
+    case KVM_MP_STATE_RUNNABLE:
+      return "runnable";
+    case KVM_MP_STATE_UNINITIALIZED:
+      return "wait-for-sipi";
+    case KVM_MP_STATE_INIT_RECEIVED:
+      return "init-received";
+    case KVM_MP_STATE_HALTED:
+      return "halted";
+    case KVM_MP_STATE_SIPI_RECEIVED:
+      return "sipi-received";
+    default:
+      return fmt::format("state-{}", state);
+  }
+}
+
+json ending_json(const RunOutcome& outcome, ExitProtocol protocol) {
+  json j = {{"kind", kind_name(outcome)},
+            {"headline", headline(outcome)},
+            {"exit_code", exit_code(outcome, protocol)}};
+  std::visit(Overload{
+                 [&](const ending::GuestExit& e) { j["value"] = e.value; },
+                 [&](const ending::PowerOff& e) { j["via"] = e.via; },
+                 [&](const ending::Reset& e) { j["via"] = e.via; },
+                 [&](const ending::TripleFault& e) { j["vcpu"] = e.vcpu; },
+                 [&](const ending::InternalFailure& e) {
+                   j["vcpu"] = e.vcpu;
+                   j["suberror"] = e.error.suberror;
+                   json data = json::array();
+                   for (std::uint32_t i = 0; i < e.error.ndata; ++i)
+                     data.push_back(hex(e.error.data[i]));
+                   j["data"] = std::move(data);
+                 },
+                 [&](const ending::EntryFailure& e) {
+                   j["vcpu"] = e.vcpu;
+                   j["reason"] = hex(e.reason);
+                 },
+                 [](const ending::HaltedForever&) {},
+                 [&](const ending::Stalled& e) { j["seconds"] = e.seconds; },
+                 [&](const ending::TimedOut& e) { j["seconds"] = e.seconds; },
+                 [&](const ending::Stopped& e) { j["signal"] = e.signal; },
+                 [](const ending::Quit&) {},
+                 [&](const ending::MonitorFailure& e) { j["what"] = e.what; },
+             },
+             outcome);
+  return j;
+}
+
+json cpu_json(const ResolvedCpu& cpu) {
+  json missing = json::array();
+  for (const MissingBit& bit : cpu.missing)
+    missing.push_back({{"name", bit.name},
+                       {"word", bit.word},
+                       {"refused_by", bit.refused_by},
+                       {"status", cpu.policy == CpuPolicy::Force  ? "UNBACKED"
+                                  : cpu.policy == CpuPolicy::Mask ? "masked"
+                                                                  : "missing"}});
+  return {{"model", cpu.name},
+          {"selection", cpu.text},
+          {"policy", policy_name(cpu.policy)},
+          {"model_digest", cpu.model_digest},
+          {"guest_digest", nullptr},
+          {"overridden_by_kvm", json::array()},
+          {"missing", missing},
+          {"notes", cpu.notes}};
+}
+
+json host_json(const HostGrant& host) {
+  return {{"backend", backend_name(host.backend)},
+          {"kernel", host.kernel},
+          {"module_parameters", host.module_parameters}};
+}
+
+json machine_json(const MachineSpec& spec, const std::vector<std::string>& capabilities) {
+  return {{"vcpus", spec.topology.vcpus}, {"sockets", spec.topology.sockets},
+          {"cores", spec.topology.cores}, {"threads", spec.topology.threads},
+          {"memory_bytes", spec.memory},  {"irqchip", "kernel"},
+          {"vga_trap", spec.vga.trap},    {"kvm_capabilities", capabilities}};
+}
+
+json event_json(const TraceEvent& e) {
+  json j = {{"ns", e.time.count()}, {"vcpu", e.vcpu}, {"rip", hex(e.rip)}, {"kind", e.kind}};
+  if (e.width != 0) {
+    j["address"] = hex(e.address);
+    j["value"] = hex(e.value);
+    j["width"] = e.width;
+    j["count"] = e.count;
+    j["device"] = e.device.empty() ? json() : json(e.device);
+  }
+  return j;
+}
+
+json common_json(const MachineSpec& spec) {
+  return {{"schema", "vmm-outcome"},
+          {"version", kOutcomeVersion},
+          {"vmm", {{"version", VMM_VERSION}}},
+          {"command", spec.command_line},
+          {"repeat", shell_line(spec.command_line)}};
+}
+
+// The CPUID that a guest sees, less what KVM owns at run time, one word a line.
+std::string digest_of(const CpuidTable& cpuid) {
+  std::string text;
+  for (const auto& [key, regs] : cpuid.entries()) {
+    CpuidRegs r = regs;
+    if (key.leaf == 1) {
+      r.ebx &= 0x00ffffff;   // initial APIC id
+      r.ecx &= ~(1u << 27);  // OSXSAVE
+      r.edx &= ~(1u << 9);   // APIC
+    } else if (key.leaf == 7 && key.subleaf == 0) {
+      r.ecx &= ~(1u << 4);  // OSPKE
+    } else if (key.leaf == 0xd && key.subleaf < 2) {
+      r.ebx = 0;  // sizes for the current XCR0
+    } else if (key.leaf == 0xb || key.leaf == 0x1f) {
+      r.edx = 0;  // x2APIC id
+    }
+    text += fmt::format("{:08x}.{:x}={:08x},{:08x},{:08x},{:08x}\n", key.leaf, key.subleaf, r.eax,
+                        r.ebx, r.ecx, r.edx);
+  }
+  return sha256_hex(text);
+}
+
+// Words of at most `width` columns a line, each line indented.
+std::string wrap(const std::vector<std::string>& words, std::size_t width) {
+  std::string text;
+  std::string line = " ";
+  for (const std::string& word : words) {
+    if (line.size() + 1 + word.size() > width) {
+      text += line + "\n";
+      line = " ";
+    }
+    line += " " + word;
+  }
+  return text + line + "\n";
+}
+
+std::string counts_text(std::uint64_t reads, std::uint64_t writes) {
+  const auto part = [](std::uint64_t n, const char* what) {
+    return n == 0 ? std::string() : fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
+  };
+  const std::string r = part(reads, "read");
+  const std::string w = part(writes, "write");
+  return r.empty() ? w : w.empty() ? r : r + ", " + w;
+}
+
+}  // namespace
+
+Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const MachineSpec& spec,
+                         const ResolvedCpu& cpu, const HostGrant& host) {
+  RunReport report;
+  report.outcome = outcome;
+  report.elapsed_seconds = std::chrono::duration<double>(machine.now()).count();
+  report.kvm_capabilities = machine.kvm_capabilities();
+  report.cpuid_differences = machine.cpuid_differences();
+  report.guest_digest = digest_of(machine.guest_cpuid());
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+    report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
+
+  unsigned died = 0;
+  if (const auto* e = std::get_if<ending::TripleFault>(&outcome)) {
+    died = e->vcpu;
+    // SVM: KVM resets the vCPU before it tells us (debugging the reset state would explain
+    // nothing).
+    if (host.backend == KvmBackend::Svm) {
+      report.registers_trusted = false;
+      CpuState& state = report.vcpus[died];
+      machine.vcpu(died).registers_before_last_exit(state.regs, state.sregs);
+    }
+  } else if (const auto* internal = std::get_if<ending::InternalFailure>(&outcome)) {
+    died = internal->vcpu;
+  } else if (const auto* entry = std::get_if<ending::EntryFailure>(&outcome)) {
+    died = entry->vcpu;
+  }
+  {
+    auto board = machine.board().lock();
+    report.last_exits = (*board)->recorder.last(kLastExits);
+    for (const Bus* bus : {&(*board)->ports, &(*board)->mmio}) {
+      for (const auto& [address, counts] : bus->unclaimed())
+        report.unclaimed.push_back({std::string(bus->name()), address, counts});
+    }
+    report.unknown_msrs = (*board)->unknown_msrs;
+  }
+
+  CrashScene scene;
+  scene.outcome = outcome;
+  scene.model = cpu.name;
+  scene.cpuid = machine.guest_cpuid();
+  scene.vcpus = report.vcpus;
+  scene.vcpu = died;
+  scene.registers_trusted = report.registers_trusted;
+  scene.memory = &machine.memory();
+  scene.symbols = &machine.symbols();
+  scene.last_exits = report.last_exits;
+  scene.kvm_backend = backend_name(host.backend);
+  scene.host_has_pdpe1gb = host.supported.bit(0x80000001, 0, CpuidReg::Edx, 26);
+  if (wants_explanation(outcome)) report.card = explain(scene);
+  if (spec.lint_paging) report.paging_lint = paging_lint_lines(scene);
+  return report;
+}
+
+json outcome_json(const RunReport& report, const MachineSpec& spec, const ResolvedCpu& cpu,
+                  const HostGrant& host, const LoadedImage& image) {
+  json j = common_json(spec);
+  j["ending"] = ending_json(report.outcome, spec.exit_protocol);
+  // Who ended the run, or, for a death, who has to change something.
+  j["layer"] = report.card ? report.card->layer : std::string(layer_name(report.outcome));
+  j["cause"] = report.card ? json{{"rule", report.card->rule},
+                                  {"text", report.card->cause},
+                                  {"card", report.card->lines}}
+                           : json();
+  j["cpu"] = cpu_json(cpu);
+  j["cpu"]["guest_digest"] = report.guest_digest;
+  for (const CpuidDifference& d : report.cpuid_differences)
+    j["cpu"]["overridden_by_kvm"].push_back(
+        {{"word", cpuid_word_name(d.key, d.reg)}, {"set", hex(d.left)}, {"read", hex(d.right)}});
+  j["machine"] = machine_json(spec, report.kvm_capabilities);
+  j["host"] = host_json(host);
+  j["image"] = {{"path", image.path},
+                {"protocol", protocol_name(image.protocol)},
+                {"entry", hex(image.entry)},
+                {"sha256", sha256_hex(image.bytes)}};
+  j["elapsed_seconds"] = report.elapsed_seconds;
+  j["paging_lint"] = report.paging_lint;
+  json vcpus = json::array();
+  for (std::size_t i = 0; i < report.vcpus.size(); ++i) {
+    json v = registers_json(report.vcpus[i]);
+    v["index"] = i;
+    v["mp_state"] = mp_state_name(report.vcpus[i].mp_state);
+    v["trusted"] = report.registers_trusted;
+    vcpus.push_back(std::move(v));
+  }
+  j["vcpus"] = std::move(vcpus);
+  json exits = json::array();
+  for (const TraceEvent& e : report.last_exits) exits.push_back(event_json(e));
+  j["last_exits"] = std::move(exits);
+  json unclaimed = json::array();
+  for (const auto& u : report.unclaimed)
+    unclaimed.push_back({{"bus", u.bus},
+                         {"address", hex(u.address)},
+                         {"reads", u.counts.reads},
+                         {"writes", u.counts.writes}});
+  j["unclaimed"] = std::move(unclaimed);
+  json msrs = json::array();
+  for (const auto& [index, counts] : report.unknown_msrs)
+    msrs.push_back({{"msr", hex(index)}, {"reads", counts.reads}, {"writes", counts.writes}});
+  j["unknown_msrs"] = std::move(msrs);
+  return j;
+}
+
+json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu* cpu,
+                  const HostGrant* host) {
+  json j = common_json(spec);
+  j["ending"] = {
+      {"kind", "not-started"}, {"headline", error.text()}, {"exit_code", exit_code(error.kind())}};
+  j["layer"] = error.kind() == ErrorKind::Host ? "host" : "monitor";
+  j["cause"] = nullptr;
+  j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
+  j["machine"] = machine_json(spec, {});
+  j["host"] = host != nullptr ? host_json(*host) : json();
+  j["image"] = nullptr;
+  j["elapsed_seconds"] = 0;
+  for (const char* list : {"paging_lint", "vcpus", "last_exits", "unclaimed", "unknown_msrs"})
+    j[list] = json::array();
+  return j;
+}
+
+std::string summary_text(const RunReport& report, const MachineSpec& spec) {
+  std::string text;
+  if (report.card) text += report.card->text();
+  for (const std::string& line : report.paging_lint) text += "vmm: " + line + "\n";
+  std::size_t listed = 0;
+  for (const auto& u : report.unclaimed) {
+    if (listed++ == kListedOddities) {
+      text += fmt::format("vmm: ... and {} more addresses that nothing claims (--outcome-json)\n",
+                          report.unclaimed.size() - kListedOddities);
+      break;
+    }
+    text += fmt::format("vmm: {} {:x}h: nothing is there ({}; reads gave all ones)\n", u.bus,
+                        u.address, counts_text(u.counts.reads, u.counts.writes));
+  }
+  listed = 0;
+  for (const auto& [index, counts] : report.unknown_msrs) {
+    if (listed++ == kListedOddities) {
+      text += fmt::format("vmm: ... and {} more MSRs (--outcome-json)\n",
+                          report.unknown_msrs.size() - kListedOddities);
+      break;
+    }
+    text += fmt::format("vmm: MSR {:x}h: KVM refused it and the guest got #GP ({})\n", index,
+                        counts_text(counts.reads, counts.writes));
+  }
+  if (!spec.quiet || exit_code(report.outcome, spec.exit_protocol) >= 64)
+    text += fmt::format("vmm: {} (exit {})\n", headline(report.outcome),
+                        exit_code(report.outcome, spec.exit_protocol));
+  return text;
+}
+
+std::string differences_text(const std::vector<CpuidDifference>& differences) {
+  if (differences.empty()) return {};
+  std::vector<std::string> words;
+  for (const CpuidDifference& d : differences) words.push_back(cpuid_word_name(d.key, d.reg));
+  return "vmm: this KVM (kvm_pvm) shows the guest the processor's own bits in some CPUID words, "
+         "whatever is set:\n" +
+         wrap(words, 100);
+}
+
+std::string missing_text(const ResolvedCpu& cpu) {
+  if (cpu.missing.empty()) return {};
+  std::string text;
+  if (cpu.policy == CpuPolicy::Strict) {
+    for (const std::string& line : describe(cpu.missing)) text += line + "\n";
+    return text;
+  }
+  std::vector<std::string> names;
+  for (const MissingBit& bit : cpu.missing) names.push_back(bit.name);
+  text = cpu.policy == CpuPolicy::Mask
+             ? fmt::format("vmm: {} bits of {} are masked, this host cannot give them:\n",
+                           names.size(), cpu.name)
+             : fmt::format(
+                   "vmm: {} bits of {} are UNBACKED, set although this host cannot give them:\n",
+                   names.size(), cpu.name);
+  return text + wrap(names, 100);
+}
+
+}  // namespace vmm

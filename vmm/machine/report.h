@@ -1,0 +1,61 @@
+// The outcome of a run as a document: what --outcome-json writes (docs/outcome.md) and what stderr
+// says.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/image.h"
+#include "vmm/cpu/resolve.h"
+#include "vmm/machine/explain.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/spec.h"
+
+namespace vmm {
+
+// The version of the outcome's JSON schema (docs/outcome.schema.json).
+constexpr int kOutcomeVersion = 1;
+
+// All that is known about a run, gathered from a machine that has ended.
+struct RunReport {
+  RunOutcome outcome;
+  std::optional<CrashCard> card;
+  std::vector<std::string> paging_lint;
+  std::vector<CpuState> vcpus;
+  bool registers_trusted = true;
+  std::vector<TraceEvent> last_exits;
+  struct Unclaimed {
+    std::string bus;  // "port" or "mmio"
+    std::uint64_t address;
+    UnclaimedAccess counts;
+  };
+  std::vector<Unclaimed> unclaimed;
+  std::map<std::uint32_t, MsrCounts> unknown_msrs;
+  std::vector<CpuidDifference> cpuid_differences;  // set against read back
+  std::string guest_digest;  // SHA-256 of the CPUID as read back, run-time bits masked
+  std::vector<std::string> kvm_capabilities;
+  double elapsed_seconds = 0;
+};
+
+// Looks at everything once; the machine is paused.
+Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const MachineSpec& spec,
+                         const ResolvedCpu& cpu, const HostGrant& host);
+
+// The document for a run that took place.
+nlohmann::json outcome_json(const RunReport& report, const MachineSpec& spec,
+                            const ResolvedCpu& cpu, const HostGrant& host,
+                            const LoadedImage& image);
+// The document for a run that was refused before its first instruction; what is not known is null.
+nlohmann::json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu* cpu,
+                            const HostGrant* host);
+
+// The lines for stderr after the run: card, oddities, headline.
+std::string summary_text(const RunReport& report, const MachineSpec& spec);
+// What KVM shows the guest instead of what was set; empty when nothing differs.
+std::string differences_text(const std::vector<CpuidDifference>& differences);
+// One line a missing bit or, for `mask` and `force`, a short list; empty when nothing is missing.
+std::string missing_text(const ResolvedCpu& cpu);
+
+}  // namespace vmm

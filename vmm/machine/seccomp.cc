@@ -1,0 +1,184 @@
+#include "vmm/machine/seccomp.h"
+
+#include <fmt/format.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "vmm/machine/terminal.h"
+
+namespace vmm {
+namespace {
+
+constexpr SeccompThread kMain = SeccompThread::Main;
+constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
+
+constexpr SeccompRule kRules[] = {
+    // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
+    {kVcpu, "ioctl", "KVM_RUN; KVM_IRQ_LINE when a device raises its line"},
+    {kVcpu, "futex", "the board's lock; waiting while parked"},
+    {kVcpu, "write", "the eventfd that wakes the event loop"},
+    {kVcpu, "tgkill", "kicking the other vCPUs out of the guest when the run ends"},
+    {kVcpu, "rt_sigreturn", "leaving the handler of the kick signal"},
+    {kVcpu, "rt_sigprocmask", "glibc blocks signals while a thread ends or kicks another"},
+    {kVcpu, "getpid", "pthread_kill names the process"},
+    {kVcpu, "madvise", "glibc gives back the stack when the thread ends"},
+    {kVcpu, "exit", "the thread ends"},
+    {kVcpu, "exit_group", "a failed check, or the handler of a forbidden call, ends the process"},
+    {kVcpu, "brk", "memory for an error's text"},
+    {kVcpu, "mmap", "memory for an error's text: a thread's own heap"},
+    {kVcpu, "munmap", "giving memory back"},
+    {kVcpu, "mprotect", "growing a thread's own heap"},
+    // The main thread serves descriptors that are already open, then reports.
+    {kMain, "poll", "the event loop"},
+    {kMain, "read", "console input, the eventfd, the signalfd"},
+    {kMain, "write", "console output, the report on stderr, files that are already open"},
+    {kMain, "futex", "the board's lock; waiting for vCPUs to park"},
+    {kMain, "ioctl", "registers of parked vCPUs; the terminal's mode"},
+    {kMain, "tgkill", "kicking vCPUs"},
+    {kMain, "getpid", "pthread_kill names the process"},
+    {kMain, "rt_sigprocmask", "pthread_kill blocks signals around the kick"},
+    {kMain, "rt_sigreturn", "a kick signal may be delivered here"},
+    {kMain, "close", "the end"},
+    {kMain, "munmap", "the end: guest memory goes"},
+    {kMain, "mmap", "memory for the report"},
+    {kMain, "mremap", "memory for the report"},
+    {kMain, "brk", "memory for the report"},
+    {kMain, "madvise", "giving memory back"},
+    {kMain, "ftruncate", "--outcome-json and --vga png replace what was in the file"},
+    {kMain, "newfstatat", "stdio looks at stderr before its first line"},
+    {kMain, "lseek", "stdio closes its streams"},
+    {kMain, "exit_group", "the end"},
+    {kMain, "restart_syscall", "a poll that was stopped (SIGSTOP) and goes on"},
+};
+
+// What the sanitizers' run-time libraries call on any thread at any time.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::array kSanitizer = {"mmap",
+                                   "munmap",
+                                   "mremap",
+                                   "mprotect",
+                                   "madvise",
+                                   "sigaltstack",
+                                   "openat",
+                                   "open",
+                                   "read",
+                                   "close",
+                                   "readlink",
+                                   "readlinkat",
+                                   "newfstatat",
+                                   "fstat",
+                                   "stat",
+                                   "getpid",
+                                   "gettid",
+                                   "clone",
+                                   "clone3",
+                                   "wait4",
+                                   "prctl",
+                                   "sched_yield",
+                                   "futex",
+                                   "rt_sigaction",
+                                   "rt_sigprocmask",
+                                   "ptrace",
+                                   "getrlimit",
+                                   "prlimit64",
+                                   "set_robust_list",
+                                   "rseq",
+                                   "process_vm_readv",
+                                   "getdents64",
+                                   "lseek",
+                                   "pipe2",
+                                   "nanosleep",
+                                   "clock_nanosleep",
+                                   "sched_getaffinity",
+                                   "sysinfo",
+                                   "uname",
+                                   "arch_prctl",
+                                   "kill",
+                                   "tgkill",
+                                   "write",
+                                   "unlink",
+                                   "access",
+                                   "fcntl",
+                                   "exit",
+                                   "brk",
+                                   "clock_gettime",
+                                   "gettimeofday",
+                                   "getuid",
+                                   "getppid",
+                                   "personality",
+                                   "setrlimit",
+                                   "pread64",
+                                   "sched_setaffinity",
+                                   "ioctl",
+                                   "msync",
+                                   "mincore"};
+#else
+constexpr std::array<const char*, 0> kSanitizer{};
+#endif
+
+// Runs in the thread that made the call; only async-signal-safe functions.
+void on_forbidden(int, siginfo_t* info, void*) {
+  restore_terminal();
+  char text[128] = "vmm: error: seccomp stopped system call ";
+  std::size_t length = std::strlen(text);
+  char digits[16];
+  int count = 0;
+  unsigned number = static_cast<unsigned>(info->si_syscall);
+  do {
+    digits[count++] = static_cast<char>('0' + number % 10);
+    number /= 10;
+  } while (number != 0);
+  while (count > 0) text[length++] = digits[--count];
+  constexpr char kTail[] = ", which no part of the monitor needs: this is a fault of vmm's\n";
+  std::memcpy(text + length, kTail, sizeof kTail - 1);
+  length += sizeof kTail - 1;
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text, length);
+  _exit(70);
+}
+
+std::string_view thread_name(SeccompThread thread) { return thread == kMain ? "main" : "vcpu"; }
+
+}  // namespace
+
+std::span<const SeccompRule> seccomp_rules() { return kRules; }
+
+Result<void> enter_seccomp(SeccompThread thread) {
+  const char* omit_text = std::getenv("VMM_SECCOMP_OMIT");
+  const std::string_view omit = omit_text != nullptr ? omit_text : "";
+  struct sigaction action {};
+  action.sa_sigaction = on_forbidden;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGSYS, &action, nullptr);
+
+  const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
+  if (filter == nullptr) return fail(Error::internal("seccomp_init: no memory"));
+  int result = 0;
+  const auto allow = [&](const char* name) {
+    if (omit == fmt::format("{}:{}", thread_name(thread), name)) return;
+    const int number = seccomp_syscall_resolve_name(name);
+    if (number != __NR_SCMP_ERROR && result == 0)
+      result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, number, 0);
+    if (result == -EEXIST) result = 0;
+  };
+  for (const SeccompRule& rule : kRules)
+    if (rule.thread == thread) allow(rule.syscall);
+  for (const char* name : kSanitizer) allow(name);
+  // The call every exit makes comes first in the filter.
+  if (result == 0)
+    result = seccomp_syscall_priority(filter, seccomp_syscall_resolve_name("ioctl"), 255);
+  if (result == 0) result = seccomp_load(filter);
+  seccomp_release(filter);
+  if (result != 0)
+    return fail(Error::system(ErrorKind::Host,
+                              fmt::format("seccomp filter of the {} thread", thread_name(thread)),
+                              -result));
+  return {};
+}
+
+}  // namespace vmm

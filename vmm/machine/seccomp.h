@@ -1,0 +1,28 @@
+// System calls that remain to us once the guest runs: one allow-list for the vCPU threads and one
+// for the main thread. Anything else ends the process with the name of the call.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "vmm/base/result.h"
+
+namespace vmm {
+
+enum class SeccompThread { Main, Vcpu };
+
+// One allowed system call and why it is needed. A test takes each rule away in turn and sees a run
+// die of it.
+struct SeccompRule {
+  SeccompThread thread;
+  const char* syscall;
+  const char* reason;
+};
+
+std::span<const SeccompRule> seccomp_rules();
+
+// Loads the filter of `thread` for the calling thread, for good. The environment variable
+// VMM_SECCOMP_OMIT ("main:write") leaves a rule out: stricter, never laxer; for tests.
+Result<void> enter_seccomp(SeccompThread thread);
+
+}  // namespace vmm

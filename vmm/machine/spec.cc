@@ -1,0 +1,91 @@
+#include "vmm/machine/spec.h"
+
+#include <fmt/format.h>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+namespace {
+
+template <typename T>
+Result<T> choose(std::string_view option, std::string_view text,
+                 std::initializer_list<std::pair<std::string_view, T>> choices) {
+  const std::string wanted = lower(text);
+  std::vector<std::string> names;
+  for (const auto& [name, value] : choices) {
+    if (name == wanted) return value;
+    names.emplace_back(name);
+  }
+  Error error = Error::usage(fmt::format("{} '{}' is unknown", option, printable(text)));
+  const auto nearest = nearest_name(wanted, names);
+  return fail(std::move(error).hint(nearest
+                                        ? fmt::format("did you mean {}?", *nearest)
+                                        : fmt::format("write one of: {}", fmt::join(names, ", "))));
+}
+
+}  // namespace
+
+Result<SerialTarget> parse_serial(std::string_view text) {
+  if (text.starts_with("file:")) {
+    if (text.size() == 5) return fail(Error::usage("--serial file: needs a path after the colon"));
+    return SerialTarget{SerialKind::File, std::string(text.substr(5))};
+  }
+  const SerialKind kind = VMM_TRY(choose<SerialKind>(
+      "--serial", text,
+      {{"stdio", SerialKind::Stdio}, {"null", SerialKind::Null}, {"pty", SerialKind::Pty}}));
+  return SerialTarget{kind, {}};
+}
+
+Result<VgaTarget> parse_vga(std::string_view text) {
+  VgaTarget target;
+  if (text.ends_with(",trap")) {
+    target.trap = true;
+    text.remove_suffix(5);
+  }
+  if (text.starts_with("png:")) {
+    if (text.size() == 4) return fail(Error::usage("--vga png: needs a path after the colon"));
+    target.kind = VgaKind::Png;
+    target.path = text.substr(4);
+    return target;
+  }
+  target.kind =
+      VMM_TRY(choose<VgaKind>("--vga", text, {{"none", VgaKind::None}, {"text", VgaKind::Text}}));
+  return target;
+}
+
+Result<CpuPolicy> parse_policy(std::string_view text) {
+  return choose<CpuPolicy>(
+      "--cpu-policy", text,
+      {{"strict", CpuPolicy::Strict}, {"mask", CpuPolicy::Mask}, {"force", CpuPolicy::Force}});
+}
+
+std::string_view policy_name(CpuPolicy policy) {
+  switch (policy) {
+    case CpuPolicy::Strict:
+      return "strict";
+    case CpuPolicy::Mask:
+      return "mask";
+    case CpuPolicy::Force:
+      return "force";
+  }
+  return "?";
+}
+
+std::string shell_line(const std::vector<std::string>& arguments) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";
+  std::string line;
+  for (const std::string& argument : arguments) {
+    if (!line.empty()) line += ' ';
+    if (!argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos) {
+      line += argument;
+      continue;
+    }
+    line += '\'';
+    for (const char c : argument) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
+}
+
+}  // namespace vmm

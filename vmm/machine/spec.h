@@ -1,0 +1,64 @@
+// Everything about a run that can vary, as a plain struct: what the command line is turned into,
+// and what the outcome records.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/boot.h"
+#include "vmm/core/outcome.h"
+#include "vmm/cpu/resolve.h"
+
+namespace vmm {
+
+enum class SerialKind { Stdio, Null, File, Pty };
+enum class VgaKind { None, Text, Png };
+
+struct SerialTarget {
+  SerialKind kind = SerialKind::Stdio;
+  std::string path;  // of File
+};
+
+struct VgaTarget {
+  VgaKind kind = VgaKind::None;
+  std::string path;   // of Png
+  bool trap = false;  // A0000h-BFFFFh is MMIO: each access exits and is traced
+};
+
+struct MachineSpec {
+  std::string kernel;
+  std::vector<std::string> modules;  // "FILE args" each
+  BootOptions boot;                  // protocol, flat address, command line; modules once read
+  std::string symbols;               // --symbols: an ELF file whose symbols are added
+
+  std::string cpu_model = "host";
+  CpuPolicy cpu_policy = CpuPolicy::Strict;
+  Topology topology;
+  std::uint64_t memory = 256_MiB;
+
+  SerialTarget serial;
+  VgaTarget vga;
+  std::string trace;  // JSON lines go here
+
+  double timeout = 0;        // seconds, 0: none
+  double stall_timeout = 0;  // seconds, 0: none
+  ExitProtocol exit_protocol = ExitProtocol::Plain;
+  std::string outcome_json;
+  bool lint_paging = false;
+  bool quiet = false;
+
+  std::vector<std::string> command_line;  // argv, to repeat the run
+};
+
+// "stdio", "null", "file:P", "pty".
+Result<SerialTarget> parse_serial(std::string_view text);
+// "none", "text" or "png:P", each with ",trap".
+Result<VgaTarget> parse_vga(std::string_view text);
+// "strict", "mask" or "force".
+Result<CpuPolicy> parse_policy(std::string_view text);
+std::string_view policy_name(CpuPolicy policy);
+// The command as one shell line.
+std::string shell_line(const std::vector<std::string>& arguments);
+
+}  // namespace vmm

@@ -1,0 +1,80 @@
+#include "vmm/machine/terminal.h"
+
+#include <signal.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+namespace vmm {
+namespace {
+
+// Written before the flags are raised and never after, so that a signal handler may read them.
+termios saved_mode;
+int raw_fd = -1;
+int screen_fd = -1;
+std::atomic<bool> is_raw{false};
+std::atomic<bool> has_screen{false};
+
+void on_fatal_signal(int signal) {
+  restore_terminal();
+  // SA_RESETHAND has put the default back: dying of the same signal keeps its meaning.
+  raise(signal);
+}
+
+void arm_restoring() {
+  static const bool armed = [] {
+    std::atexit(restore_terminal);
+    for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGQUIT}) {
+      struct sigaction old {};
+      // A sanitizer's handler prints more than we could; it ends through exit, which restores too.
+      if (sigaction(signal, nullptr, &old) != 0 || old.sa_handler != SIG_DFL) continue;
+      struct sigaction action {};
+      action.sa_handler = on_fatal_signal;
+      action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+      sigaction(signal, &action, nullptr);
+    }
+    return true;
+  }();
+  (void)armed;
+}
+
+}  // namespace
+
+bool is_foreground_terminal(int fd) { return isatty(fd) == 1 && tcgetpgrp(fd) == getpgrp(); }
+
+Result<void> enter_raw_mode(int fd) {
+  if (tcgetattr(fd, &saved_mode) != 0)
+    return fail(Error::system(ErrorKind::Internal, "tcgetattr of the terminal", errno));
+  arm_restoring();
+  raw_fd = fd;
+  termios raw = saved_mode;
+  cfmakeraw(&raw);
+  raw.c_oflag |= OPOST;  // the guest's "\n" still starts a new line at its left end
+  is_raw = true;
+  if (tcsetattr(fd, TCSANOW, &raw) != 0)
+    return fail(Error::system(ErrorKind::Internal, "tcsetattr of the terminal", errno));
+  return {};
+}
+
+Result<void> enter_alternate_screen(int fd) {
+  arm_restoring();
+  screen_fd = fd;
+  has_screen = true;
+  constexpr char kEnter[] = "\x1b[?1049h\x1b[2J";
+  if (write(fd, kEnter, sizeof kEnter - 1) < 0)
+    return fail(Error::system(ErrorKind::Internal, "write to the terminal", errno));
+  return {};
+}
+
+void restore_terminal() {
+  if (has_screen.exchange(false)) {
+    constexpr char kLeave[] = "\x1b[0m\x1b[?25h\x1b[?1049l";
+    [[maybe_unused]] const ssize_t written = write(screen_fd, kLeave, sizeof kLeave - 1);
+  }
+  if (is_raw.exchange(false)) tcsetattr(raw_fd, TCSANOW, &saved_mode);
+}
+
+}  // namespace vmm

@@ -1,0 +1,125 @@
+#include "vmm/machine/vcpu_threads.h"
+
+#include <chrono>
+
+namespace vmm {
+
+VcpuThreads::VcpuThreads(std::vector<VcpuBackend*> vcpus, Hooks hooks)
+    : vcpus_(std::move(vcpus)), hooks_(std::move(hooks)) {}
+
+VcpuThreads::~VcpuThreads() { stop(); }
+
+Result<void> VcpuThreads::start() {
+  for (unsigned i = 0; i < vcpus_.size(); ++i) threads_.emplace_back([this, i] { thread_main(i); });
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return started_ == vcpus_.size(); });
+  if (start_error_) return fail(*start_error_);
+  return {};
+}
+
+void VcpuThreads::thread_main(unsigned vcpu) {
+  const Result<void> ready = hooks_.started(vcpu);
+  {
+    const std::lock_guard lock(mutex_);
+    ++started_;
+    if (!ready && !start_error_) start_error_ = ready.error();
+  }
+  changed_.notify_all();
+  if (!ready) return;
+  while (park(vcpu)) run_until_asked(vcpu);
+}
+
+// Waits while a pause is wanted or the run is over; false: the thread must end.
+bool VcpuThreads::park(unsigned) {
+  std::unique_lock lock(mutex_);
+  ++parked_;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return stop_asked_ || (!pause_asked_ && !ending_); });
+  --parked_;
+  return !stop_asked_;
+}
+
+void VcpuThreads::run_until_asked(unsigned vcpu) {
+  VcpuBackend& backend = *vcpus_[vcpu];
+  const auto served = [&](const Result<Exit>& exit) {
+    if (!exit) {
+      end(ending::MonitorFailure{exit.error().text()});
+      return false;
+    }
+    if (std::holds_alternative<Interrupted>(*exit)) return true;
+    exits_.fetch_add(1, std::memory_order_relaxed);
+    return finish(vcpu, hooks_.handle(*exit, vcpu, backend.last_rip()));
+  };
+  while (!asked())
+    if (!served(backend.run())) return;
+  // Complete what is pending; each part of a split access is an exit of its own.
+  while (true) {
+    const Result<Exit> rest = backend.settle();
+    if (rest && std::holds_alternative<Interrupted>(*rest)) return;
+    if (!served(rest)) return;
+  }
+}
+
+// True: go on running.
+bool VcpuThreads::finish(unsigned, const Step& step) {
+  const auto* stop = std::get_if<step::Stop>(&step);
+  if (stop == nullptr) return true;
+  end(stop->outcome);
+  return false;
+}
+
+void VcpuThreads::end(RunOutcome outcome) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return;
+    ending_ = std::move(outcome);
+    pause_asked_ = true;
+  }
+  changed_.notify_all();
+  for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+  hooks_.ended();
+}
+
+std::optional<RunOutcome> VcpuThreads::ending() const {
+  const std::lock_guard lock(mutex_);
+  return ending_;
+}
+
+void VcpuThreads::pause() {
+  using namespace std::chrono_literals;
+  pause_asked_ = true;
+  std::unique_lock lock(mutex_);
+  while (parked_ != vcpus_.size()) {
+    lock.unlock();
+    for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+    lock.lock();
+    // A kick may hit the moment before KVM_RUN is entered and the flag be taken by a run that was
+    // just ending; kicking again costs nothing.
+    changed_.wait_for(lock, 20ms, [this] { return parked_ == vcpus_.size(); });
+  }
+}
+
+void VcpuThreads::resume() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return;
+    pause_asked_ = false;
+  }
+  changed_.notify_all();
+}
+
+void VcpuThreads::stop() {
+  using namespace std::chrono_literals;
+  if (threads_.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stop_asked_ = true;
+  }
+  changed_.notify_all();
+  pause_asked_ = true;
+  for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+}  // namespace vmm

@@ -1,0 +1,74 @@
+// The vCPU threads and the rules by which they start, park and stop.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "vmm/core/backend.h"
+#include "vmm/core/outcome.h"
+#include "vmm/machine/run_loop.h"
+
+namespace vmm {
+
+class VcpuThreads {
+ public:
+  struct Hooks {
+    // On the new thread before its first run: signal mask, seccomp.
+    std::function<Result<void>(unsigned vcpu)> started;
+    // Serves an exit (takes the board's lock).
+    std::function<Step(const Exit&, unsigned vcpu, Gva rip)> handle;
+    // Something ended the run; called once, from the thread that saw it. Must not block.
+    std::function<void()> ended;
+  };
+
+  VcpuThreads(std::vector<VcpuBackend*> vcpus, Hooks hooks);
+  // Stops and joins.
+  ~VcpuThreads();
+  VcpuThreads(const VcpuThreads&) = delete;
+  VcpuThreads& operator=(const VcpuThreads&) = delete;
+
+  // One thread per vCPU; they are parked until resume(). An error of a start hook is returned here.
+  Result<void> start();
+  // Every vCPU leaves the guest at an instruction boundary, its exit completed, and waits.
+  // Idempotent.
+  void pause();
+  // Lets them run, unless the run has ended.
+  void resume();
+  // Ends the run from outside (a timeout, a signal); the first ending stays.
+  void end(RunOutcome outcome);
+  // The ending, once there is one.
+  std::optional<RunOutcome> ending() const;
+  // Exits served so far, over all vCPUs: a measure of progress.
+  std::uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+  // Asks every thread to come back and joins it; idempotent.
+  void stop();
+
+ private:
+  void thread_main(unsigned vcpu);
+  // Runs the vCPU until it should park; false when the thread must end.
+  void run_until_asked(unsigned vcpu);
+  bool park(unsigned vcpu);
+  bool finish(unsigned vcpu, const Step& step);
+  bool asked() const { return pause_asked_.load() || stop_asked_.load(); }
+
+  std::vector<VcpuBackend*> vcpus_;
+  Hooks hooks_;
+  std::vector<std::thread> threads_;
+  std::atomic<std::uint64_t> exits_{0};
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::atomic<bool> pause_asked_{true};
+  std::atomic<bool> stop_asked_{false};
+  unsigned parked_ = 0;
+  unsigned started_ = 0;
+  std::optional<Error> start_error_;
+  std::optional<RunOutcome> ending_;
+};
+
+}  // namespace vmm

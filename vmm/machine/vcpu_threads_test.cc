@@ -1,0 +1,146 @@
+#include "vmm/machine/vcpu_threads.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+namespace vmm {
+namespace {
+
+// A guest that exits as fast as it can until it is kicked, and ends the run at its `last`th exit.
+class BusyVcpu final : public VcpuBackend {
+ public:
+  Result<Exit> run() override {
+    if (kicked_.exchange(false)) return Exit{Interrupted{}};
+    ++runs;
+    std::this_thread::yield();
+    if (fails) return fail(Error::host("KVM_RUN: EFAULT"));
+    return Exit{Halt{}};
+  }
+  Result<Exit> settle() override {
+    ++settles;
+    if (pending_parts > 0) {
+      --pending_parts;
+      return Exit{Halt{}};
+    }
+    return Exit{Interrupted{}};
+  }
+  Result<CpuState> state() override { return CpuState{}; }
+  Result<void> set_state(const CpuState&) override { return {}; }
+  Result<std::uint32_t> mp_state() override { return 0u; }
+  std::uint64_t last_rip() const override { return 0x1234; }
+  void kick() override { kicked_ = true; }
+
+  std::atomic<unsigned> runs{0};
+  std::atomic<unsigned> settles{0};
+  std::atomic<unsigned> pending_parts{0};
+  std::atomic<bool> fails{false};
+
+ private:
+  std::atomic<bool> kicked_{false};
+};
+
+class VcpuThreadsTest : public testing::Test {
+ protected:
+  VcpuThreads& make(unsigned count) {
+    std::vector<VcpuBackend*> backends;
+    for (unsigned i = 0; i < count; ++i)
+      backends.push_back(vcpus_.emplace_back(std::make_unique<BusyVcpu>()).get());
+    VcpuThreads::Hooks hooks;
+    hooks.started = [this](unsigned) -> Result<void> {
+      if (refuse_start) return fail(Error::host("no"));
+      return {};
+    };
+    hooks.handle = [this](const Exit&, unsigned vcpu, Gva) -> Step {
+      ++handled;
+      if (handled == end_at) return step::Stop{ending::TripleFault{vcpu}};
+      return step::Continue{};
+    };
+    hooks.ended = [this] { ++ended; };
+    threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
+    return *threads_;
+  }
+  void wait_for_ending() {
+    while (!threads_->ending()) std::this_thread::yield();
+  }
+
+  std::vector<std::unique_ptr<BusyVcpu>> vcpus_;
+  std::atomic<unsigned> handled{0};
+  std::atomic<unsigned> end_at{0};
+  std::atomic<unsigned> ended{0};
+  bool refuse_start = false;
+  std::unique_ptr<VcpuThreads> threads_;
+};
+
+TEST_F(VcpuThreadsTest, no_vcpu_runs_before_resume) {
+  VcpuThreads& threads = make(3);
+  ASSERT_TRUE(threads.start());
+  threads.pause();
+  for (const auto& vcpu : vcpus_) EXPECT_EQ(vcpu->runs, 0u);
+}
+
+TEST_F(VcpuThreadsTest, the_first_ending_stops_every_vcpu_and_is_told_once) {
+  VcpuThreads& threads = make(4);
+  end_at = 100;
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  wait_for_ending();
+  threads.pause();
+  threads.end(ending::TimedOut{1});
+  EXPECT_TRUE(std::holds_alternative<ending::TripleFault>(*threads.ending()));
+  EXPECT_EQ(ended, 1u);
+}
+
+TEST_F(VcpuThreadsTest, pause_completes_pending_exits_and_holds_everyone) {
+  VcpuThreads& threads = make(2);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (handled < 50) std::this_thread::yield();
+  vcpus_[0]->pending_parts = 3;
+  threads.pause();
+  EXPECT_EQ(vcpus_[0]->pending_parts, 0u);
+  const unsigned before = handled;
+  for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+  EXPECT_EQ(handled, before);
+  threads.resume();
+  while (handled == before) std::this_thread::yield();
+}
+
+TEST_F(VcpuThreadsTest, a_run_that_has_ended_is_not_resumed) {
+  VcpuThreads& threads = make(1);
+  ASSERT_TRUE(threads.start());
+  threads.end(ending::Quit{});
+  threads.resume();
+  threads.pause();
+  EXPECT_EQ(vcpus_[0]->runs, 0u);
+}
+
+TEST_F(VcpuThreadsTest, a_failed_kvm_run_ends_the_run_as_our_failure) {
+  VcpuThreads& threads = make(2);
+  vcpus_[1]->fails.store(true);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  wait_for_ending();
+  EXPECT_EQ(exit_code(*threads.ending()), 70);
+  EXPECT_NE(headline(*threads.ending()).find("EFAULT"), std::string::npos);
+}
+
+TEST_F(VcpuThreadsTest, a_thread_that_cannot_start_is_an_error_of_start) {
+  refuse_start = true;
+  VcpuThreads& threads = make(2);
+  EXPECT_FALSE(threads.start());
+}
+
+TEST_F(VcpuThreadsTest, pausing_and_resuming_many_times_loses_nobody) {
+  VcpuThreads& threads = make(4);
+  ASSERT_TRUE(threads.start());
+  for (int i = 0; i < 200; ++i) {
+    threads.resume();
+    threads.pause();
+  }
+  threads.stop();
+}
+
+}  // namespace
+}  // namespace vmm
