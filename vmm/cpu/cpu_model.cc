@@ -53,7 +53,7 @@ Result<std::vector<FeatureId>> read_list(const TomlTable& table, std::string_vie
       Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(item.text, 60)))
                         .at(item.place);
       if (const auto near = FeatureCatalog::nearest(item.text))
-        (void)std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+        error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
       return fail(std::move(error));
     }
     const Feature& feature = FeatureCatalog::get(*id);

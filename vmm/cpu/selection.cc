@@ -30,7 +30,7 @@ Result<FeatureId> find_feature(std::string_view name) {
   if (!id) {
     Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));
     if (const auto near = FeatureCatalog::nearest(name))
-      (void)std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+      error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
     return fail(std::move(error));
   }
   const Feature& feature = FeatureCatalog::get(*id);

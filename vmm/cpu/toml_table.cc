@@ -84,7 +84,7 @@ Result<void> TomlTable::only(std::initializer_list<std::string_view> known) cons
                       .at(place_of(*file_, key.source()));
     const std::vector<std::string> names(known.begin(), known.end());
     if (const auto near = nearest_name(key.str(), names))
-      (void)std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+      error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
     return fail(std::move(error));
   }
   return {};
