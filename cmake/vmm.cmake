@@ -49,6 +49,7 @@ function(vmm_test name)
 endfunction()
 
 # vmm_fuzz(NAME SOURCES a_fuzz.cc LINK lib ...): a libFuzzer target, built by the fuzz preset only.
+add_custom_target(fuzz_targets)
 function(vmm_fuzz name)
   if(NOT VMM_FUZZ)
     return()
@@ -57,4 +58,5 @@ function(vmm_fuzz name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LINK})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_dependencies(fuzz_targets ${name})
 endfunction()

@@ -113,6 +113,25 @@ std::optional<std::string> nearest_name(std::string_view wanted,
   return nearest;
 }
 
+std::string wrap_text(std::string_view head, std::string_view text, std::size_t columns) {
+  const std::string indent(head.size(), ' ');
+  std::string result;
+  std::string line(head);
+  bool has_word = false;
+  for (const std::string_view word : split(text, ' ')) {
+    if (word.empty()) continue;
+    if (has_word && line.size() + 1 + word.size() > columns) {
+      result += line + "\n";
+      line = indent;
+      has_word = false;
+    }
+    if (has_word) line += ' ';
+    line += word;
+    has_word = true;
+  }
+  return result + line + "\n";
+}
+
 std::string printable(std::string_view text, std::size_t max) {
   std::string result;
   for (const char c : text.substr(0, max)) {

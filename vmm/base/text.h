@@ -28,7 +28,11 @@ std::string format_size(std::uint64_t bytes);
 // The name closest to `wanted` (case ignored, at most a third of its letters changed).
 std::optional<std::string> nearest_name(std::string_view wanted,
                                         std::span<const std::string> names);
-// A hostile text made safe for a terminal: control characters as \xNN, cut at `max` bytes with "...".
+// `head` and the words of `text`, in lines of at most `columns`, later lines indented as far as
+// `head` is long; ends in a newline. A word longer than a line stands alone.
+std::string wrap_text(std::string_view head, std::string_view text, std::size_t columns);
+// A hostile text made safe for a terminal: control characters as \xNN, cut at `max` bytes with
+// "...".
 std::string printable(std::string_view text, std::size_t max = 200);
 
 }  // namespace vmm

@@ -128,5 +128,15 @@ TEST(Printable, cuts_what_is_too_long) {
   EXPECT_EQ(printable(std::string(1'000'000, 'a')).size(), 203u);
 }
 
+TEST(WrapText, breaks_at_words_and_indents_like_the_head) {
+  EXPECT_EQ(wrap_text("why  ", "one two three", 13), "why  one two\n     three\n");
+  EXPECT_EQ(wrap_text("", "a  b", 80), "a b\n");
+}
+
+TEST(WrapText, a_word_that_is_too_long_stands_alone) {
+  EXPECT_EQ(wrap_text("- ", "x 0123456789abcdef y", 8), "- x\n  0123456789abcdef\n  y\n");
+  EXPECT_EQ(wrap_text("- ", "", 8), "- \n");
+}
+
 }  // namespace
 }  // namespace vmm

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
 #include "vmm/core/uapi.h"
 #include "vmm/machine/host_probe.h"
@@ -13,6 +14,8 @@ namespace vmm {
 namespace {
 
 using nlohmann::json;
+
+constexpr std::size_t kColumns = 100;
 
 // Capabilities that change what a user can do, and what is lost without each.
 struct CapabilityRow {
@@ -172,8 +175,11 @@ void print_host(const HostGrant& host, const Kvm& kvm, const std::vector<Finding
   }
   fmt::print("\n");
   for (const Finding& f : findings) {
-    fmt::print("{:<22} {:<4} {}\n", f.subject, f.available ? "yes" : "no", f.reason);
-    if (!f.remedy.empty()) fmt::print("{:<27} to change: {}\n", "", f.remedy);
+    const std::string head = fmt::format("{:<22} {:<4} ", f.subject, f.available ? "yes" : "no");
+    fmt::print("{}", wrap_text(head, f.reason, kColumns));
+    if (!f.remedy.empty())
+      fmt::print("{}",
+                 wrap_text(std::string(head.size(), ' '), "to change: " + f.remedy, kColumns));
   }
   fmt::print("\ncapabilities of KVM\n");
   for (const CapabilityRow& row : kCapabilities) {

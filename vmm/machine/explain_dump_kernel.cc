@@ -320,7 +320,7 @@ std::optional<PlacedCard> CapabilityReader::finish() {
     rows.emplace_back("try",
                       first == 0x378ef
                           ? "-cpu Skylake-Client-v4 or later (QEMU), or "
-                            "vmx-xsaves=on; here: --cpu-model MODEL,+vmx,+vmx.xsaves"
+                            "vmx-xsaves=on with the version in use"
                           : "a CPU model with the control, or hide XSAVES (CPUID Dh.1.EAX[3]) "
                             "from the inner guest");
   }

@@ -155,7 +155,27 @@ void Machine::wake() {
 
 Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
   auto board = board_.lock();
-  return handle_exit(exit, **board, vcpu, rip);
+  const Step step = handle_exit(exit, **board, vcpu, rip);
+  // A device that now wants to be called before the event loop meant to look has to be heard.
+  if (const auto deadline = (*board)->next_deadline(); deadline && *deadline < armed_deadline_) {
+    armed_deadline_ = *deadline;
+    wake();
+  }
+  return step;
+}
+
+// Brings the devices to now and says how long the event loop may sleep on their behalf.
+milliseconds Machine::serve_deadlines() {
+  auto board = board_.lock();
+  const VmTime now = (*board)->clock.now();
+  auto deadline = (*board)->next_deadline();
+  if (deadline && *deadline <= now) {
+    (*board)->advance();
+    deadline = (*board)->next_deadline();
+  }
+  armed_deadline_ = deadline.value_or(VmTime::max());
+  if (!deadline) return milliseconds::max();
+  return std::chrono::ceil<milliseconds>(std::max(*deadline - now, VmTime::zero()));
 }
 
 VmTime Machine::now() { return (*board_.lock())->clock.now(); }
@@ -248,6 +268,7 @@ Result<void> Machine::event_loop() {
     if (screen != nullptr) wait = std::min(wait, kScreenRefresh);
     for (const double limit : {spec_.timeout, spec_.stall_timeout})
       if (limit > 0) wait = std::min(wait, milliseconds(static_cast<long>(limit * 1000) + 1));
+    wait = std::min(wait, serve_deadlines());
     if (::poll(fds.data(), fds.size(), static_cast<int>(wait.count())) < 0 && errno != EINTR)
       return fail(Error::system(ErrorKind::Internal, "poll", errno));
 

@@ -60,6 +60,7 @@ class Machine final : public DebugTarget {
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
   Result<void> event_loop();
+  std::chrono::milliseconds serve_deadlines();
   bool halted_for_ever();
   void wake();
 
@@ -76,6 +77,7 @@ class Machine final : public DebugTarget {
   std::unique_ptr<Console> console_;
   std::unique_ptr<JsonTraceFile> trace_;
   Guarded<std::unique_ptr<Board>> board_;
+  VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;
 };
 

@@ -66,7 +66,7 @@ Result<void> Board::wire(const Wiring& wiring) {
   return {};
 }
 
-std::vector<Device*> Board::devices() const {
+std::array<Device*, 9> Board::devices() const {
   return {serial_.get(),        vga_.get(),        i8042_.get(),
           port92_.get(),        debugcon_.get(),   debug_exit_.get(),
           shutdown_port_.get(), reset_port_.get(), bochs_shutdown_.get()};
@@ -75,6 +75,15 @@ std::vector<Device*> Board::devices() const {
 void Board::advance() {
   const VmTime now = clock.now();
   for (Device* device : devices()) device->advance(now);
+}
+
+std::optional<VmTime> Board::next_deadline() const {
+  std::optional<VmTime> soonest;
+  for (const Device* device : devices())
+    if (const auto deadline = device->next_deadline();
+        deadline && (!soonest || *deadline < *soonest))
+      soonest = deadline;
+  return soonest;
 }
 
 void Board::event(const TraceEvent& event) {

@@ -1,6 +1,7 @@
 // The PC: which chip sits where. One object under one lock (Machine holds it in Guarded).
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -51,12 +52,14 @@ class Board {
   static constexpr std::size_t kMaxMsrs = 256;
   std::map<std::uint32_t, MsrCounts> unknown_msrs;
 
-  std::vector<Device*> devices() const;
+  std::array<Device*, 9> devices() const;
   Serial16550& serial() { return *serial_; }
   VgaText& vga() { return *vga_; }
 
   // Brings every device to now: input arrived, output was taken, time passed.
   void advance();
+  // When advance() must be called next, over all devices.
+  std::optional<VmTime> next_deadline() const;
   void event(const TraceEvent& event);
 
  private:

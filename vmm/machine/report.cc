@@ -181,20 +181,6 @@ std::string digest_of(const CpuidTable& cpuid) {
   return sha256_hex(text);
 }
 
-// Words of at most `width` columns a line, each line indented.
-std::string wrap(const std::vector<std::string>& words, std::size_t width) {
-  std::string text;
-  std::string line = " ";
-  for (const std::string& word : words) {
-    if (line.size() + 1 + word.size() > width) {
-      text += line + "\n";
-      line = " ";
-    }
-    line += " " + word;
-  }
-  return text + line + "\n";
-}
-
 std::string counts_text(std::uint64_t reads, std::uint64_t writes) {
   const auto part = [](std::uint64_t n, const char* what) {
     return n == 0 ? std::string() : fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
@@ -361,7 +347,7 @@ std::string differences_text(const std::vector<CpuidDifference>& differences) {
   for (const CpuidDifference& d : differences) words.push_back(cpuid_word_name(d.key, d.reg));
   return "vmm: this KVM (kvm_pvm) shows the guest the processor's own bits in some CPUID words, "
          "whatever is set:\n" +
-         wrap(words, 100);
+         wrap_text("  ", fmt::format("{}", fmt::join(words, " ")), 100);
 }
 
 std::string missing_text(const ResolvedCpu& cpu) {
@@ -379,7 +365,7 @@ std::string missing_text(const ResolvedCpu& cpu) {
              : fmt::format(
                    "vmm: {} bits of {} are UNBACKED, set although this host cannot give them:\n",
                    names.size(), cpu.name);
-  return text + wrap(names, 100);
+  return text + wrap_text("  ", fmt::format("{}", fmt::join(names, " ")), 100);
 }
 
 }  // namespace vmm
