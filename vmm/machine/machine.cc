@@ -85,7 +85,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
 Result<void> Machine::create_vcpus(const ResolvedCpu& cpu, const HostGrant& host) {
   std::vector<Vcpu*> pointers;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
-    vcpus_.push_back(VMM_TRY(vm_->create_vcpu(i)));
+    vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
     pointers.push_back(vcpus_.back().get());
     VMM_TRY(set_cpu(i, cpu, host));
   }

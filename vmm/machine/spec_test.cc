@@ -13,7 +13,7 @@ TEST(Spec, serial_targets_are_understood_in_any_case) {
 }
 
 TEST(Spec, an_unknown_serial_target_names_the_nearest) {
-  const auto result = parse_serial("stdoi");
+  const auto result = parse_serial("stdoo");
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().kind(), ErrorKind::Usage);
   EXPECT_EQ(result.error().hint_text(), "did you mean stdio?");
