@@ -2,6 +2,7 @@
 
 find_package(fmt REQUIRED)
 find_package(Threads REQUIRED)
+find_package(nlohmann_json REQUIRED)
 
 add_library(vmm_options INTERFACE)
 target_include_directories(vmm_options INTERFACE ${PROJECT_SOURCE_DIR})

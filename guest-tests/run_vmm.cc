@@ -172,8 +172,8 @@ bool VmmProcess::wait_until_running(unsigned vcpus) {
     const std::filesystem::directory_iterator tasks(fmt::format("/proc/{}/task", pid_), error);
     if (error || std::distance(begin(tasks), end(tasks)) != vcpus + 1) return false;
     // Seccomp: 2 is a filter; the main thread loads its own when all vCPUs are ready.
-    return read_text_file(fmt::format("/proc/{}/task/{}/status", pid_, pid_))
-               .find("Seccomp:\t2") != std::string::npos;
+    return read_text_file(fmt::format("/proc/{}/task/{}/status", pid_, pid_)).find("Seccomp:\t2") !=
+           std::string::npos;
   });
 }
 
@@ -214,8 +214,7 @@ RunResult VmmProcess::finish() {
 
 RunResult run_vmm(RunSetup setup) { return VmmProcess(std::move(setup)).finish(); }
 
-RunResult run_guest(const std::string& guest, std::vector<std::string> options,
-                    std::string input) {
+RunResult run_guest(const std::string& guest, std::vector<std::string> options, std::string input) {
   RunSetup setup{.arguments = {"run", guest_path(guest)}, .input = std::move(input)};
   setup.arguments.insert(setup.arguments.end(), options.begin(), options.end());
   return run_vmm(std::move(setup));

@@ -37,9 +37,9 @@ enum class ChildStdout {
 };
 
 struct RunSetup {
-  std::vector<std::string> arguments;  // without the program
-  std::string input;
-  std::vector<std::pair<std::string, std::string>> environment;  // added to ours
+  std::vector<std::string> arguments{};  // without the program
+  std::string input{};
+  std::vector<std::pair<std::string, std::string>> environment{};  // added to ours
   ChildStdin in = ChildStdin::Text;
   ChildStdout out = ChildStdout::Captured;
   uid_t user = 0;  // not 0: the child gives up root for this user before it runs

@@ -54,8 +54,8 @@ void LoadArchive::number(std::string_view name, std::uint64_t& value, unsigned b
   if (text == nullptr) return;
   const auto parsed = parse_number(*text);
   if (!parsed || (*parsed & ~low_mask(bits)) != 0)
-    refuse(fmt::format("field '{}': '{}' is not a number of {} bits", name, printable(*text),
-                       bits));
+    refuse(
+        fmt::format("field '{}': '{}' is not a number of {} bits", name, printable(*text), bits));
   else
     value = *parsed;
 }
@@ -79,8 +79,7 @@ void LoadArchive::bytes(std::string_view name, std::vector<std::uint8_t>& value,
 Result<void> LoadArchive::finish() const {
   if (problem_) return fail(Error::usage(*problem_));
   if (position_ != state_.fields.size())
-    return fail(
-        Error::usage(fmt::format("field '{}' is unknown", state_.fields[position_].first)));
+    return fail(Error::usage(fmt::format("field '{}' is unknown", state_.fields[position_].first)));
   return {};
 }
 

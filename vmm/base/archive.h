@@ -4,9 +4,9 @@
 //   void visit(Archive& a) { a.block("serial16550", 1); a("ier", s_.ier)("lcr", s_.lcr); }
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
-#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <deque>
@@ -40,8 +40,8 @@ class Archive {
 
   // Numbers, bools, enums and durations.
   template <typename T>
-    requires std::integral<T> || std::is_enum_v<T>
-  Archive& operator()(std::string_view name, T& value) {
+  requires std::integral<T> || std::is_enum_v<T> Archive& operator()(std::string_view name,
+                                                                     T& value) {
     auto wide = static_cast<std::uint64_t>(value);
     number(name, wide, std::same_as<T, bool> ? 1U : static_cast<unsigned>(sizeof(T) * 8));
     value = static_cast<T>(wide);
@@ -64,9 +64,9 @@ class Archive {
   }
   // A queue or buffer of at most `max` bytes (more in a saved state is an error).
   template <typename Container>
-    requires std::same_as<Container, std::vector<std::uint8_t>> ||
-             std::same_as<Container, std::deque<std::uint8_t>>
-  Archive& operator()(std::string_view name, Container& value, std::size_t max) {
+  requires std::same_as<Container, std::vector<std::uint8_t>> ||
+      std::same_as<Container, std::deque<std::uint8_t>>
+          Archive& operator()(std::string_view name, Container& value, std::size_t max) {
     std::vector<std::uint8_t> copy(value.begin(), value.end());
     bytes(name, copy, 0, max);
     value.assign(copy.begin(), copy.end());

@@ -17,8 +17,8 @@ static_assert(std::endian::native == std::endian::little, "an x86 host is assume
 
 // The T at `offset` of `bytes`.
 template <typename T>
-  requires std::is_trivially_copyable_v<T>
-T load(std::span<const std::uint8_t> bytes, std::size_t offset = 0) {
+requires std::is_trivially_copyable_v<T> T load(std::span<const std::uint8_t> bytes,
+                                                std::size_t offset = 0) {
   VMM_CHECK(offset <= bytes.size() && sizeof(T) <= bytes.size() - offset, "load out of bounds");
   T value;
   std::memcpy(&value, bytes.data() + offset, sizeof value);
@@ -27,7 +27,7 @@ T load(std::span<const std::uint8_t> bytes, std::size_t offset = 0) {
 
 // Puts `value` at `offset` of `bytes`.
 template <typename T>
-  requires std::is_trivially_copyable_v<T>
+requires std::is_trivially_copyable_v<T>
 void store(std::span<std::uint8_t> bytes, std::size_t offset, const T& value) {
   VMM_CHECK(offset <= bytes.size() && sizeof(T) <= bytes.size() - offset, "store out of bounds");
   std::memcpy(bytes.data() + offset, &value, sizeof value);

@@ -10,8 +10,8 @@ namespace vmm {
 
 }  // namespace vmm
 
-#define VMM_CHECK(condition, message)                                                \
-  do {                                                                               \
-    if (!(condition)) [[unlikely]]                                                   \
-      ::vmm::check_failed(#condition, __FILE__, __LINE__, message);                  \
+#define VMM_CHECK(condition, message)                               \
+  do {                                                              \
+    if (!(condition)) [[unlikely]]                                  \
+      ::vmm::check_failed(#condition, __FILE__, __LINE__, message); \
   } while (false)

@@ -53,14 +53,16 @@ Result<Mapping> Mapping::anonymous(std::size_t size) {
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED)
-    return fail(Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
+    return fail(
+        Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
   return Mapping({static_cast<std::uint8_t*>(address), size});
 }
 
 Result<Mapping> Mapping::shared(const Fd& fd, std::size_t size) {
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (address == MAP_FAILED)
-    return fail(Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
+    return fail(
+        Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
   return Mapping({static_cast<std::uint8_t*>(address), size});
 }
 

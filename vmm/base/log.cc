@@ -15,8 +15,8 @@ namespace {
 
 spdlog::logger& logger() {
   static const std::shared_ptr<spdlog::logger> instance = [] {
-    auto made = std::make_shared<spdlog::logger>("vmm",
-                                                 std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    auto made =
+        std::make_shared<spdlog::logger>("vmm", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     made->set_pattern("vmm: %l: %v");
     made->set_level(spdlog::level::warn);
     return made;
@@ -55,8 +55,6 @@ void init_log() {
 
 bool log_enabled(LogLevel level) { return logger().should_log(to_spdlog(level)); }
 
-void log_line(LogLevel level, std::string_view text) {
-  logger().log(to_spdlog(level), "{}", text);
-}
+void log_line(LogLevel level, std::string_view text) { logger().log(to_spdlog(level), "{}", text); }
 
 }  // namespace vmm

@@ -1,5 +1,5 @@
-// Logging: one level meaning each. error: what the user asked did not happen; warn: odd but handled;
-// info: rare changes of state; debug: for us; trace: per event. Everything goes to stderr.
+// Logging: one level meaning each. error: what the user asked did not happen; warn: odd but
+// handled; info: rare changes of state; debug: for us; trace: per event. Everything goes to stderr.
 // VMM_LOG=debug sets the level (default warn). Guests cannot make us log without bound: what they
 // trigger is counted and reported once at the end.
 #pragma once

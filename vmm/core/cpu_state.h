@@ -1,10 +1,10 @@
-// All of a vCPU that explanations, loaders and debuggers look at, as one value. The uapi structs are
-// a stable ABI and serve as plain values; the ioctls stay in vmm/kvm.
+// All of a vCPU that explanations, loaders and debuggers look at, as one value. The uapi structs
+// are a stable ABI and serve as plain values; the ioctls stay in vmm/kvm.
 #pragma once
 
-#include "vmm/core/uapi.h"
-
 #include <cstdint>
+
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 

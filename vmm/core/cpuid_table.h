@@ -1,8 +1,6 @@
 // A CPUID as a value: leaf and subleaf to four registers, sorted.
 #pragma once
 
-#include "vmm/core/uapi.h"
-
 #include <compare>
 #include <cstdint>
 #include <map>
@@ -10,6 +8,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include "vmm/core/uapi.h"
 
 namespace vmm {
 

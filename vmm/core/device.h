@@ -14,10 +14,10 @@ namespace vmm {
 
 // Whether a request suited the device; never the device's inner trouble. The bus answers reads that
 // did not with all ones.
-enum class [[nodiscard]] Access {
-  Ok,
-  NoRegister,  // nothing answers at this offset
-  BadWidth,    // the register exists, not in this width
+enum class [[nodiscard]] Access{
+    Ok,
+    NoRegister,  // nothing answers at this offset
+    BadWidth,    // the register exists, not in this width
 };
 
 class Device {

@@ -1,6 +1,7 @@
 #include "vmm/core/exit.h"
 
 #include <fmt/format.h>
+
 #include "vmm/core/uapi.h"
 
 namespace vmm {

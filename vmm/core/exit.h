@@ -14,7 +14,7 @@ namespace vmm {
 
 struct PioIn {
   std::uint16_t port;
-  std::uint8_t width;  // 1, 2 or 4 bytes
+  std::uint8_t width;            // 1, 2 or 4 bytes
   std::span<std::uint8_t> data;  // width * count bytes (string instructions)
 };
 struct PioOut {

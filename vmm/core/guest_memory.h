@@ -59,8 +59,8 @@ class GuestMemory final : public MemoryReader {
   std::optional<std::span<std::uint8_t>> span(Gpa gpa, std::uint64_t size) const;
   bool read(Gpa gpa, std::span<std::uint8_t> data) const override;
   bool write(Gpa gpa, std::span<const std::uint8_t> data);
-  // Zeroes [gpa, gpa+size); whole pages go back to the host, so that pages nothing ever touched stay
-  // that way. False, and nothing done, when a part of it is no RAM; `size` 0 is always fine.
+  // Zeroes [gpa, gpa+size); whole pages go back to the host, so that pages nothing ever touched
+  // stay that way. False, and nothing done, when a part of it is no RAM; `size` 0 is always fine.
   bool zero(Gpa gpa, std::uint64_t size);
   // Highest RAM address below the hole, plus one.
   Gpa low_end() const;

@@ -10,25 +10,25 @@ namespace vmm {
 using namespace ending;  // NOLINT(google-build-using-namespace): the alternatives of this file
 
 int exit_code(const RunOutcome& outcome, ExitProtocol protocol) {
-  return std::visit(
-      Overload{
-          [protocol](const GuestExit& e) {
-            if (protocol == ExitProtocol::Qemu) return static_cast<int>(((e.value << 1) | 1) & 0xff);
-            return static_cast<int>(std::min<std::uint64_t>(e.value, 63));
-          },
-          [](const PowerOff&) { return 0; },
-          [](const Reset&) { return 83; },
-          [](const TripleFault&) { return 80; },
-          [](const InternalFailure&) { return 81; },
-          [](const EntryFailure&) { return 81; },
-          [](const HaltedForever&) { return 82; },
-          [](const Stalled&) { return 82; },
-          [](const TimedOut&) { return 124; },
-          [](const Stopped& e) { return 128 + e.signal; },
-          [](const Quit&) { return 0; },
-          [](const MonitorFailure&) { return 70; },
-      },
-      outcome);
+  return std::visit(Overload{
+                        [protocol](const GuestExit& e) {
+                          if (protocol == ExitProtocol::Qemu)
+                            return static_cast<int>(((e.value << 1) | 1) & 0xff);
+                          return static_cast<int>(std::min<std::uint64_t>(e.value, 63));
+                        },
+                        [](const PowerOff&) { return 0; },
+                        [](const Reset&) { return 83; },
+                        [](const TripleFault&) { return 80; },
+                        [](const InternalFailure&) { return 81; },
+                        [](const EntryFailure&) { return 81; },
+                        [](const HaltedForever&) { return 82; },
+                        [](const Stalled&) { return 82; },
+                        [](const TimedOut&) { return 124; },
+                        [](const Stopped& e) { return 128 + e.signal; },
+                        [](const Quit&) { return 0; },
+                        [](const MonitorFailure&) { return 70; },
+                    },
+                    outcome);
 }
 
 std::string_view kind_name(const RunOutcome& outcome) {
@@ -83,7 +83,9 @@ std::string headline(const RunOutcome& outcome) {
           [](const Stalled& e) {
             return fmt::format("no progress for {} s (--stall-timeout)", e.seconds);
           },
-          [](const TimedOut& e) { return fmt::format("still running after {} s (--timeout)", e.seconds); },
+          [](const TimedOut& e) {
+            return fmt::format("still running after {} s (--timeout)", e.seconds);
+          },
           [](const Stopped& e) {
             const char* name = sigabbrev_np(e.signal);
             return fmt::format("stopped by signal {} (SIG{})", e.signal,

@@ -64,11 +64,10 @@ struct MonitorFailure {  // our own fault or a system call that failed while the
 
 }  // namespace ending
 
-using RunOutcome =
-    std::variant<ending::GuestExit, ending::PowerOff, ending::Reset, ending::TripleFault,
-                 ending::InternalFailure, ending::EntryFailure, ending::HaltedForever,
-                 ending::Stalled, ending::TimedOut, ending::Stopped, ending::Quit,
-                 ending::MonitorFailure>;
+using RunOutcome = std::variant<ending::GuestExit, ending::PowerOff, ending::Reset,
+                                ending::TripleFault, ending::InternalFailure, ending::EntryFailure,
+                                ending::HaltedForever, ending::Stalled, ending::TimedOut,
+                                ending::Stopped, ending::Quit, ending::MonitorFailure>;
 
 // --exit-protocol: what a write of v to port f4h becomes.
 enum class ExitProtocol {

@@ -91,7 +91,7 @@ class Card {
     if (f_.cpu != nullptr && registers_matter()) {
       fault();
       registers();
-      instruction();
+      if (!halted()) instruction();
       walks();
       gates();
       lint();
@@ -132,7 +132,9 @@ class Card {
     if (!f_.fault || halted()) return;
     const bool triple = std::holds_alternative<ending::TripleFault>(f_.scene.outcome);
     if (!triple && f_.fault->kind != FirstFault::Kind::Fetch) return;
-    std::string line = fmt::format("probably {} ", f_.fault->name());
+    const bool confirmed = f_.fault->vector == 14 && f_.fault->place &&
+                           f_.fault->place->linear == f_.cpu->sregs.cr2 && f_.cpu->sregs.cr2 != 0;
+    std::string line = fmt::format("{}{} ", confirmed ? "" : "probably ", f_.fault->name());
     if (f_.fault->kind == FirstFault::Kind::Fetch)
       line += fmt::format("on the fetch at {}", f_.address(f_.fault->place->linear));
     else if (f_.fault->place)
@@ -140,6 +142,7 @@ class Card {
                           f_.address(f_.fault->place->linear));
     else
       line += fmt::format("by the instruction at {}", f_.address(f_.rip));
+    if (confirmed) line += " (as CR2 says)";
     if (triple) line += ", then #DF, then shutdown";
     add({"fault", {line}, 8});
   }

@@ -51,6 +51,7 @@ std::string hole_name(Gpa gpa) {
 std::string FirstFault::name() const {
   std::string result = vector_name(vector);
   if (!error_code) return result;
+  if (vector == 14 && *error_code == 0) return result + " (error code 0h: not present, a read)";
   if (vector == 14)
     return fmt::format("{} (error code {:x}h: {})", result, *error_code,
                        page_fault_code_name(*error_code));

@@ -33,6 +33,8 @@ Verdict judge(const Facts& facts);
 using EntryViolation = std::pair<std::string_view, std::string>;
 std::vector<EntryViolation> entry_violations(const Facts& facts);
 
+// Where `cpu` is, linear: its RIP, or the HLT just before it.
+Gva place_of_halt(const Facts& facts, const CpuState& cpu);
 // "vCPU 1: halted at 10005h (idle+1h), IF=0", for each, at most `count`.
 std::vector<std::string> vcpu_lines(const Facts& facts, std::size_t count);
 

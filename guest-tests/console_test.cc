@@ -1,0 +1,167 @@
+// What surrounds the guest while it runs: signals, streams that go away, the user's terminal.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <cstring>
+
+#include "guest-tests/run_vmm.h"
+
+namespace vmm {
+namespace {
+
+using testing::HasSubstr;
+
+class Console : public KvmTest {};
+
+TEST_F(Console, a_stop_signal_ends_the_run_with_its_number) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    VmmProcess vmm({.arguments = {"run", guest_path("spin.elf")}});
+    ASSERT_TRUE(vmm.wait_until_running()) << vmm.finish().text();
+    vmm.kill(signal);
+    const RunResult r = vmm.finish();
+    EXPECT_EQ(r.code, 128 + signal) << r.text();
+    EXPECT_EQ(r.signal, 0);
+    EXPECT_THAT(r.last_error_line(), HasSubstr("stopped by signal"));
+  }
+}
+
+// A stopped poll goes on by itself, through a system call of its own.
+TEST_F(Console, a_stopped_and_continued_monitor_goes_on) {
+  VmmProcess vmm({.arguments = {"run", guest_path("serial-echo.elf")}, .in = ChildStdin::Open});
+  ASSERT_TRUE(vmm.wait_for_output("type a line: ")) << vmm.finish().text();
+  vmm.kill(SIGSTOP);
+  vmm.kill(SIGCONT);
+  vmm.send("awake\n");
+  const RunResult r = vmm.finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("awake\n"));
+}
+
+TEST_F(Console, closed_streams_leave_the_verdict) {
+  for (const ChildStdin in : {ChildStdin::Text, ChildStdin::Closed})
+    for (const ChildStdout out : {ChildStdout::Captured, ChildStdout::Closed, ChildStdout::Gone}) {
+      const RunResult r =
+          run_vmm({.arguments = {"run", guest_path("exit-1.elf")}, .in = in, .out = out});
+      EXPECT_EQ(r.code, 1) << r.text();
+      const RunResult hello =
+          run_vmm({.arguments = {"run", guest_path("hello.elf")}, .in = in, .out = out});
+      EXPECT_EQ(hello.code, 0) << hello.text();
+    }
+}
+
+// A file that is opened while descriptor 1 is free must not become the guest's console.
+TEST_F(Console, closed_streams_do_not_lead_the_console_into_other_files) {
+  const TempFolder folder;
+  const std::string outcome = folder.file("outcome.json");
+  const RunResult r = run_vmm(
+      {.arguments = {"run", guest_path("triple-fault.elf"), "--outcome-json", outcome, "--trace",
+                     folder.file("trace"), "--vga", "png:" + folder.file("a.png")},
+       .in = ChildStdin::Closed,
+       .out = ChildStdout::Closed});
+  EXPECT_EQ(r.code, 80) << r.text();
+  EXPECT_EQ(read_json_file(outcome)["ending"]["kind"], "triple-fault");
+  for (const char* file : {"outcome.json", "trace", "a.png"})
+    EXPECT_THAT(read_text_file(folder.file(file)), testing::Not(HasSubstr("ud2 without")));
+  EXPECT_THAT(read_text_file(folder.file("trace")), testing::StartsWith("{"));
+}
+
+TEST_F(Console, a_reader_that_never_reads_blocks_no_vcpu) {
+  const std::string much(200000, 'x');  // comes back; more than any pipe and buffer hold
+  const RunResult r =
+      run_vmm({.arguments = {"run", guest_path("serial-echo.elf"), "--timeout", "2"},
+               .input = much,
+               .out = ChildStdout::Stuck});
+  EXPECT_FALSE(r.hung);
+  EXPECT_EQ(r.code, 124) << r.text();
+}
+
+// ---- the terminal
+
+bool same(const termios& a, const termios& b) {
+  return a.c_iflag == b.c_iflag && a.c_oflag == b.c_oflag && a.c_cflag == b.c_cflag &&
+         a.c_lflag == b.c_lflag && std::memcmp(a.c_cc, b.c_cc, sizeof a.c_cc) == 0;
+}
+
+bool raw(const termios& mode) { return (mode.c_lflag & (ICANON | ECHO | ISIG)) == 0; }
+
+RunSetup on_terminal(const std::string& guest, std::vector<std::string> options = {}) {
+  RunSetup setup{.arguments = {"run", guest_path(guest)},
+                 .in = ChildStdin::Terminal,
+                 .out = ChildStdout::Terminal};
+  setup.arguments.insert(setup.arguments.end(), options.begin(), options.end());
+  return setup;
+}
+
+TEST_F(Console, ctrl_a_x_quits_and_gives_the_terminal_back) {
+  VmmProcess vmm(on_terminal("serial-echo.elf"));
+  // Before the child has touched it: fork and exec take longer than this call, and a mode that is
+  // already raw would fail the test, not pass it.
+  const termios before = vmm.terminal_mode();
+  ASSERT_FALSE(raw(before));
+  ASSERT_TRUE(vmm.wait_for_output("type a line: ")) << vmm.finish().text();
+  EXPECT_TRUE(raw(vmm.terminal_mode()));
+  vmm.send("abc");
+  EXPECT_TRUE(vmm.wait_for_output("abc"));
+  vmm.send("\x01x");
+  const RunResult r = vmm.finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_TRUE(same(vmm.terminal_mode(), before));
+}
+
+TEST_F(Console, ctrl_a_twice_sends_one_and_ctrl_c_is_the_guest_s) {
+  VmmProcess vmm(on_terminal("serial-echo.elf"));
+  ASSERT_TRUE(vmm.wait_for_output("type a line: ")) << vmm.finish().text();
+  vmm.send("\x01\x01\x03.\r");
+  const RunResult r = vmm.finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("\x01\x03."));
+}
+
+TEST_F(Console, a_guest_that_ends_gives_the_terminal_back) {
+  VmmProcess vmm(on_terminal("exit-1.elf"));
+  const termios before = vmm.terminal_mode();
+  EXPECT_EQ(vmm.finish().code, 1);
+  EXPECT_TRUE(same(vmm.terminal_mode(), before));
+}
+
+TEST_F(Console, a_stop_signal_gives_the_terminal_back) {
+  VmmProcess vmm(on_terminal("spin.elf"));
+  const termios before = vmm.terminal_mode();
+  ASSERT_TRUE(vmm.wait_until_running()) << vmm.finish().text();
+  EXPECT_TRUE(raw(vmm.terminal_mode()));
+  vmm.kill(SIGTERM);
+  EXPECT_EQ(vmm.finish().code, 128 + SIGTERM);
+  EXPECT_TRUE(same(vmm.terminal_mode(), before));
+}
+
+TEST_F(Console, a_crash_gives_the_terminal_back) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer takes these signals";
+#endif
+  for (const int signal : {SIGABRT, SIGSEGV}) {
+    VmmProcess vmm(on_terminal("spin.elf"));
+    const termios before = vmm.terminal_mode();
+    ASSERT_TRUE(vmm.wait_until_running()) << vmm.finish().text();
+    EXPECT_TRUE(raw(vmm.terminal_mode()));
+    vmm.kill(signal);
+    EXPECT_EQ(vmm.finish().signal, signal);
+    EXPECT_TRUE(same(vmm.terminal_mode(), before)) << "signal " << signal;
+  }
+}
+
+TEST_F(Console, the_live_screen_leaves_the_terminal_as_it_was) {
+  const TempFolder folder;
+  VmmProcess vmm(
+      on_terminal("hello.elf", {"--vga", "text", "--serial", "file:" + folder.file("serial")}));
+  const termios before = vmm.terminal_mode();
+  const RunResult r = vmm.finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  const std::size_t enter = r.out.find("\x1b[?1049h"), leave = r.out.rfind("\x1b[?1049l");
+  ASSERT_NE(enter, std::string::npos);
+  ASSERT_NE(leave, std::string::npos);
+  EXPECT_LT(enter, leave);
+  EXPECT_TRUE(same(vmm.terminal_mode(), before));
+}
+
+}  // namespace
+}  // namespace vmm

@@ -1,0 +1,135 @@
+// Each rule of the system call filter is needed: without it one of these runs comes to a bad end.
+#include "vmm/machine/seccomp.h"
+
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <functional>
+
+#include "guest-tests/run_vmm.h"
+
+namespace vmm {
+namespace {
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
+
+RunSetup guest_setup(const std::string& guest, std::vector<std::string> options,
+                     const Environment& environment) {
+  RunSetup setup{.arguments = {"run", guest_path(guest)}, .environment = environment};
+  setup.arguments.insert(setup.arguments.end(), options.begin(), options.end());
+  return setup;
+}
+
+// A run that ends with `code` as long as nothing is missing.
+struct Scenario {
+  const char* name;
+  int code;
+  std::function<RunResult(const Environment&)> run;
+};
+
+Scenario plain(const char* name, int code, std::string guest, std::vector<std::string> options,
+               std::string input = {}) {
+  return {name, code, [=](const Environment& environment) {
+            RunSetup setup = guest_setup(guest, options, environment);
+            setup.input = input;
+            return run_vmm(setup);
+          }};
+}
+
+RunResult signalled(RunSetup setup, std::initializer_list<int> signals) {
+  VmmProcess vmm(std::move(setup));
+  if (vmm.wait_until_running())
+    for (const int signal : signals) vmm.kill(signal);
+  return vmm.finish();
+}
+
+std::vector<Scenario> scenarios(const TempFolder& folder) {
+  const std::string outcome = folder.file("outcome.json"), picture = folder.file("screen.png");
+  return {
+      plain("minimal", 0, "minimal.elf", {}),
+      plain("console input", 0, "serial-irq.elf", {}, "a line\n"),
+      plain("four processors", 0, "smp.elf", {"--smp", "4"}),
+      plain("time limit", 124, "spin.elf", {"--timeout", "0.2"}),
+      plain("halted", 82, "cli-hlt.elf", {}),
+      plain("a card with every file", 81, "execute-in-vga.elf",
+            {"--outcome-json", outcome, "--vga", "png:" + picture + ",trap", "--trace",
+             folder.file("trace")}),
+      plain("a long trace", 0, "vga.elf",
+            {"--vga", "png:" + picture + ",trap", "--trace", folder.file("trace"), "--smp", "2"}),
+      plain("64 processors and an outcome", 82, "cli-hlt.elf",
+            {"--smp", "64", "--outcome-json", outcome}),
+      plain("KVM fails", 70, "hello.elf", {}),
+      {"stop signal", 128 + SIGTERM,
+       [](const Environment& environment) {
+         return signalled(guest_setup("spin.elf", {}, environment), {SIGTERM});
+       }},
+      {"Ctrl-A x", 0,
+       [](const Environment& environment) {
+         RunSetup setup = guest_setup("serial-echo.elf", {}, environment);
+         setup.in = ChildStdin::Terminal;
+         setup.out = ChildStdout::Terminal;
+         VmmProcess vmm(setup);
+         if (vmm.wait_for_output("type a line: ")) vmm.send("\x01x");
+         return vmm.finish();
+       }},
+      {"SIGSTOP in a long poll", 0,
+       [](const Environment& environment) {
+         RunSetup setup = guest_setup("serial-echo.elf", {}, environment);
+         setup.in = ChildStdin::Open;
+         VmmProcess vmm(setup);
+         if (vmm.wait_for_output("type a line: ")) {
+           vmm.kill(SIGSTOP);
+           vmm.kill(SIGCONT);
+           vmm.send("x\n");
+         }
+         return vmm.finish();
+       }},
+  };
+}
+
+Environment faults_of(const Scenario& scenario) {
+  if (std::string_view(scenario.name) == "KVM fails") return {{"VMM_FAULT", "KVM_RUN:EFAULT:2"}};
+  return {};
+}
+
+class Seccomp : public KvmTest {};
+
+TEST_F(Seccomp, stops_none_of_the_scenarios) {
+  const TempFolder folder;
+  for (const Scenario& scenario : scenarios(folder)) {
+    const RunResult r = scenario.run(faults_of(scenario));
+    EXPECT_EQ(r.code, scenario.code) << scenario.name << "\n" << r.text();
+  }
+}
+
+class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
+
+std::string rule_name(const SeccompRule& rule, const char* between) {
+  return std::string(rule.thread == SeccompThread::Main ? "main" : "vcpu") + between + rule.syscall;
+}
+
+TEST_P(SeccompRules, is_needed) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizers' own list of calls makes the rules unnecessary";
+#endif
+  const std::string rule = rule_name(seccomp_rules()[GetParam()], ":");
+  const TempFolder folder;
+  for (const Scenario& scenario : scenarios(folder)) {
+    Environment environment = faults_of(scenario);
+    environment.emplace_back("VMM_SECCOMP_OMIT", rule);
+    const RunResult r = scenario.run(environment);
+    // Without write or exit_group the handler cannot speak or end; then it dies of the signal.
+    if (r.signal == SIGSYS || r.signal == SIGSEGV) return;
+    if (r.code == 70 && r.err.find("seccomp stopped system call") != std::string::npos) return;
+    ASSERT_FALSE(r.hung) << scenario.name << "\n" << r.text();
+  }
+  FAIL() << "no scenario needs " << rule << ": " << seccomp_rules()[GetParam()].reason;
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, SeccompRules, testing::Range(std::size_t{0}, seccomp_rules().size()),
+                         [](const testing::TestParamInfo<std::size_t>& info) {
+                           return rule_name(seccomp_rules()[info.param], "_");
+                         });
+
+}  // namespace
+}  // namespace vmm
