@@ -30,7 +30,7 @@ Result<std::string> read_text(int fd, const std::string& name) {
     if (count == 0) break;
     if (count < 0) {
       if (errno == EINTR) continue;
-      return fail(Error::system(ErrorKind::Image, fmt::format("read {}", name), errno));
+      return fail(Error::system(ErrorKind::Image, fmt::format("{}", name), errno));
     }
     text.append(buffer.data(), static_cast<std::size_t>(count));
   }
@@ -76,9 +76,10 @@ Result<int> run_explain(const Options& options) {
 void add_explain_command(CLI::App& app, CommandRun& chosen) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
-      app.add_subcommand("explain", "Explain a pasted crash dump, KVM trace or kernel log");
-  command->add_option("FILE", options->file, "The text; - or nothing: standard input");
-  command->add_flag("--json", options->json, "Print a JSON list of cards");
+      app.add_subcommand("explain", "explain a pasted crash dump, KVM trace or kernel log");
+  command->add_option("FILE", options->file, "the text; - or nothing: standard input")
+      ->type_name("");
+  command->add_flag("--json", options->json, "print a JSON list of cards");
   command->callback([options, &chosen] { chosen = [options] { return run_explain(*options); }; });
 }
 

@@ -8,6 +8,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 #include "vmm/machine/explain_dump_parts.h"
+#include "vmm/machine/explain_facts.h"
 
 namespace vmm {
 namespace {
@@ -157,11 +158,6 @@ CrashCard qemu_card(dump::QemuDump& dump, const dump::TraceWalk* walk) {
   CrashCard card = explain(dump.scene);
   dump.scene.memory = nullptr;
   return card;
-}
-
-Gva linear_rip(const CpuState& cpu) {
-  return cpu_mode(cpu.sregs) == CpuMode::Long64 ? cpu.regs.rip
-                                                : (cpu.sregs.cs.base + cpu.regs.rip) & 0xffffffff;
 }
 
 // The card inside an outcome of ours (--outcome-json), as it was written.

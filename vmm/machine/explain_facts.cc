@@ -37,6 +37,11 @@ const CpuState* cpu_of(const CrashScene& scene) {
 
 }  // namespace
 
+Gva linear_rip(const CpuState& cpu) {
+  if (cpu_mode(cpu.sregs) == CpuMode::Long64) return cpu.regs.rip;
+  return (cpu.sregs.cs.base + cpu.regs.rip) & 0xffffffff;
+}
+
 std::string hole_name(Gpa gpa) {
   if (gpa >= kVgaWindow && gpa < kVgaWindow + kVgaWindowSize)
     return "the VGA window (A0000h-BFFFFh)";
@@ -67,7 +72,7 @@ Facts::Facts(const CrashScene& s) : scene(s), cpu(cpu_of(s)) {
   paging = PagingContext::from(*cpu, features_of(scene));
   mode = cpu_mode(cpu->sregs);
   cpl = mode == CpuMode::Real ? 0 : cpu->sregs.ss.dpl & 3u;
-  rip = mode == CpuMode::Long64 ? cpu->regs.rip : (cpu->sregs.cs.base + cpu->regs.rip) & 0xffffffff;
+  rip = linear_rip(*cpu);
   rip_place = place_of(rip, {.fetch = true, .user = cpl == 3});
   code = !scene.code.empty()   ? scene.code
          : !error.insn.empty() ? error.insn

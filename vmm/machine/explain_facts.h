@@ -114,6 +114,8 @@ struct Facts {
   Place stack_place() const;
 };
 
+// CS.base + RIP, as the mode has it.
+Gva linear_rip(const CpuState& cpu);
 // "the VGA window (A0000h-BFFFFh)", "the local APIC's page"; "beyond RAM" for what has no name.
 std::string hole_name(Gpa gpa);
 // The first exception that follows from the facts so far (explain_fault.cc).

@@ -124,7 +124,7 @@ MaybeVerdict halted(const Facts& f) {
   v.cause = count == 0 ? "every vCPU is halted for ever"
             : count == 1
                 ? fmt::format("vCPU 0 is halted with interrupts off at {}: nothing can wake it",
-                              f.address(f.scene.vcpus[0].sregs.cs.base + f.scene.vcpus[0].regs.rip))
+                              f.address(place_of_halt(f, f.scene.vcpus[0])))
                 : "every vCPU is halted with interrupts off or waits for a SIPI: nothing can wake "
                   "them";
   if (count > 1) v.notes = vcpu_lines(f, 16);
@@ -313,11 +313,16 @@ MaybeVerdict executes_in_hole(const Facts& f) {
   for (const Gva address : f.return_addresses(3))
     callers += fmt::format("{}{}", callers.empty() ? "" : ", ", f.address(address));
   if (!callers.empty()) v.notes.push_back("return addresses on the stack: " + callers);
-  v.tries = {
-      "an application processor: its SIPI vector, the trampoline's copy below 1 MiB, its "
-      "stack and its GDT",
-      "a call through a pointer: was it relocated, is the calling convention the same on "
-      "both sides?"};
+  if (f.scene.vcpu != 0 || !f.scene.vcpu_known)
+    v.tries.push_back(
+        "an application processor: its SIPI vector, the trampoline's copy below 1 MiB, its stack "
+        "and "
+        "its GDT");
+  v.tries.push_back(
+      "a call through a pointer: was it relocated, is the calling convention the same on both "
+      "sides?");
+  if (v.tries.size() == 1)
+    v.tries.push_back("a return: was the stack overwritten, or is RSP where it should be?");
   return v;
 }
 
@@ -658,14 +663,21 @@ Verdict judge(const Facts& facts) {
   return {};
 }
 
+Gva place_of_halt(const Facts& facts, const CpuState& cpu) {
+  const Gva rip = linear_rip(cpu);
+  if (facts.scene.memory == nullptr || rip == 0) return rip;
+  constexpr std::uint8_t kHlt = 0xf4;
+  const Walk walk =
+      walk_page(*facts.scene.memory, PagingContext::from(cpu, facts.paging.features), rip - 1, {});
+  if (!walk.gpa) return rip;
+  return facts.scene.memory->read_value<std::uint8_t>(*walk.gpa) == kHlt ? rip - 1 : rip;
+}
+
 std::vector<std::string> vcpu_lines(const Facts& facts, std::size_t count) {
   std::vector<std::string> lines;
   const auto& vcpus = facts.scene.vcpus;
   for (std::size_t i = 0; i < vcpus.size() && i < count; ++i) {
     const CpuState& cpu = vcpus[i];
-    const Gva rip = cpu_mode(cpu.sregs) == CpuMode::Long64
-                        ? cpu.regs.rip
-                        : (cpu.sregs.cs.base + cpu.regs.rip) & 0xffffffff;
     const bool interrupts = (cpu.regs.rflags & spec::RFLAGS_IF) != 0;
     std::string state;
     switch (cpu.mp_state) {
@@ -680,8 +692,9 @@ std::vector<std::string> vcpu_lines(const Facts& facts, std::size_t count) {
         state =
             std::holds_alternative<ending::HaltedForever>(facts.scene.outcome) ? "halted" : "runs";
     }
+    const Gva at = state == "halted" ? place_of_halt(facts, cpu) : linear_rip(cpu);
     lines.push_back(
-        fmt::format("vCPU {}: {} at {}, IF={}", i, state, facts.address(rip), interrupts ? 1 : 0));
+        fmt::format("vCPU {}: {} at {}, IF={}", i, state, facts.address(at), interrupts ? 1 : 0));
   }
   if (vcpus.size() > count) lines.push_back(fmt::format("and {} more", vcpus.size() - count));
   return lines;

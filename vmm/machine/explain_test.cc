@@ -393,7 +393,10 @@ TEST(Explain, a_page_fault_without_an_idt) {
             "bit 0, is clear)");
   EXPECT_THAT(card.lines,
               Contains(HasSubstr("gate 14 (#PF): IDTR.limit 0h is too small, it needs efh  <--")));
-  EXPECT_THAT(card.lines, Contains(HasSubstr("probably #PF (error code 2h: W) on the write to")));
+  EXPECT_THAT(card.lines, Contains(HasSubstr("  #PF (error code 2h: W) on the write to "
+                                             "8000000000h (as CR2 says), then #DF")));
+  m.cpu().sregs.cr2 = 0x1000;
+  EXPECT_THAT(m.card().lines, Contains(HasSubstr("probably #PF (error code 2h: W)")));
 }
 
 TEST(Explain, a_non_canonical_address) {
@@ -512,6 +515,9 @@ TEST(Explain, halted_for_ever) {
   CrashCard card = m.card();
   EXPECT_EQ(card.rule, "halted-with-interrupts-off");
   EXPECT_THAT(card.cause, HasSubstr("at 10000h (start)"));
+  m.ram.put(kCode - 1, {0xf4});  // RIP stands behind the HLT
+  EXPECT_THAT(m.card().cause, HasSubstr("at ffffh:"));
+  m.ram.put(kCode - 1, {0x90});
   m.scene.vcpus.push_back(m.cpu());
   m.scene.vcpus[1].mp_state = KVM_MP_STATE_INIT_RECEIVED;
   card = m.card();
