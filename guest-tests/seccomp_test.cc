@@ -126,10 +126,12 @@ TEST_P(SeccompRules, is_needed) {
   FAIL() << "no scenario needs " << rule << ": " << seccomp_rules()[GetParam()].reason;
 }
 
+std::string case_name(const testing::TestParamInfo<std::size_t>& info) {
+  return rule_name(seccomp_rules()[info.param], "_");
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, SeccompRules, testing::Range(std::size_t{0}, seccomp_rules().size()),
-                         [](const testing::TestParamInfo<std::size_t>& info) {
-                           return rule_name(seccomp_rules()[info.param], "_");
-                         });
+                         case_name);
 
 }  // namespace
 }  // namespace vmm
