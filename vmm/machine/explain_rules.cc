@@ -275,6 +275,20 @@ MaybeVerdict pdpte_ps_host(const Facts& f) {
 
 // --- Where RIP is --------------------------------------------------------------------------------
 
+// What to look at when control flow was lost.
+void add_lost_control(const Facts& f, Verdict& v) {
+  if (f.scene.vcpu != 0 || !f.scene.vcpu_known)
+    v.tries.push_back(
+        "an application processor: its SIPI vector, the trampoline's copy below 1 MiB, its stack "
+        "and "
+        "its GDT");
+  v.tries.push_back(
+      "a call through a pointer: was it relocated, is the calling convention the same on both "
+      "sides?");
+  if (v.tries.size() == 1)
+    v.tries.push_back("a return: was the stack overwritten, or is RSP where it should be?");
+}
+
 MaybeVerdict executes_in_hole(const Facts& f) {
   if (!is_crash(f)) return std::nullopt;
   Verdict v;
@@ -313,16 +327,20 @@ MaybeVerdict executes_in_hole(const Facts& f) {
   for (const Gva address : f.return_addresses(3))
     callers += fmt::format("{}{}", callers.empty() ? "" : ", ", f.address(address));
   if (!callers.empty()) v.notes.push_back("return addresses on the stack: " + callers);
-  if (f.scene.vcpu != 0 || !f.scene.vcpu_known)
-    v.tries.push_back(
-        "an application processor: its SIPI vector, the trampoline's copy below 1 MiB, its stack "
-        "and "
-        "its GDT");
-  v.tries.push_back(
-      "a call through a pointer: was it relocated, is the calling convention the same on both "
-      "sides?");
-  if (v.tries.size() == 1)
-    v.tries.push_back("a return: was the stack overwritten, or is RSP where it should be?");
+  add_lost_control(f, v);
+  return v;
+}
+
+MaybeVerdict executes_in_ivt(const Facts& f) {
+  // Vectors up to 3FFh, the BIOS data area up to 4FFh: never code.
+  if (!is_crash(f) || f.mode != CpuMode::Real || f.rip >= 0x500) return std::nullopt;
+  Verdict v;
+  v.cause = fmt::format(
+      "vCPU {} executes at {:x}h in real mode, in the interrupt vector table: control flow was "
+      "lost",
+      f.scene.vcpu, f.rip);
+  v.notes.push_back("an interrupt or exception whose vector is 0000:0000 leads here too");
+  add_lost_control(f, v);
   return v;
 }
 
@@ -631,6 +649,7 @@ constexpr Rule kRules[] = {
     {"pdpte-ps-without-pdpe1gb", pdpte_ps},
     {"pdpte-ps-host-lacks-1gib", pdpte_ps_host},
     {"executes-in-hole", executes_in_hole},
+    {"executes-in-ivt", executes_in_ivt},
     {"executes-zeroes-or-ones", zeroes_or_ones},
     {"paging-just-enabled-rip-unmapped", paging_just_enabled},
     {"breakpoint-in-emulated-code", breakpoint_in_emulated_code},

@@ -235,6 +235,22 @@ TEST(Explain, a_fetch_that_only_the_exit_words_tell_of) {
   EXPECT_THAT(card.lines, Contains(HasSubstr("400h nested page fault")));
 }
 
+TEST(Explain, executes_in_the_real_mode_vectors) {
+  Machine m;
+  m.emulation_failure();
+  m.scene.vcpus.push_back(m.cpu());
+  m.scene.vcpu = 1;
+  CpuState& ap = m.scene.vcpus[1];
+  ap.sregs.cr0 = 0x60000010;
+  ap.sregs.efer = 0;
+  ap.sregs.cs.l = 0;
+  ap.regs.rip = 0x40;
+  const CrashCard card = m.card();
+  EXPECT_EQ(card.rule, "executes-in-ivt");
+  EXPECT_THAT(card.cause, HasSubstr("vCPU 1 executes at 40h in real mode"));
+  EXPECT_THAT(card.lines, Contains(HasSubstr("its SIPI vector")));
+}
+
 TEST(Explain, zero_filled_memory) {
   Machine m;
   m.cpu().regs.rip = 0x20000;
