@@ -31,7 +31,8 @@ class Outcome : public KvmTest {
     EXPECT_EQ(document["command"].size(), setup.arguments.size() + 1);
     for (const std::string& word : setup.arguments) {
       EXPECT_THAT(document["command"].get<std::vector<std::string>>(), testing::Contains(word));
-      EXPECT_THAT(repeat, HasSubstr(word));
+      const bool quoted = word.find('\'') != std::string::npos;
+      EXPECT_THAT(repeat, HasSubstr(quoted ? "'\\''" : word));
     }
     return document;
   }

@@ -170,7 +170,8 @@ bool VmmProcess::wait_until_running(unsigned vcpus) {
   return wait_until([&] {
     std::error_code error;
     const std::filesystem::directory_iterator tasks(fmt::format("/proc/{}/task", pid_), error);
-    if (error || std::distance(begin(tasks), end(tasks)) != vcpus + 1) return false;
+    // KVM itself may have a thread there as well.
+    if (error || std::distance(begin(tasks), end(tasks)) < vcpus + 1) return false;
     // Seccomp: 2 is a filter; the main thread loads its own when all vCPUs are ready.
     return read_text_file(fmt::format("/proc/{}/task/{}/status", pid_, pid_)).find("Seccomp:\t2") !=
            std::string::npos;
@@ -189,6 +190,19 @@ void VmmProcess::send(std::string_view input) {
 
 void VmmProcess::kill(int signal) {
   if (!ended_) ::kill(pid_, signal);
+}
+
+void VmmProcess::stop_and_continue() {
+  kill(SIGSTOP);
+  wait_until([&] {
+    return read_text_file(fmt::format("/proc/{}/status", pid_)).find("State:\tT") !=
+           std::string::npos;
+  });
+  kill(SIGCONT);
+}
+
+void VmmProcess::hold_terminal_output(bool hold) {
+  if (tcflow(terminal_slave_.get(), hold ? TCOOFF : TCOON) != 0) give_up("tcflow");
 }
 
 termios VmmProcess::terminal_mode() const {

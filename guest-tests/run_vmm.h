@@ -66,13 +66,18 @@ class VmmProcess {
 
   // Each returns false if the child ends, or kHangLimit passes, before it is so.
   bool wait_for_output(const std::string& text);
-  // The guest runs: the vCPU threads are there and the main thread waits in poll().
+  // The guest may run: the vCPU threads are there, signals and seccomp are set up.
   bool wait_until_running(unsigned vcpus = 1);
   bool wait_until(const std::function<bool()>& condition);
 
+  pid_t pid() const { return pid_; }
   void send(std::string_view input);
   void close_input() { in_ = Fd(); }
   void kill(int signal);
+  // Stops the child, waits until it stands still, and lets it go on.
+  void stop_and_continue();
+  // What Ctrl-S and Ctrl-Q do: while output is held, whoever writes to the terminal waits.
+  void hold_terminal_output(bool hold);
   // Mode of the pseudoterminal; also after the child has ended.
   termios terminal_mode() const;
 

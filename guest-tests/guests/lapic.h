@@ -32,8 +32,13 @@ inline void start_other_processors(uint32_t page) {
   send(spec::ICR_STARTUP | page >> 12);
 }
 
-// Logical processors of the package, CPUID 1.EBX[23:16].
+// Logical processors of the package: CPUID 0Bh counts them, 1.EBX[23:16] only gives the room that
+// their APIC IDs take, a power of two.
 inline uint32_t processor_count() {
+  if (cpuid(0).eax >= 0xb) {
+    const CpuidRegs core = cpuid(0xb, 1);
+    if ((core.ecx >> 8 & 0xff) == 2) return core.ebx & 0xffff;
+  }
   const uint32_t count = (cpuid(1).ebx >> 16) & 0xff;
   return count == 0 ? 1 : count;
 }

@@ -1,6 +1,7 @@
 #include "vmm/machine/machine.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -223,6 +224,12 @@ Result<RunOutcome> Machine::run() {
   pthread_sigmask(SIG_BLOCK, &stops, nullptr);
   signals_ = Fd(signalfd(-1, &stops, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return fail(Error::system(ErrorKind::Internal, "signalfd", errno));
+  // One heap for all threads: glibc looks into /proc when it shrinks another thread's, and behind
+  // the filter no file can be opened.
+  mallopt(M_ARENA_MAX, 1);
+  std::unique_ptr<LiveScreen> screen;
+  if (spec_.vga.kind == VgaKind::Text && LiveScreen::possible())
+    screen = VMM_TRY(LiveScreen::open());
 
   std::vector<VcpuBackend*> backends;
   for (const auto& vcpu : vcpus_) backends.push_back(vcpu.get());
@@ -239,7 +246,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(threads_->start());
   VMM_TRY(enter_seccomp(SeccompThread::Main));
   VMM_TRY(resume());
-  VMM_TRY(event_loop());
+  VMM_TRY(event_loop(screen.get()));
   VMM_TRY(pause());
   if (trace_ != nullptr) trace_->drain();
   console_->flush(kFlushSeconds);
@@ -247,16 +254,12 @@ Result<RunOutcome> Machine::run() {
   return *threads_->ending();
 }
 
-Result<void> Machine::event_loop() {
+Result<void> Machine::event_loop(LiveScreen* screen) {
   using clock = std::chrono::steady_clock;
   const auto started = clock::now();
   const auto seconds_since = [](clock::time_point then) {
     return std::chrono::duration<double>(clock::now() - then).count();
   };
-  std::unique_ptr<LiveScreen> screen;
-  if (spec_.vga.kind == VgaKind::Text && LiveScreen::possible())
-    screen = VMM_TRY(LiveScreen::open());
-
   clock::time_point last_look = started;
   clock::time_point last_progress = started;
   std::uint64_t seen_exits = 0;

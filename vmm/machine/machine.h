@@ -19,6 +19,7 @@
 namespace vmm {
 
 class JsonTraceFile;
+class LiveScreen;
 
 class Machine final : public DebugTarget {
  public:
@@ -59,7 +60,7 @@ class Machine final : public DebugTarget {
   Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
-  Result<void> event_loop();
+  Result<void> event_loop(LiveScreen* screen);
   std::chrono::milliseconds serve_deadlines();
   bool halted_for_ever();
   void wake();

@@ -22,7 +22,8 @@ struct SeccompRule {
 std::span<const SeccompRule> seccomp_rules();
 
 // Loads the filter of `thread` for the calling thread, for good. The environment variable
-// VMM_SECCOMP_OMIT ("main:write") leaves a rule out: stricter, never laxer; for tests.
+// VMM_SECCOMP_OMIT ("main:write", or several with commas between) leaves rules out: stricter, never
+// laxer; for tests.
 Result<void> enter_seccomp(SeccompThread thread);
 
 }  // namespace vmm

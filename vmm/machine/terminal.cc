@@ -1,6 +1,7 @@
 #include "vmm/machine/terminal.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -20,8 +21,10 @@ std::atomic<bool> has_screen{false};
 
 void on_fatal_signal(int signal) {
   restore_terminal();
-  // SA_RESETHAND has put the default back: dying of the same signal keeps its meaning.
-  raise(signal);
+  // SA_RESETHAND has put the default back: dying of the same signal keeps its meaning. Not raise(),
+  // which asks for the thread's id, a system call that nothing else needs; the first thread's id is
+  // the process's, and the default action takes every thread.
+  syscall(SYS_tgkill, getpid(), getpid(), signal);
 }
 
 void arm_restoring() {
