@@ -56,7 +56,8 @@ constexpr SeccompRule kRules[] = {
 
 // What the sanitizers' run-time libraries call on any thread at any time.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::array kSanitizer = {"mmap",
+constexpr std::array kSanitizer = {"gettid",
+                                   "mmap",
                                    "munmap",
                                    "mremap",
                                    "mprotect",
