@@ -26,11 +26,11 @@ void VcpuThreads::thread_main(unsigned vcpu) {
   }
   changed_.notify_all();
   if (!ready) return;
-  while (park(vcpu)) run_until_asked(vcpu);
+  while (park()) run_until_asked(vcpu);
 }
 
 // Waits while a pause is wanted or the run is over; false: the thread must end.
-bool VcpuThreads::park(unsigned) {
+bool VcpuThreads::park() {
   std::unique_lock lock(mutex_);
   ++parked_;
   changed_.notify_all();
@@ -48,7 +48,7 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     }
     if (std::holds_alternative<Interrupted>(*exit)) return true;
     exits_.fetch_add(1, std::memory_order_relaxed);
-    return finish(vcpu, hooks_.handle(*exit, vcpu, backend.last_rip()));
+    return finish(hooks_.handle(*exit, vcpu, backend.last_rip()));
   };
   while (!asked())
     if (!served(backend.run())) return;
@@ -61,7 +61,7 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
 }
 
 // True: go on running.
-bool VcpuThreads::finish(unsigned, const Step& step) {
+bool VcpuThreads::finish(const Step& step) {
   const auto* stop = std::get_if<step::Stop>(&step);
   if (stop == nullptr) return true;
   end(stop->outcome);

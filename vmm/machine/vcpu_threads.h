@@ -52,8 +52,8 @@ class VcpuThreads {
   void thread_main(unsigned vcpu);
   // Runs the vCPU until it should park; false when the thread must end.
   void run_until_asked(unsigned vcpu);
-  bool park(unsigned vcpu);
-  bool finish(unsigned vcpu, const Step& step);
+  bool park();
+  bool finish(const Step& step);
   bool asked() const { return pause_asked_.load() || stop_asked_.load(); }
 
   std::vector<VcpuBackend*> vcpus_;
