@@ -14,6 +14,10 @@ int exit_code(ErrorKind kind) {
       return 65;
     case ErrorKind::Internal:
       return 70;
+    case ErrorKind::Lab:
+      return 75;
+    case ErrorKind::NoLab:
+      return 76;
     case ErrorKind::Host:
       return 77;
   }

@@ -15,10 +15,12 @@ enum class ErrorKind {
   Usage,     // 64: the command line or a configuration file
   Image,     // 65: a kernel, module or firmware image
   Internal,  // 70: our own fault, or a system call that should not fail
+  Lab,       // 75: the lab failed: its emulator died, a frame was bad, the watchdog struck
+  NoLab,     // 76: the lab's backend is not installed or not usable here
   Host,      // 77: this host cannot provide what was asked
 };
 
-// Exit code of `kind` (64, 65, 70 or 77).
+// Exit code of `kind` (64, 65, 70, 75, 76 or 77).
 int exit_code(ErrorKind kind);
 
 // One failure: a sentence, where in an input it happened, what was going on around it, what to try.
@@ -29,6 +31,8 @@ class Error {
   static Error usage(std::string message) { return {ErrorKind::Usage, std::move(message)}; }
   static Error image(std::string message) { return {ErrorKind::Image, std::move(message)}; }
   static Error internal(std::string message) { return {ErrorKind::Internal, std::move(message)}; }
+  static Error lab(std::string message) { return {ErrorKind::Lab, std::move(message)}; }
+  static Error no_lab(std::string message) { return {ErrorKind::NoLab, std::move(message)}; }
   static Error host(std::string message) { return {ErrorKind::Host, std::move(message)}; }
   // `what` names the call and its object; the text becomes "WHAT: ENOENT (No such file ...)", or
   // "WHAT: E2BIG (nent=81)" where there is a detail that says more than the errno's own words.

@@ -13,6 +13,8 @@ TEST(Error, each_kind_has_its_exit_code) {
   EXPECT_EQ(exit_code(ErrorKind::Usage), 64);
   EXPECT_EQ(exit_code(ErrorKind::Image), 65);
   EXPECT_EQ(exit_code(ErrorKind::Internal), 70);
+  EXPECT_EQ(exit_code(ErrorKind::Lab), 75);
+  EXPECT_EQ(exit_code(ErrorKind::NoLab), 76);
   EXPECT_EQ(exit_code(ErrorKind::Host), 77);
 }
 

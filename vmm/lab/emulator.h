@@ -1,0 +1,40 @@
+// The running emulator as the lab sees it: a process with a byte stream to the agent inside.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+#include "vmm/lab/spec.h"
+
+namespace vmm {
+
+// What an emulator boots. Both are anonymous files (memfd), so that nothing is left behind however
+// the lab ends.
+struct LabImage {
+  Fd kernel;            // a bzImage
+  Fd initramfs;         // newc archive with the agent as /init and the modules it loads
+  std::string release;  // of the kernel, as uname -r has it
+};
+
+class Emulator {
+ public:
+  // Ends the emulator process (SIGKILL) and reaps it; nothing of it remains.
+  virtual ~Emulator() = default;
+  // A connected, non-blocking stream socket to the agent inside.
+  virtual const Fd& channel() const = 0;
+  // Nothing while the emulator lives; then how it ended and the last lines it wrote, one sentence.
+  virtual std::optional<std::string> death() = 0;
+  // A lab nobody uses takes no processor time (SIGSTOP, SIGCONT).
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+};
+
+// Each boots `image` at once and returns without waiting for it. Errors: NoLab (the emulator
+// is not installed, with the apt command as hint), Lab (it could not be started).
+Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image);
+Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImage& image);
+
+}  // namespace vmm

@@ -1,0 +1,75 @@
+// The host's end of the channel: what a lab can be asked to do once its agent has said hello.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+
+namespace vmm {
+
+// A path that a command names. The lab mirrors the host's paths: a command runs in the directory of
+// the same name, and finds and leaves its files under the names it was given.
+struct PathUse {
+  enum class Kind {
+    Input,   // a file, or a directory with all that is in it
+    Output,  // a file, brought back after the command if it exists by then
+    Socket,  // a Unix socket that the command will listen on; made here, connections are relayed
+  };
+  Kind kind = Kind::Input;
+  std::string path;
+};
+
+struct LabHello {
+  std::string release;  // uname -r inside
+  std::string backend;  // "svm", "vmx": which vendor module was loaded
+};
+
+struct LabCommand {
+  std::vector<std::string> argv;         // argv[0] is the absolute path of the program (an Input)
+  std::string directory;                 // absolute
+  std::vector<std::string> environment;  // NAME=VALUE
+  std::vector<PathUse> paths;
+  bool terminal = false;  // stdin and stdout inside are a terminal
+};
+
+// The three descriptors of a command, here. Not owned.
+struct LabStreams {
+  int in = -1;  // -1: end of file at once
+  int out = 1;
+  int err = 2;
+};
+
+// How the command inside ended: exactly one of the two.
+struct LabExit {
+  std::optional<int> code;
+  std::optional<int> signal;
+};
+
+class LabSession {
+ public:
+  // Waits for the agent's hello on `channel` (a non-blocking stream socket, not owned). `dead` is
+  // asked now and then whether the emulator has died, and says how. Errors (kind Lab): silence for
+  // `patience` of wall-clock time, the emulator's death, a bad frame.
+  using Death = std::function<std::optional<std::string>()>;
+  static Result<std::unique_ptr<LabSession>> open(const Fd& channel, Death dead,
+                                                  std::chrono::seconds patience);
+  virtual ~LabSession() = default;
+
+  virtual const LabHello& hello() const = 0;
+  // Brings the inputs in, runs the command, relays its streams, brings the outputs out. A silent
+  // agent (no answer to pings for `patience` of wall-clock time), a dead emulator and a bad frame
+  // are errors of kind Lab, an input that cannot be read one of kind Usage; whatever the command
+  // itself does is a LabExit. `cancel`, when readable, kills the command inside.
+  virtual Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
+                                  int cancel = -1) = 0;
+  // Asks the lab to power off; does not wait for it.
+  virtual void power_off() = 0;
+};
+
+}  // namespace vmm
