@@ -1,0 +1,195 @@
+#include "vmm/lab/kernel_modules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <lzma.h>
+#include <stdlib.h>
+#include <zstd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/units.h"
+#include "vmm/lab/decompress.h"
+#include "vmm/lab/module_builder.h"
+
+namespace vmm {
+namespace {
+
+using namespace std::string_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+namespace fs = std::filesystem;
+using ByteVector = std::vector<std::uint8_t>;
+
+ByteVector xz(const ByteVector& bytes) {
+  ByteVector packed(lzma_stream_buffer_bound(bytes.size()));
+  std::size_t size = 0;
+  EXPECT_EQ(lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, nullptr, bytes.data(), bytes.size(),
+                                    packed.data(), &size, packed.size()),
+            LZMA_OK);
+  packed.resize(size);
+  return packed;
+}
+
+ByteVector zst(const ByteVector& bytes) {
+  ByteVector packed(ZSTD_compressBound(bytes.size()));
+  const std::size_t size =
+      ZSTD_compress(packed.data(), packed.size(), bytes.data(), bytes.size(), 1);
+  EXPECT_EQ(ZSTD_isError(size), 0u);
+  packed.resize(size);
+  return packed;
+}
+
+TEST(ModuleInfo, lists_what_a_module_needs) {
+  const auto info =
+      read_module_info(build_module("license=GPL\0depends=kvm,irq-bypass\0vermagic=6.1.0 SMP\0"s));
+  ASSERT_TRUE(info) << info.error().text();
+  EXPECT_THAT(info->depends, ElementsAre("kvm", "irq_bypass"));
+  EXPECT_EQ(info->vermagic, "6.1.0 SMP");
+  EXPECT_THAT(read_module_info(build_module("depends=\0"s))->depends, IsEmpty());
+  EXPECT_THAT(read_module_info(build_module(""s))->depends, IsEmpty());
+}
+
+TEST(ModuleInfo, damage_is_said) {
+  const auto reason = [](const ByteVector& bytes) {
+    const auto info = read_module_info(bytes);
+    return info ? std::string("accepted") : info.error().text();
+  };
+  EXPECT_EQ(reason({}), "no ELF file");
+  EXPECT_EQ(reason(build_module("depends=kvm"s)), "the last entry of .modinfo has no end");
+  EXPECT_THAT(reason(build_module("depends="s + std::string(300, 'x') + "\0"s)),
+              HasSubstr("longer, modules than"));
+  ByteVector bytes = build_module("depends=\0"s);
+  store<std::uint64_t>(bytes, 0x28, ~0ull);  // e_shoff
+  EXPECT_EQ(reason(bytes), "the section headers run over the end of the file");
+  bytes = build_module("depends=\0"s);
+  store<std::uint16_t>(bytes, 0x3e, 3);  // e_shstrndx
+  EXPECT_EQ(reason(bytes), "the section names lie in a section that does not exist");
+  bytes = build_module("depends=\0"s);
+  const auto sections = static_cast<std::size_t>(load<std::uint64_t>(bytes, 0x28));
+  store<std::uint64_t>(bytes, sections + 2 * sizeof(Elf64_Shdr) + 0x20, ~0ull);  // sh_size
+  EXPECT_EQ(reason(bytes), "the .modinfo section runs over the end of the file");
+}
+
+TEST(ModuleInfo, any_cut_and_any_changed_byte_is_survived) {
+  const ByteVector whole = build_module("depends=kvm\0vermagic=1\0"s);
+  for (std::size_t size = 0; size < whole.size(); ++size)
+    EXPECT_FALSE(read_module_info(std::span(whole).first(size))) << size;
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    for (const unsigned value : {0x00u, 0x7fu, 0xffu}) {
+      ByteVector bytes = whole;
+      bytes[at] = static_cast<std::uint8_t>(value);
+      (void)read_module_info(bytes);
+    }
+  }
+}
+
+TEST(Decompress, gives_back_what_was_packed) {
+  ByteVector content(3'000'000);
+  for (std::size_t i = 0; i < content.size(); ++i)
+    content[i] = static_cast<std::uint8_t>(i * i >> 8);
+  EXPECT_EQ(decompress_xz(xz(content), 4_MiB).value(), content);
+  EXPECT_EQ(decompress_zstd(zst(content), 4_MiB).value(), content);
+  EXPECT_EQ(decompress_xz(xz(content), content.size()).value(), content);
+  EXPECT_EQ(decompress_zstd(zst(content), content.size()).value(), content);
+}
+
+TEST(Decompress, a_bomb_stops_at_the_limit) {
+  const ByteVector content(20'000'000);
+  EXPECT_THAT(decompress_xz(xz(content), 1_MiB).error().text(), HasSubstr("more than 1 MiB"));
+  EXPECT_THAT(decompress_zstd(zst(content), 1_MiB).error().text(), HasSubstr("more than 1 MiB"));
+}
+
+TEST(Decompress, damaged_data_is_an_error) {
+  const ByteVector content(1000, 5);
+  for (const auto& [packed, unpack] :
+       {std::pair(xz(content), &decompress_xz), std::pair(zst(content), &decompress_zstd)}) {
+    for (std::size_t size = 0; size < packed.size(); ++size)
+      EXPECT_FALSE(unpack(std::span(packed).first(size), 1_MiB)) << size;
+    ByteVector bytes = packed;
+    bytes[1] ^= 0xff;
+    EXPECT_FALSE(unpack(bytes, 1_MiB));
+  }
+}
+
+class ModuleTreeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = testing::TempDir() + "modulesXXXXXX";
+    ASSERT_NE(::mkdtemp(directory_.data()), nullptr);
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+  void put(const std::string& name, const ByteVector& bytes) {
+    fs::create_directories(fs::path(directory_ + "/" + name).parent_path());
+    ASSERT_TRUE(write_file(directory_ + "/" + name, bytes));
+  }
+  void put_module(const std::string& name, const std::string& depends) {
+    put(name, build_module(depends, "1"));
+  }
+  std::vector<std::string> order(const std::vector<std::string>& wanted) {
+    const auto tree = ModuleTree::scan(directory_);
+    EXPECT_TRUE(tree) << tree.error().text();
+    const auto modules = tree->load_order(wanted);
+    if (!modules) return {"error: " + modules.error().text()};
+    std::vector<std::string> names;
+    for (const KernelModule& module : *modules) names.push_back(module.name);
+    return names;
+  }
+  std::string directory_;
+};
+
+TEST_F(ModuleTreeTest, dependencies_come_first_and_once) {
+  put_module("kernel/arch/kvm-amd.ko", "kvm");
+  put("kernel/arch/kvm.ko.xz", xz(build_module("irqbypass", "1")));
+  put("kernel/virt/irqbypass.ko.zst", zst(build_module("", "1")));
+  EXPECT_THAT(order({"kvm_amd", "irqbypass", "kvm"}), ElementsAre("irqbypass", "kvm", "kvm_amd"));
+  EXPECT_THAT(order({"kvm-amd"}), ElementsAre("irqbypass", "kvm", "kvm_amd"));
+}
+
+TEST_F(ModuleTreeTest, built_in_modules_need_no_file) {
+  put_module("kvm.ko", "irqbypass");
+  std::ofstream(directory_ + "/modules.builtin") << "kernel/virt/lib/irq-bypass.ko\n"
+                                                    "kernel/virt/lib/irqbypass.ko\n";
+  EXPECT_THAT(order({"kvm", "irq_bypass"}), ElementsAre("kvm"));
+}
+
+TEST_F(ModuleTreeTest, a_missing_module_is_named_with_who_needs_it) {
+  put_module("kvm.ko", "irqbypass");
+  EXPECT_THAT(order({"kvm"}),
+              ElementsAre("error: " + directory_ +
+                          " holds no module irqbypass, which kvm needs, and modules.builtin does "
+                          "not name it either"));
+}
+
+TEST_F(ModuleTreeTest, a_circle_is_an_error) {
+  put_module("a.ko", "b");
+  put_module("b.ko", "c");
+  put_module("c.ko", "a");
+  EXPECT_THAT(order({"a"}), ElementsAre(HasSubstr("the modules c and a")));
+  put_module("d.ko", "d");
+  EXPECT_THAT(order({"d"}), ElementsAre(HasSubstr("depend on each other")));
+}
+
+TEST_F(ModuleTreeTest, a_very_long_chain_is_an_error) {
+  for (int i = 0; i < 200; ++i)
+    put_module("m" + std::to_string(i) + ".ko", "m" + std::to_string(i + 1));
+  EXPECT_THAT(order({"m0"}), ElementsAre(HasSubstr("more than 64 deep")));
+}
+
+TEST_F(ModuleTreeTest, a_damaged_file_is_named) {
+  put("kvm.ko.xz", ByteVector(100, 1));
+  EXPECT_THAT(order({"kvm"}), ElementsAre("error: " + directory_ +
+                                          "/kvm.ko.xz: the xz data is damaged: no .xz file"));
+}
+
+TEST_F(ModuleTreeTest, a_missing_directory_is_an_error) {
+  const auto tree = ModuleTree::scan(directory_ + "/absent");
+  ASSERT_FALSE(tree);
+  EXPECT_THAT(tree.error().text(), HasSubstr("ENOENT"));
+}
+
+}  // namespace
+}  // namespace vmm
