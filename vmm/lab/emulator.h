@@ -17,6 +17,9 @@ struct LabImage {
   Fd kernel;            // a bzImage
   Fd initramfs;         // newc archive with the agent as /init and the modules it loads
   std::string release;  // of the kernel, as uname -r has it
+  // Words for the kernel's command line besides the emulator's own: parameters of modules that this
+  // kernel has built in.
+  std::string append;
 };
 
 class Emulator {
@@ -27,6 +30,9 @@ class Emulator {
   virtual const Fd& channel() const = 0;
   // Nothing while the emulator lives; then how it ended and the last lines it wrote, one sentence.
   virtual std::optional<std::string> death() = 0;
+  // The last lines that the lab's kernel wrote to its console, for messages about a lab that lives
+  // but is silent; empty when it wrote none.
+  virtual std::string console_tail() { return {}; }
   // A lab nobody uses takes no processor time (SIGSTOP, SIGCONT).
   virtual void pause() = 0;
   virtual void resume() = 0;

@@ -1,0 +1,146 @@
+#include "vmm/lab/lab_image.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "vmm/base/text.h"
+#include "vmm/lab/newc.h"
+
+namespace vmm {
+namespace {
+
+std::string vendor_module(LabBackend backend) {
+  return backend == LabBackend::Svm ? "kvm_amd" : "kvm_intel";
+}
+
+// Drivers of the channel's device; what they depend on follows by itself.
+std::vector<std::string> channel_modules(LabBackend backend) {
+  if (backend == LabBackend::Svm) return {"virtio_pci", "virtio_console"};
+  return {"ata_piix", "sd_mod"};
+}
+
+bool is_name(std::string_view text) {
+  return !text.empty() && text.find_first_not_of(
+                              "abcdefghijklmnopqrstuvwxyz"
+                              "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == text.npos;
+}
+
+// Neither ends a word of the kernel's command line nor opens a quotation in it.
+bool is_value(std::string_view text) {
+  for (const char c : text)
+    if (c <= ' ' || c > '~' || c == '"') return false;
+  return true;
+}
+
+void append_word(std::string& line, std::string_view word) {
+  if (!line.empty()) line += ' ';
+  line += word;
+}
+
+Result<Fd> memory_file(const char* name, std::span<const std::uint8_t> bytes) {
+  Fd fd(::memfd_create(name, MFD_CLOEXEC));
+  if (!fd) return fail(Error::system(ErrorKind::Lab, "memfd_create", errno));
+  VMM_TRY(replace_contents(fd, bytes, name));
+  return fd;
+}
+
+}  // namespace
+
+LabChannelDevice lab_channel_device(LabBackend backend) {
+  if (backend == LabBackend::Svm) return {.kind = "tty", .device = "/dev/vport0p1"};
+  return {.kind = "mailbox", .device = "/dev/sda"};
+}
+
+Result<ModuleParameters> module_parameters(const LabSpec& spec) {
+  const std::string vendor = vendor_module(spec.backend);
+  ModuleParameters parameters;
+  parameters.vendor = "nested=1";
+  for (const std::string& text : spec.kvm_params) {
+    const std::size_t equals = text.find('=');
+    const std::string_view whole = std::string_view(text).substr(0, equals);
+    const std::size_t dot = whole.find('.');
+    const std::string module = dot == whole.npos ? vendor : module_name(whole.substr(0, dot));
+    const std::string_view name = dot == whole.npos ? whole : whole.substr(dot + 1);
+    if (equals == text.npos || !is_name(name) ||
+        !is_value(std::string_view(text).substr(equals + 1)))
+      return fail(
+          Error::usage(fmt::format("--kvm-param {}: NAME=VALUE or kvm.NAME=VALUE is "
+                                   "expected, without spaces and quotation marks",
+                                   printable(text))));
+    const std::string word = fmt::format("{}={}", name, text.substr(equals + 1));
+    if (module == vendor)
+      append_word(parameters.vendor, word);
+    else if (module == "kvm")
+      append_word(parameters.kvm, word);
+    else
+      return fail(Error::usage(fmt::format("--kvm-param {}: this lab loads kvm and {}, not {}",
+                                           printable(text), vendor, printable(module))));
+  }
+  return parameters;
+}
+
+Result<LabModules> lab_modules(const LabSpec& spec, const ModuleTree& tree) {
+  const ModuleParameters parameters = VMM_TRY(module_parameters(spec));
+  const std::string vendor = vendor_module(spec.backend);
+  std::vector<std::string> wanted = channel_modules(spec.backend);
+  wanted.insert(wanted.end(), {"kvm", vendor});
+  LabModules modules;
+  const auto parameters_of = [&](std::string_view name) -> std::string {
+    if (name == vendor) return parameters.vendor;
+    return name == "kvm" ? parameters.kvm : std::string();
+  };
+  for (KernelModule& module : VMM_TRY(tree.load_order(wanted))) {
+    std::string text = parameters_of(module.name);
+    modules.entries.push_back({.module = std::move(module), .parameters = std::move(text)});
+  }
+  for (const char* name : {"kvm", vendor.c_str()}) {
+    if (tree.contains(name) || !tree.is_builtin(name)) continue;
+    const std::string text = parameters_of(name);
+    for (const std::string_view word : split(text, ' '))
+      if (!word.empty()) append_word(modules.append, fmt::format("{}.{}", name, word));
+  }
+  return modules;
+}
+
+std::vector<std::uint8_t> lab_initramfs(const LabSpec& spec, const LabModules& modules,
+                                        std::span<const std::uint8_t> agent) {
+  NewcArchive archive;
+  for (const char* directory : {"dev", "proc", "sys", "tmp", "run", "root"})
+    archive.add_directory(directory);
+  // The kernel opens it for /init before anything can be mounted.
+  archive.add_character_device("dev/console", 5, 1);
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& [module, parameters] : modules.entries) {
+    const std::string path = fmt::format("lib/modules/{}.ko", module.name);
+    archive.add_file(path, module.bytes);
+    list.push_back({{"path", "/" + path}, {"parameters", parameters}});
+  }
+  const LabChannelDevice channel = lab_channel_device(spec.backend);
+  const nlohmann::json told = {
+      {"modules", list},
+      {"channel", {{"kind", channel.kind}, {"device", channel.device}, {"port", kLabPortName}}},
+      {"backend", spec.backend == LabBackend::Svm ? "svm" : "vmx"}};
+  const std::string text = told.dump(2) + "\n";
+  archive.add_file("etc/lab.json",
+                   {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  archive.add_file("init", agent, 0755);
+  return std::move(archive).finish();
+}
+
+Result<LabImage> build_lab_image(const LabSpec& spec, std::span<const std::uint8_t> agent,
+                                 int cancel) {
+  VMM_TRY(module_parameters(spec));  // a typing error is told before anything is fetched
+  const LabKernel kernel = VMM_TRY(find_lab_kernel(spec, cancel));
+  const LabModules modules = VMM_TRY(lab_modules(spec, kernel.modules));
+  LabImage image;
+  image.release = kernel.release;
+  image.append = modules.append;
+  image.kernel = VMM_TRY(memory_file("lab-kernel", kernel.image));
+  image.initramfs = VMM_TRY(memory_file("lab-initramfs", lab_initramfs(spec, modules, agent)));
+  return image;
+}
+
+}  // namespace vmm

@@ -1,0 +1,162 @@
+#include "vmm/lab/qemu.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/text.h"
+#include "vmm/base/units.h"
+#include "vmm/lab/backends.h"
+#include "vmm/lab/lab_image.h"
+#include "vmm/lab/output_tail.h"
+#include "vmm/lab/process.h"
+
+namespace vmm {
+namespace {
+
+// docs/lab.md has the figures. Without these words the kernel measures its timers against each
+// other for most of a second, looks for serial ports that are not there, moves itself to a random
+// address and guards against its processor's faults, which an emulator does not have.
+constexpr const char* kQuickBoot =
+    "nokaslr mitigations=off tsc=reliable no_timer_check 8250.nr_uarts=1";
+
+class Qemu final : public Emulator {
+ public:
+  Qemu(ChildProcess process, Fd channel, OutputTail console)
+      : process_(std::move(process)), channel_(std::move(channel)), console_(std::move(console)) {}
+
+  const Fd& channel() const override { return channel_; }
+
+  std::optional<std::string> death() override {
+    console_.drain();
+    auto text = process_.death();
+    if (!text) return std::nullopt;
+    if (const std::string lines = console_.tail().last(3); !lines.empty())
+      *text += fmt::format("; the lab's console ended with: {}", lines);
+    return text;
+  }
+
+  std::string console_tail() override {
+    console_.drain();
+    return console_.tail().last(5);
+  }
+
+  void pause() override { process_.pause(); }
+  void resume() override { process_.resume(); }
+
+ private:
+  ChildProcess process_;
+  Fd channel_;
+  OutputTail console_;
+};
+
+Result<Fd> open_log(const LabSpec& spec, const char* name) {
+  if (spec.log_dir.empty()) return Fd();
+  return Fd::open(fmt::format("{}/{}", spec.log_dir, name), O_WRONLY | O_CREAT | O_TRUNC);
+}
+
+// One word of a shell's command line, so that the kept configuration can be pasted.
+std::string quoted(const std::string& word) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=,./:@";
+  if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return word;
+  std::string text = "'";
+  for (const char c : word) {
+    if (c == '\'')
+      text += "'\\''";
+    else
+      text += c;
+  }
+  return text + "'";
+}
+
+Result<void> keep_configuration(const LabSpec& spec, const std::vector<std::string>& argv) {
+  if (spec.log_dir.empty()) return {};
+  if (::mkdir(spec.log_dir.c_str(), 0777) != 0 && errno != EEXIST)
+    return fail(
+        Error::system(ErrorKind::Usage, fmt::format("create {}", printable(spec.log_dir)), errno));
+  std::string text;
+  for (const std::string& word : argv) text += quoted(word) + (word == argv.back() ? "\n" : " ");
+  return write_file(fmt::format("{}/qemu-command", spec.log_dir),
+                    {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+}
+
+}  // namespace
+
+std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescriptors& descriptors,
+                                        const std::string& append) {
+  const auto file = [](int fd) { return fmt::format("/proc/self/fd/{}", fd); };
+  std::string words = fmt::format("console=ttyS0 panic=-1 quiet {}", kQuickBoot);
+  if (!append.empty()) words += " " + append;
+  std::vector<std::string> argv = {
+      kQemuProgram,
+      "-no-user-config",
+      "-nodefaults",
+      "-no-reboot",
+      "-display",
+      "none",
+      "-accel",
+      // Instruction counting runs all processors in one thread.
+      spec.icount ? "tcg,thread=single" : "tcg,thread=multi",
+      "-machine",
+      "q35,hpet=off,smbus=off,sata=off,usb=off",
+      "-cpu",
+      spec.cpu.empty() ? "max,+svm,+npt" : spec.cpu,
+      "-smp",
+      fmt::format("{}", spec.cpus),
+      "-m",
+      fmt::format("{}M", spec.memory / 1_MiB),
+  };
+  if (spec.icount) argv.insert(argv.end(), {"-icount", "shift=auto"});
+  argv.insert(
+      argv.end(),
+      {"-kernel", file(descriptors.kernel), "-initrd", file(descriptors.initramfs), "-append",
+       words, "-chardev", fmt::format("file,id=console,path={}", file(descriptors.console)),
+       "-serial", "chardev:console", "-device", "virtio-serial-pci,max_ports=2", "-chardev",
+       fmt::format("socket,id=channel,fd={}", descriptors.channel), "-device",
+       fmt::format("virtserialport,chardev=channel,name={}", kLabPortName)});
+  return argv;
+}
+
+Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image) {
+  VMM_TRY(require_backend(LabBackend::Svm));
+  std::array<int, 2> sockets{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
+    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
+  Fd ours(sockets[0]);
+  const Fd theirs(sockets[1]);
+  const int flags = ::fcntl(ours.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(ours.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+    return fail(Error::system(ErrorKind::Lab, "fcntl", errno));
+  std::array<int, 2> pipe{};
+  if (::pipe2(pipe.data(), O_CLOEXEC) != 0)
+    return fail(Error::system(ErrorKind::Lab, "pipe2", errno));
+  Fd console_read(pipe[0]);
+  const Fd console_write(pipe[1]);
+
+  const QemuDescriptors descriptors = {.kernel = image.kernel.get(),
+                                       .initramfs = image.initramfs.get(),
+                                       .channel = theirs.get(),
+                                       .console = console_write.get()};
+  const std::vector<std::string> argv = qemu_arguments(spec, descriptors, image.append);
+  VMM_TRY_CONTEXT(keep_configuration(spec, argv), "--lab-log");
+  OutputTail console(std::move(console_read),
+                     VMM_TRY_CONTEXT(open_log(spec, "console.log"), "--lab-log"));
+  ChildProcess process = VMM_TRY(ChildProcess::start(
+      {.argv = argv,
+       .environment = {},
+       .directory = {},
+       .inherit = {descriptors.kernel, descriptors.initramfs, descriptors.channel,
+                   descriptors.console},
+       .output = -1,
+       .log = spec.log_dir.empty() ? std::string() : fmt::format("{}/qemu.log", spec.log_dir)}));
+  return std::make_unique<Qemu>(std::move(process), std::move(ours), std::move(console));
+}
+
+}  // namespace vmm

@@ -1,0 +1,27 @@
+// The svm backend: QEMU, whose software CPU (TCG) implements AMD's SVM with nested paging.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm/lab/emulator.h"
+#include "vmm/lab/spec.h"
+
+namespace vmm {
+
+inline constexpr const char* kQemuProgram = "qemu-system-x86_64";
+
+// Descriptors that QEMU inherits.
+struct QemuDescriptors {
+  int kernel = -1;
+  int initramfs = -1;
+  int channel = -1;  // a connected stream socket
+  int console = -1;  // a pipe for what the kernel writes to ttyS0
+};
+
+// The command line that boots `spec`. `append` are further words for the kernel. No port, no file
+// by name: labs do not see each other.
+std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescriptors& descriptors,
+                                        const std::string& append);
+
+}  // namespace vmm
