@@ -128,6 +128,12 @@ Result<void> replace_contents(const Fd& fd, std::span<const std::uint8_t> bytes,
   return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path)), reason));
 }
 
+std::optional<TerminalSize> terminal_size(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0) return std::nullopt;
+  return TerminalSize{size.ws_row, size.ws_col};
+}
+
 std::optional<std::string> read_first_line(const std::string& path) {
   std::ifstream file(path);
   std::string line;

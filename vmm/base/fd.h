@@ -88,6 +88,12 @@ Result<void> write_file(const std::string& path, std::span<const std::uint8_t> b
 // Makes `bytes` the whole content of a file that is open for writing (a pipe just gets them).
 Result<void> replace_contents(const Fd& fd, std::span<const std::uint8_t> bytes,
                               std::string_view path);
+// Rows and columns of a terminal; nothing when `fd` is none.
+struct TerminalSize {
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+};
+std::optional<TerminalSize> terminal_size(int fd);
 // The first line of a small file such as a module parameter; nothing when it cannot be read.
 std::optional<std::string> read_first_line(const std::string& path);
 

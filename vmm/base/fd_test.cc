@@ -327,6 +327,19 @@ TEST_F(ReplaceContents, a_descriptor_that_cannot_be_written_is_an_error) {
   EXPECT_THAT(result.error().text(), StartsWith("write " + path("f") + ": "));
 }
 
+TEST(TerminalSizeOf, a_terminal_is_known_and_a_file_has_none) {
+  const winsize set{25, 132, 0, 0};
+  const Fd master(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+  ASSERT_TRUE(static_cast<bool>(master));
+  ASSERT_EQ(::ioctl(master.get(), TIOCSWINSZ, &set), 0);
+  const auto size = terminal_size(master.get());
+  ASSERT_TRUE(size.has_value());
+  EXPECT_EQ(size->rows, 25);
+  EXPECT_EQ(size->columns, 132);
+  const Fd file = Fd::open("/dev/null", O_RDWR).value();
+  EXPECT_FALSE(terminal_size(file.get()).has_value());
+}
+
 using FirstLine = Files;
 
 TEST_F(FirstLine, is_trimmed_and_alone) {
