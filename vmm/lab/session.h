@@ -17,12 +17,14 @@ namespace vmm {
 // the same name, and finds and leaves its files under the names it was given.
 struct PathUse {
   enum class Kind {
-    Input,   // a file, or a directory with all that is in it
-    Output,  // a file, brought back after the command if it exists by then
+    Input,   // a file, or a directory with all that is in it (and nothing else: what a command
+             // has added to the copy goes before the next)
+    Output,  // a file, brought back after the command if it exists by then; one that an earlier
+             // command left is removed first, unless it is an Input as well
     Socket,  // a Unix socket that the command will listen on; made here, connections are relayed
   };
   Kind kind = Kind::Input;
-  std::string path;
+  std::string path;  // a relative one starts from the command's directory
 };
 
 struct LabHello {
@@ -35,7 +37,9 @@ struct LabCommand {
   std::string directory;                 // absolute
   std::vector<std::string> environment;  // NAME=VALUE
   std::vector<PathUse> paths;
-  bool terminal = false;  // stdin and stdout inside are a terminal
+  // stdin and stdout inside are a terminal, as large as the one here. The caller has made its own
+  // raw: the one inside echoes and turns Ctrl-C into a signal.
+  bool terminal = false;
 };
 
 // The three descriptors of a command, here. Not owned.
@@ -65,9 +69,15 @@ class LabSession {
   // Brings the inputs in, runs the command, relays its streams, brings the outputs out. A silent
   // agent (no answer to pings for `patience` of wall-clock time), a dead emulator and a bad frame
   // are errors of kind Lab, an input that cannot be read one of kind Usage; whatever the command
-  // itself does is a LabExit. `cancel`, when readable, kills the command inside.
+  // itself does is a LabExit. An error about one command (kind Usage, or Lab for a command that
+  // could not be started or a file that the lab could not take) leaves the session usable; after
+  // the others every execute() fails with the same. `cancel`, when readable, ends the command
+  // inside with SIGTERM, after 3 s with SIGKILL; before the command runs, the result is SIGTERM at
+  // once.
   virtual Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
                                   int cancel = -1) = 0;
+  // After an error that is final: the lab is of no further use.
+  virtual bool broken() const = 0;
   // Asks the lab to power off; does not wait for it.
   virtual void power_off() = 0;
 };

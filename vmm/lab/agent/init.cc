@@ -1,0 +1,132 @@
+#include "vmm/lab/agent/init.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/io.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// MODULE_INIT_COMPRESSED_FILE of linux/module.h (kernel 5.17).
+constexpr int kCompressedModule = 4;
+constexpr auto kDeviceStep = milliseconds(20);
+constexpr int kDeviceSteps = 1000;
+
+struct Mount {
+  const char* type;
+  const char* path;
+  const char* options;
+};
+constexpr Mount kMounts[] = {
+    {"proc", "/proc", ""},          {"sysfs", "/sys", ""},
+    {"devtmpfs", "/dev", ""},       {"devpts", "/dev/pts", "mode=0620,ptmxmode=0666"},
+    {"tmpfs", "/dev/shm", ""},      {"tmpfs", "/run", "mode=0755"},
+    {"tmpfs", "/tmp", "mode=1777"},
+};
+
+bool is_compressed(const std::string& path) {
+  return path.ends_with(".xz") || path.ends_with(".gz") || path.ends_with(".zst");
+}
+
+Result<void> load_module(const AgentModule& module) {
+  const Fd file = VMM_TRY(Fd::open(module.path, O_RDONLY, ErrorKind::Lab));
+  const long result = ::syscall(SYS_finit_module, file.get(), module.parameters.c_str(),
+                                is_compressed(module.path) ? kCompressedModule : 0);
+  if (result == 0 || errno == EEXIST) return {};
+  return fail(Error::system(ErrorKind::Lab,
+                            fmt::format("load {} {}", module.path, module.parameters), errno));
+}
+
+}  // namespace
+
+Result<void> mount_what_is_needed() {
+  for (const Mount& mount : kMounts) {
+    ::mkdir(mount.path, 0755);
+    const int result = ::mount(mount.type, mount.path, mount.type, MS_NOSUID, mount.options);
+    // EBUSY: the kernel has mounted devtmpfs itself.
+    if (result != 0 && errno != EBUSY)
+      return fail(Error::system(ErrorKind::Lab, fmt::format("mount {}", mount.path), errno));
+  }
+  // The kernel opens the console for its first program only if the initramfs has one.
+  for (int fd = 0; fd <= 2;) {
+    fd = ::open("/dev/console", O_RDWR | O_NOCTTY);
+    if (fd < 0) fd = ::open("/dev/null", O_RDWR);
+    if (fd < 0) return fail(Error::system(ErrorKind::Lab, "open /dev/null", errno));
+    if (fd > 2) ::close(fd);
+  }
+  return {};
+}
+
+Result<void> load_modules(const AgentConfig& config) {
+  for (const AgentModule& module : config.modules) {
+    const auto loaded = load_module(module);
+    if (loaded) continue;
+    if (!module.optional) return loaded;
+    say(loaded.error().text());
+  }
+  return {};
+}
+
+std::string loaded_backend() {
+  struct stat status {};
+  if (::stat("/sys/module/kvm_amd", &status) == 0) return "svm";
+  if (::stat("/sys/module/kvm_intel", &status) == 0) return "vmx";
+  return "";
+}
+
+Result<Fd> open_channel(const std::string& path) {
+  int fd = -1;
+  for (int step = 0; step < kDeviceSteps; ++step) {
+    fd = ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    // A driver that is still probing its device.
+    if (fd >= 0 || (errno != ENOENT && errno != ENXIO && errno != ENODEV && errno != EBUSY)) break;
+    std::this_thread::sleep_for(kDeviceStep);
+  }
+  if (fd < 0)
+    return fail(Error::system(ErrorKind::Lab, fmt::format("open the channel {}", path), errno));
+  termios settings{};
+  if (::tcgetattr(fd, &settings) == 0) {
+    ::cfmakeraw(&settings);
+    ::cfsetspeed(&settings, B115200);
+    settings.c_cflag |= CLOCAL | CREAD;
+    ::tcsetattr(fd, TCSANOW, &settings);
+  }
+  return Fd(fd);
+}
+
+void say(std::string_view text) {
+  const std::string line = fmt::format("vmm-lab: {}\n", text);
+  const int console = ::open("/dev/console", O_WRONLY | O_NOCTTY | O_CLOEXEC);
+  const int fd = console >= 0 ? console : 2;
+  if (::write(fd, line.data(), line.size()) < 0) {
+    // There is nobody left to tell.
+  }
+  if (console >= 0) ::close(console);
+}
+
+void power_off_machine(std::uint16_t shutdown_port) {
+  ::sync();
+  if (shutdown_port != 0 && ::ioperm(shutdown_port, 1, 1) == 0)
+    for (const char letter : std::string_view("Shutdown"))
+      ::outb(static_cast<unsigned char>(letter), shutdown_port);
+  ::reboot(RB_POWER_OFF);
+  // Not a machine that can be switched off: it at least costs no more time.
+  for (;;) ::pause();
+}
+
+}  // namespace vmm

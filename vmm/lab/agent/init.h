@@ -1,0 +1,24 @@
+// What the agent does because it is the first and only program of its machine.
+#pragma once
+
+#include <string>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+#include "vmm/lab/agent_config.h"
+
+namespace vmm {
+
+// Standard descriptors, /proc, /sys, /dev with its parts, /tmp and /run.
+Result<void> mount_what_is_needed();
+Result<void> load_modules(const AgentConfig& config);
+// "svm", "vmx" or nothing: whose module of KVM is loaded.
+std::string loaded_backend();
+// Opens a character device as soon as it is there (within some seconds), non-blocking, and makes a
+// terminal raw.
+Result<Fd> open_channel(const std::string& path);
+// One line on the console.
+void say(std::string_view text);
+[[noreturn]] void power_off_machine(std::uint16_t shutdown_port);
+
+}  // namespace vmm
