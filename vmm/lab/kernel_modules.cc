@@ -111,6 +111,21 @@ Result<ModuleInfo> read_module_info(Bytes bytes) {
   return info;
 }
 
+std::span<const std::uint8_t> without_signature(Bytes bytes) {
+  // From the end: the mark, struct module_signature (12 bytes, the last four of them the size of
+  // the signature, big-endian), the signature.
+  constexpr std::string_view kMark = "~Module signature appended~\n";
+  constexpr std::size_t kStructure = 12;
+  if (bytes.size() < kMark.size() + kStructure ||
+      std::memcmp(bytes.data() + bytes.size() - kMark.size(), kMark.data(), kMark.size()) != 0)
+    return bytes;
+  const std::size_t rest = bytes.size() - kMark.size() - kStructure;
+  const auto raw = load<std::uint32_t>(bytes, rest + kStructure - sizeof(std::uint32_t));
+  const std::uint32_t size = __builtin_bswap32(raw);
+  if (size > rest) return bytes;
+  return bytes.first(rest - size);
+}
+
 Result<ModuleTree> ModuleTree::scan(const std::string& directory) {
   namespace fs = std::filesystem;
   ModuleTree tree;

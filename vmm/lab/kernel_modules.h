@@ -24,6 +24,12 @@ struct ModuleInfo {
 // Usage say what is wrong with the file.
 Result<ModuleInfo> read_module_info(std::span<const std::uint8_t> bytes);
 
+// The module without the signature appended to it (the kernel's Documentation/admin-guide/
+// module-signing.rst), or all of it when there is none or a damaged one. Checking it takes an
+// emulated processor longer than the rest of the loading; the kernel loads unsigned modules too,
+// unless it was configured not to.
+std::span<const std::uint8_t> without_signature(std::span<const std::uint8_t> bytes);
+
 // Names are the same with - and with _; the kernel's own form has _. "kvm-amd" gives "kvm_amd".
 std::string module_name(std::string_view name);
 

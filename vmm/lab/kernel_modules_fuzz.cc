@@ -12,6 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   switch (data[0] % 3) {
     case 0:
       (void)read_module_info(bytes);
+      (void)read_module_info(without_signature(bytes));
       break;
     case 1:
       if (const auto content = decompress_xz(bytes, kLimit))

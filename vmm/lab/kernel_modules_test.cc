@@ -87,6 +87,26 @@ TEST(ModuleInfo, any_cut_and_any_changed_byte_is_survived) {
   }
 }
 
+TEST(ModuleSignature, is_cut_off_where_there_is_one) {
+  const ByteVector plain = build_module("depends=kvm\0"s);
+  const auto signed_with = [&](std::size_t size, unsigned said) {
+    ByteVector bytes = plain;
+    bytes.insert(bytes.end(), size, 0x30);
+    bytes.insert(bytes.end(), 8, 0);
+    for (const unsigned shift : {24u, 16u, 8u, 0u})
+      bytes.push_back(static_cast<std::uint8_t>(said >> shift));
+    const std::string_view mark = "~Module signature appended~\n";
+    bytes.insert(bytes.end(), mark.begin(), mark.end());
+    return bytes;
+  };
+  const auto size_left = [](const ByteVector& bytes) { return without_signature(bytes).size(); };
+  EXPECT_EQ(size_left(plain), plain.size());
+  EXPECT_EQ(size_left(signed_with(700, 700)), plain.size());
+  const ByteVector damaged = signed_with(700, 0xffff'ffff);
+  EXPECT_EQ(size_left(damaged), damaged.size());
+  EXPECT_EQ(size_left({}), 0u);
+}
+
 TEST(Decompress, gives_back_what_was_packed) {
   ByteVector content(3'000'000);
   for (std::size_t i = 0; i < content.size(); ++i)

@@ -94,6 +94,8 @@ Result<LabModules> lab_modules(const LabSpec& spec, const ModuleTree& tree) {
   };
   for (KernelModule& module : VMM_TRY(tree.load_order(wanted))) {
     std::string text = parameters_of(module.name);
+    // A kernel of the user's own may insist on signatures (CONFIG_MODULE_SIG_FORCE).
+    if (spec.kernel.empty()) module.bytes.resize(without_signature(module.bytes).size());
     modules.entries.push_back({.module = std::move(module), .parameters = std::move(text)});
   }
   for (const char* name : {"kvm", vendor.c_str()}) {

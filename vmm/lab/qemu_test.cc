@@ -32,8 +32,8 @@ TEST(QemuArguments, of_the_default_lab) {
             "-accel\ntcg,thread=multi\n-machine\nq35,hpet=off,smbus=off,sata=off,usb=off\n"
             "-cpu\nmax,+svm,+npt\n-smp\n1\n-m\n2048M\n"
             "-kernel\n/proc/self/fd/5\n-initrd\n/proc/self/fd/6\n-append\n"
-            "console=ttyS0 panic=-1 quiet nokaslr mitigations=off tsc=reliable no_timer_check "
-            "8250.nr_uarts=1\n"
+            "console=ttyS0 panic=-1 quiet cryptomgr.notests nokaslr mitigations=off tsc=reliable "
+            "no_timer_check 8250.nr_uarts=1\n"
             "-chardev\nfile,id=console,path=/proc/self/fd/8\n-serial\nchardev:console\n"
             "-device\nvirtio-serial-pci,max_ports=2\n-chardev\nsocket,id=channel,fd=7\n"
             "-device\nvirtserialport,chardev=channel,name=org.vmm.lab\n");
