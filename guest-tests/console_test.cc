@@ -164,5 +164,55 @@ TEST_F(Console, the_live_screen_leaves_the_terminal_as_it_was) {
   EXPECT_TRUE(same(vmm.terminal_mode(), before));
 }
 
+// ---- a terminal that takes nothing must not keep a run from its end
+
+TEST_F(Console, a_held_terminal_does_not_hold_up_the_end_of_a_run) {
+  struct Case {
+    const char* guest;
+    std::vector<std::string> options;
+  };
+  for (const Case& c :
+       {Case{"vga-busy.elf", {"--vga", "text", "--serial", "null"}},
+        Case{"hello.elf", {"--vga", "text", "--serial", "null"}}, Case{"serial-echo.elf", {}}}) {
+    RunSetup setup = on_terminal(c.guest, c.options);
+    setup.arguments.insert(setup.arguments.end(), {"--timeout", "0.5"});
+    VmmProcess vmm(setup);
+    vmm.hold_terminal_output(true);
+    const RunResult r = vmm.finish();
+    EXPECT_FALSE(r.hung) << c.guest;
+    EXPECT_EQ(r.code, std::string_view(c.guest) == "hello.elf" ? 0 : 124) << r.text();
+  }
+}
+
+TEST_F(Console, a_terminal_that_nobody_reads_does_not_hold_up_a_stop_signal) {
+  VmmProcess vmm(on_terminal("vga-busy.elf", {"--vga", "text", "--serial", "null"}));
+  vmm.leave_terminal_unread();
+  ASSERT_TRUE(vmm.wait_until_running()) << vmm.finish().text();
+  // Many pictures more than it has room for.
+  const auto start = std::chrono::steady_clock::now();
+  vmm.wait_until(
+      [&] { return std::chrono::steady_clock::now() - start > std::chrono::seconds(1); });
+  vmm.kill(SIGTERM);
+  const RunResult r = vmm.finish();
+  EXPECT_FALSE(r.hung);
+  EXPECT_EQ(r.code, 128 + SIGTERM) << r.text();
+}
+
+TEST_F(Console, results_are_written_although_the_report_s_terminal_is_held) {
+  const TempFolder folder;
+  RunSetup setup = on_terminal("vga-busy.elf", {"--vga", "text", "--serial", "null",
+                                                "--outcome-json", folder.file("outcome.json")});
+  setup.err_on_terminal = true;
+  VmmProcess vmm(setup);
+  ASSERT_TRUE(vmm.wait_until_running()) << vmm.finish().text();
+  vmm.hold_terminal_output(true);
+  vmm.leave_terminal_unread();
+  vmm.kill(SIGTERM);
+  const RunResult r = vmm.finish();
+  EXPECT_FALSE(r.hung);
+  EXPECT_EQ(r.code, 128 + SIGTERM) << r.text();
+  EXPECT_EQ(read_json_file(folder.file("outcome.json"))["ending"]["kind"], "signal");
+}
+
 }  // namespace
 }  // namespace vmm

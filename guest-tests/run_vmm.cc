@@ -79,7 +79,8 @@ VmmProcess::VmmProcess(RunSetup setup) : start_(std::chrono::steady_clock::now()
                                                        : out_write.get();
   pid_ = fork();
   if (pid_ < 0) give_up("fork");
-  if (pid_ == 0) child_exec(setup, in, out, err_write.get());
+  if (pid_ == 0)
+    child_exec(setup, in, out, setup.err_on_terminal ? terminal_slave_.get() : err_write.get());
   err_ = std::move(err_read);
   fcntl(in_write.get(), F_SETFL, O_NONBLOCK);
   if (setup.in == ChildStdin::Text || setup.in == ChildStdin::Open) in_ = std::move(in_write);
@@ -136,6 +137,7 @@ void VmmProcess::pump(milliseconds wait) {
   std::vector<pollfd> fds;
   for (const Fd* fd : {&out_, &err_, &terminal_master_})
     fds.push_back({*fd ? fd->get() : -1, POLLIN, 0});
+  if (!terminal_is_read_) fds.back().fd = -1;
   fds.push_back({in_ && !to_send_.empty() ? in_.get() : -1, POLLOUT, 0});
   if (::poll(fds.data(), fds.size(), static_cast<int>(wait.count())) <= 0) return;
   if (fds[0].revents != 0) take(out_, result_.out);
@@ -220,7 +222,10 @@ RunResult VmmProcess::finish() {
   }
   // The rest of its output; a grandchild cannot hold a pipe open, there is none.
   while (out_ || err_) pump(milliseconds(100));
-  if (terminal_master_) pump(milliseconds(0));
+  for (std::size_t before = ~std::size_t{0}; terminal_master_ && before != result_.out.size();) {
+    before = result_.out.size();
+    pump(milliseconds(0));
+  }
   if (WIFEXITED(status_)) result_.code = WEXITSTATUS(status_);
   if (WIFSIGNALED(status_)) result_.signal = WTERMSIG(status_);
   return result_;

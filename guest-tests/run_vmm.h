@@ -42,7 +42,8 @@ struct RunSetup {
   std::vector<std::pair<std::string, std::string>> environment{};  // added to ours
   ChildStdin in = ChildStdin::Text;
   ChildStdout out = ChildStdout::Captured;
-  uid_t user = 0;  // not 0: the child gives up root for this user before it runs
+  bool err_on_terminal = false;  // stderr is that pseudoterminal as well
+  uid_t user = 0;                // not 0: the child gives up root for this user before it runs
 };
 
 struct RunResult {
@@ -78,6 +79,8 @@ class VmmProcess {
   void stop_and_continue();
   // What Ctrl-S and Ctrl-Q do: while output is held, whoever writes to the terminal waits.
   void hold_terminal_output(bool hold);
+  // From now on nobody reads what comes to the terminal, and it fills.
+  void leave_terminal_unread() { terminal_is_read_ = false; }
   // Mode of the pseudoterminal; also after the child has ended.
   termios terminal_mode() const;
 
@@ -95,6 +98,7 @@ class VmmProcess {
   RunResult result_;
   std::string to_send_;
   bool close_when_sent_ = false;
+  bool terminal_is_read_ = true;
   Fd in_, out_, err_, terminal_master_, terminal_slave_, stuck_;
   std::chrono::steady_clock::time_point start_;
 };

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -14,12 +15,15 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/report.h"
 #include "vmm/machine/screen.h"
+#include "vmm/machine/terminal.h"
 
 namespace vmm {
 namespace {
 
 constexpr std::uint64_t kMaxModuleSize = 1_GiB;
 constexpr double kMaxSeconds = 1e6;
+// How long the report at the end waits for someone to read it.
+constexpr double kReportSeconds = 5;
 
 // The words of the command line, before they are understood.
 struct RunOptions {
@@ -240,9 +244,6 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   const RunOutcome outcome = VMM_TRY(machine->run());
   const RunReport report = VMM_TRY(gather(*machine, outcome, spec, *cpu, *host));
   const VgaSnapshot screen = (*machine->board().lock())->vga().snapshot();
-  if (spec.vga.kind == VgaKind::Text)
-    fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
-  fmt::print(stderr, "{}", summary_text(report, spec));
   if (picture_file.fd) {
     const auto png = VMM_TRY(render_png(screen));
     VMM_TRY(replace_contents(picture_file.fd, png, picture_file.path));
@@ -250,7 +251,13 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   if (outcome_file.fd)
     VMM_TRY(
         write_output(outcome_file, outcome_json(report, spec, *cpu, *host, image).dump(2) + "\n"));
-  return exit_code(outcome, spec.exit_protocol);
+  // The files first: a terminal whose output is held must keep neither them nor the end.
+  const int code = exit_code(outcome, spec.exit_protocol);
+  if (!takes_output(STDERR_FILENO, kReportSeconds)) return code;
+  if (spec.vga.kind == VgaKind::Text)
+    fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
+  fmt::print(stderr, "{}", summary_text(report, spec));
+  return code;
 }
 
 Result<int> run_command(const RunOptions& options) {

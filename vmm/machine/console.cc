@@ -16,10 +16,6 @@ namespace {
 
 constexpr std::uint8_t kCtrlA = 1;
 
-// A pipe takes PIPE_BUF bytes without blocking once poll() says so, whoever shares it; setting
-// O_NONBLOCK would change the descriptor for the shell that gave it to us.
-constexpr std::size_t kChunk = 4096;
-
 Result<Fd> open_pty() {
   Fd fd(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
   if (!fd || grantpt(fd.get()) != 0 || unlockpt(fd.get()) != 0)
@@ -41,6 +37,11 @@ Result<std::unique_ptr<Console>> Console::open(const SerialTarget& target,
       break;
     case SerialKind::Stdio:
       console->out_ = STDOUT_FILENO;
+      if (isatty(STDOUT_FILENO) == 1) {
+        console->owned_ = open_for_output(STDOUT_FILENO);
+        console->out_ = console->owned_.get();
+        console->chunk_ = kTerminalChunk;
+      }
       // A terminal that another process group has would stop us for reading.
       if (isatty(STDIN_FILENO) == 0)
         console->in_ = fcntl(STDIN_FILENO, F_GETFD) >= 0 ? STDIN_FILENO : -1;
@@ -69,7 +70,8 @@ void Console::add_poll(std::vector<pollfd>& fds) const {
 }
 
 bool Console::write_some() {
-  std::array<std::uint8_t, kChunk> chunk;
+  std::array<std::uint8_t, kPipeChunk> buffer;
+  const auto chunk = std::span(buffer).first(chunk_);
   const std::size_t n = output_.peek(chunk);
   if (n == 0) return false;
   const ssize_t done = ::write(out_, chunk.data(), n);
@@ -88,7 +90,7 @@ Console::Event Console::take_input(std::span<const std::uint8_t> bytes) {
     if (interactive_ && prefix_seen_) {
       prefix_seen_ = false;
       if (byte == 'x' || byte == 'X') return Event::Quit;
-      if (byte == 'h' || byte == '?')
+      if ((byte == 'h' || byte == '?') && takes_output(STDERR_FILENO, 0))
         fmt::print(stderr, "\r\nvmm: Ctrl-A x quits, Ctrl-A Ctrl-A sends Ctrl-A\r\n");
       if (byte != kCtrlA) continue;
     } else if (interactive_ && byte == kCtrlA) {
@@ -128,8 +130,9 @@ void Console::flush(double seconds) {
     const int ready = ::poll(&fd, 1, static_cast<int>(seconds * 1000));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) {
-      fmt::print(stderr, "vmm: warning: nobody took the last {} bytes of console output\n",
-                 output_.size());
+      if (takes_output(STDERR_FILENO, 0))
+        fmt::print(stderr, "vmm: warning: nobody took the last {} bytes of console output\n",
+                   output_.size());
       return;
     }
     write_some();

@@ -37,6 +37,9 @@ class Console {
   explicit Console(std::function<void()> wake)
       : output_(kRingSize, wake), input_(kRingSize, wake) {}
   static constexpr std::size_t kRingSize = 64 * 1024;
+  // A pipe takes PIPE_BUF bytes without blocking once poll() says so, whoever shares it; setting
+  // O_NONBLOCK would change the descriptor for the shell that gave it to us.
+  static constexpr std::size_t kPipeChunk = 4096;
   bool write_some();
   Event take_input(std::span<const std::uint8_t> bytes);
 
@@ -45,6 +48,7 @@ class Console {
   Fd owned_;
   int in_ = -1;
   int out_ = -1;
+  std::size_t chunk_ = kPipeChunk;  // the most bytes for one write
   bool interactive_ = false;
   bool prefix_seen_ = false;  // Ctrl-A was typed
 };

@@ -30,6 +30,8 @@ constexpr unsigned kEarlyLooks = 5;
 constexpr milliseconds kScreenRefresh{40};
 // How long a console that nobody reads may hold up the end.
 constexpr double kFlushSeconds = 5;
+// And a terminal that does not take the end of a picture.
+constexpr double kFinishSeconds = 1;
 
 sigset_t stop_signals() {
   sigset_t set;
@@ -229,7 +231,7 @@ Result<RunOutcome> Machine::run() {
   mallopt(M_ARENA_MAX, 1);
   std::unique_ptr<LiveScreen> screen;
   if (spec_.vga.kind == VgaKind::Text && LiveScreen::possible())
-    screen = VMM_TRY(LiveScreen::open());
+    screen = std::make_unique<LiveScreen>(STDOUT_FILENO);
 
   std::vector<VcpuBackend*> backends;
   for (const auto& vcpu : vcpus_) backends.push_back(vcpu.get());
@@ -250,6 +252,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(pause());
   if (trace_ != nullptr) trace_->drain();
   console_->flush(kFlushSeconds);
+  if (screen != nullptr) screen->finish(kFinishSeconds);
   restore_terminal();
   return *threads_->ending();
 }

@@ -2,26 +2,40 @@
 
 #include <unistd.h>
 
+#include <string_view>
+
 #include "vmm/machine/terminal.h"
 
 namespace vmm {
 
 bool LiveScreen::possible() { return is_foreground_terminal(STDOUT_FILENO); }
 
-Result<std::unique_ptr<LiveScreen>> LiveScreen::open() {
-  VMM_TRY(enter_alternate_screen(STDOUT_FILENO));
-  return std::make_unique<LiveScreen>();
+LiveScreen::LiveScreen(int terminal) : fd_(take_screen(terminal)), frame_("\x1b[?1049h\x1b[2J") {}
+
+// True when the terminal has all of the frame.
+bool LiveScreen::send() {
+  sent_ += write_without_waiting(fd_, std::string_view(frame_).substr(sent_));
+  return sent_ == frame_.size();
 }
 
 void LiveScreen::show(const VgaSnapshot& snapshot) {
-  std::string picture = "\x1b[H" + render_ansi(snapshot);
-  if (picture == last_) return;
-  last_ = std::move(picture);
-  std::string_view rest = last_;
-  while (!rest.empty()) {
-    const ssize_t done = ::write(STDOUT_FILENO, rest.data(), rest.size());
-    if (done <= 0) return;
-    rest.remove_prefix(static_cast<std::size_t>(done));
+  // Half a frame ends within an escape sequence: it has to be finished.
+  if (!send()) return;
+  std::string frame = "\x1b[H" + render_ansi(snapshot);
+  if (frame == frame_) return;
+  frame_ = std::move(frame);
+  sent_ = 0;
+  send();
+}
+
+void LiveScreen::finish(double seconds) {
+  // A terminal that has gone says that it takes output, and takes none.
+  bool moves = true;
+  while (moves && takes_output(fd_, seconds)) {
+    if (sent_ == frame_.size()) return;
+    const std::size_t before = sent_;
+    send();
+    moves = sent_ != before;
   }
 }
 

@@ -1,5 +1,8 @@
 #include "vmm/machine/terminal.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <termios.h>
@@ -15,7 +18,8 @@ namespace {
 // Written before the flags are raised and never after, so that a signal handler may read them.
 termios saved_mode;
 int raw_fd = -1;
-int screen_fd = -1;
+Fd screen;
+pid_t own_group = -1;
 std::atomic<bool> is_raw{false};
 std::atomic<bool> has_screen{false};
 
@@ -62,22 +66,45 @@ Result<void> enter_raw_mode(int fd) {
   return {};
 }
 
-Result<void> enter_alternate_screen(int fd) {
+int take_screen(int fd) {
   arm_restoring();
-  screen_fd = fd;
+  own_group = getpgrp();
+  screen = open_for_output(fd);
   has_screen = true;
-  constexpr char kEnter[] = "\x1b[?1049h\x1b[2J";
-  if (write(fd, kEnter, sizeof kEnter - 1) < 0)
-    return fail(Error::system(ErrorKind::Internal, "write to the terminal", errno));
-  return {};
+  return screen.get();
 }
 
 void restore_terminal() {
   if (has_screen.exchange(false)) {
     constexpr char kLeave[] = "\x1b[0m\x1b[?25h\x1b[?1049l";
-    [[maybe_unused]] const ssize_t written = write(screen_fd, kLeave, sizeof kLeave - 1);
+    // Whoever pressed Ctrl-S would be left in the alternate screen. Only in the foreground: the
+    // call stops a background process.
+    if (tcgetpgrp(screen.get()) == own_group) tcflow(screen.get(), TCOON);
+    [[maybe_unused]] const ssize_t written = write(screen.get(), kLeave, sizeof kLeave - 1);
   }
   if (is_raw.exchange(false)) tcsetattr(raw_fd, TCSANOW, &saved_mode);
+}
+
+Fd open_for_output(int fd) {
+  Fd own(::open(fmt::format("/proc/self/fd/{}", fd).c_str(),
+                O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  return own ? std::move(own) : Fd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+std::size_t write_without_waiting(int fd, std::string_view bytes) {
+  std::size_t taken = 0;
+  while (taken < bytes.size() && takes_output(fd, 0)) {
+    const std::string_view chunk = bytes.substr(taken, kTerminalChunk);
+    const ssize_t count = ::write(fd, chunk.data(), chunk.size());
+    if (count <= 0) break;
+    taken += static_cast<std::size_t>(count);
+  }
+  return taken;
+}
+
+bool takes_output(int fd, double seconds) {
+  pollfd entry{fd, POLLOUT, 0};
+  return ::poll(&entry, 1, static_cast<int>(seconds * 1000)) > 0;
 }
 
 }  // namespace vmm
