@@ -32,6 +32,8 @@ class Refusal : public KvmTest {
     }
     EXPECT_EQ(errors, 1u) << what << "\n" << r.text();
     for (const std::string& word : words) EXPECT_THAT(r.err, HasSubstr(word)) << what;
+    // Nothing that sounds as if the guest had been about to run.
+    EXPECT_THAT(r.err, testing::Not(HasSubstr("irqchip kernel,"))) << what;
   }
   static void expect_run_refused(std::vector<std::string> arguments, int code,
                                  std::vector<std::string> words) {
@@ -73,6 +75,10 @@ TEST_F(Refusal, of_a_wrong_command_line) {
   expect_run_refused({}, 64, {"KERNEL"});
   expect_run_refused({hello_, "--cpu-modl", "host"}, 64, {"--cpu-modl", "--cpu-model?"});
   expect_run_refused({hello_, "--mem", "0"}, 64, {"0 bytes", "--mem"});
+  // A wrong word counts more than a host that could not do it anyway.
+  expect_refused({.arguments = {"run", hello_, "--mem", "0"},
+                  .environment = {{"VMM_FAULT", "KVM_GET_API_VERSION:EIO"}}},
+                 64, {"0 bytes", "--mem"});
   expect_run_refused({hello_, "--mem", "1K"}, 64, {"1 KiB", "--mem"});
   expect_run_refused({hello_, "--mem", "lots"}, 64, {"lots", "--mem"});
   expect_run_refused({hello_, "--mem", "99999T"}, 77, {"99999 TiB", "--mem"});
@@ -86,7 +92,11 @@ TEST_F(Refusal, of_a_wrong_command_line) {
   expect_run_refused({hello_, "--cpu-policy", "strikt"}, 64, {"strikt", "strict"});
   expect_run_refused({hello_, "--exit-protocol", "bochs"}, 64, {"bochs", "qemu"});
   expect_run_refused({hello_, "--irqchip", "user"}, 64, {"--irqchip", "user"});
-  expect_refused({.arguments = {"runn"}}, 64, {});
+  expect_refused({.arguments = {"runn"}}, 64, {"'runn'", "hint: did you mean run?"});
+  expect_refused({.arguments = {"hots"}}, 64, {"'hots'", "hint: did you mean host?"});
+  expect_refused({.arguments = {"cpu", "shwo", "haswell"}}, 64, {"'shwo'", "did you mean show?"});
+  expect_refused({.arguments = {"run", "--cpu-modl", "host"}}, 64, {"--cpu-modl", "--cpu-model?"});
+  expect_refused({.arguments = {"zzzzzzzz"}}, 64, {"'zzzzzzzz'", "vmm --help"});
   expect_refused({.arguments = {}}, 64, {});
 }
 

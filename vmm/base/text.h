@@ -25,7 +25,8 @@ std::optional<std::uint64_t> parse_number(std::string_view text);
 Result<std::uint64_t> parse_size(std::string_view text);
 // "256 MiB", "4 GiB", "4100 bytes": the largest unit that loses nothing.
 std::string format_size(std::uint64_t bytes);
-// The name closest to `wanted` (case ignored, at most a third of its letters changed).
+// The name closest to `wanted` (case ignored, at most a third of its letters changed or
+// swapped with their neighbours).
 std::optional<std::string> nearest_name(std::string_view wanted,
                                         std::span<const std::string> names);
 // `head` and the words of `text`, in lines of at most `columns`, later lines indented as far as

@@ -98,6 +98,8 @@ TEST_F(NearestName, finds_a_slip_of_the_finger) {
   EXPECT_EQ(nearest_name("pdpe1g", names_), "pdpe1gb");
   EXPECT_EQ(nearest_name("Skylake_Server", names_), "skylake-server");
   EXPECT_EQ(nearest_name("vnx", names_), "vmx");
+  EXPECT_EQ(nearest_name("mvx", names_), "vmx");
+  EXPECT_EQ(nearest_name("pdep1bg", names_), "pdpe1gb");
 }
 
 TEST_F(NearestName, prefers_the_exact_name) {

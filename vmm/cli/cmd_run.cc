@@ -124,6 +124,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   spec.cpu_policy = VMM_TRY(parse_policy(o.cpu_policy));
   spec.topology = VMM_TRY_CONTEXT(parse_topology(o.smp), "--smp");
   spec.memory = VMM_TRY_CONTEXT(parse_size(o.memory), "--mem");
+  VMM_TRY(GuestMemory::check_size(spec.memory));
   if (lower(o.irqchip) != "auto" && lower(o.irqchip) != "kernel")
     return fail(Error::usage(fmt::format("--irqchip '{}' is unknown", printable(o.irqchip)))
                     .hint("write auto or kernel"));
@@ -229,12 +230,13 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                                         cpu->missing.size(), cpu->text))
                     .hint("--cpu-policy mask runs without them, force sets them all the same; vmm "
                           "cpu list shows models this host can give"));
+  const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, image));
+  // Only now is it sure that the guest will start.
   if (!spec.quiet) {
     for (const std::string& note : cpu->notes) fmt::print(stderr, "vmm: {}\n", note);
     fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host));
+    fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
   }
-  const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, image));
-  if (!spec.quiet) fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
   if (dry_run) {
     for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);
     fmt::print(stderr, "vmm: --dry-run: everything is ready for the first instruction at {:x}h\n",

@@ -41,7 +41,9 @@ std::string nearest_option(const CLI::App& app, const std::string& word) {
 
 int report_usage(const CLI::App& app, const CLI::ParseError& parse_error) {
   Error error = Error::usage(parse_error.what());
-  if (dynamic_cast<const CLI::ExtrasError*>(&parse_error) != nullptr) {
+  // A mistyped command is a word too many for CLI11 and, first of all, a command that is missing.
+  if (dynamic_cast<const CLI::ExtrasError*>(&parse_error) != nullptr ||
+      dynamic_cast<const CLI::RequiredError*>(&parse_error) != nullptr) {
     const auto extras = app.remaining(true);
     if (!extras.empty()) {
       const std::string nearest = nearest_option(app, extras.front());

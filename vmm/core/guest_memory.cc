@@ -9,10 +9,14 @@
 
 namespace vmm {
 
+Result<void> GuestMemory::check_size(std::uint64_t size) {
+  if (size >= 1_MiB && size % 4096 == 0) return {};
+  return fail(Error::usage(fmt::format("{} of guest memory is not possible", format_size(size)))
+                  .hint("give at least 1M and a multiple of 4K, such as --mem 256M"));
+}
+
 Result<GuestMemory> GuestMemory::create(std::uint64_t size, bool vga_trap) {
-  if (size < 1_MiB || size % 4096 != 0)
-    return fail(Error::usage(fmt::format("{} of guest memory is not possible", format_size(size)))
-                    .hint("give at least 1M and a multiple of 4K, such as --mem 256M"));
+  VMM_TRY(check_size(size));
   GuestMemory memory;
   auto mapping = Mapping::anonymous(size);
   if (!mapping)

@@ -42,6 +42,8 @@ class GuestMemory final : public MemoryReader {
     std::span<std::uint8_t> host;
   };
 
+  // A Usage error for a size that create() would refuse whatever the host is.
+  static Result<void> check_size(std::uint64_t size);
   // `size` bytes of RAM (a multiple of 4 KiB, at least 1 MiB): from 0 up to 3 GiB, the rest from
   // 4 GiB. With `vga_trap` A0000h-BFFFFh is left out of the regions, so that each access exits; its
   // bytes are then the device's (vga_window()). A Usage error for a bad size, a Host error when the
