@@ -1,8 +1,8 @@
 // The outcome documents of real runs.
 #include <gmock/gmock.h>
 
-#include "guest-tests/outcome_schema.h"
 #include "guest-tests/run_vmm.h"
+#include "vmm/machine/outcome_schema.h"
 
 namespace vmm {
 namespace {

@@ -1,44 +1,13 @@
+#include "vmm/machine/outcome_schema.h"
+
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-
 #include "vmm/machine/report.h"
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wpedantic"
-#include <valijson/adapters/nlohmann_json_adapter.hpp>
-#include <valijson/schema.hpp>
-#include <valijson/schema_parser.hpp>
-#include <valijson/validator.hpp>
-#pragma GCC diagnostic pop
 
 namespace vmm {
 namespace {
 
 using nlohmann::json;
-
-// The problems that the checked-in schema finds in `document`; empty when it is valid.
-std::string problems(const json& document) {
-  std::ifstream file("docs/outcome.schema.json");
-  const json schema_text = json::parse(file);
-  valijson::Schema schema;
-  valijson::SchemaParser parser;
-  parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_text), schema);
-  valijson::Validator validator;
-  valijson::ValidationResults results;
-  if (validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(document), &results))
-    return {};
-  std::string text;
-  valijson::ValidationResults::Error error;
-  while (results.popError(error)) {
-    for (const std::string& part : error.context) text += part;
-    text += ": " + error.description + "\n";
-  }
-  return text;
-}
 
 struct Fixture {
   MachineSpec spec;
@@ -88,7 +57,7 @@ TEST(OutcomeSchema, every_kind_of_ending_gives_a_valid_document) {
     Fixture f;
     f.report.outcome = outcome;
     f.report.card = CrashCard{"some-rule-1", "a sentence", "host", {"a sentence", "a line"}};
-    EXPECT_EQ(problems(f.document()), "") << kind_name(outcome);
+    EXPECT_EQ(outcome_problems(f.document()), "") << kind_name(outcome);
     EXPECT_EQ(f.document()["ending"]["kind"], kind_name(outcome));
     EXPECT_EQ(f.document()["layer"], "host");
   }
@@ -97,8 +66,8 @@ TEST(OutcomeSchema, every_kind_of_ending_gives_a_valid_document) {
 TEST(OutcomeSchema, a_refusal_is_a_valid_document_whatever_is_known) {
   Fixture f;
   const Error error = Error::host("no such bits");
-  EXPECT_EQ(problems(refusal_json(error, f.spec, nullptr, nullptr)), "");
-  EXPECT_EQ(problems(refusal_json(error, f.spec, &f.cpu, &f.host)), "");
+  EXPECT_EQ(outcome_problems(refusal_json(error, f.spec, nullptr, nullptr)), "");
+  EXPECT_EQ(outcome_problems(refusal_json(error, f.spec, &f.cpu, &f.host)), "");
   EXPECT_EQ(refusal_json(error, f.spec, nullptr, nullptr)["ending"]["exit_code"], 77);
 }
 
@@ -106,16 +75,16 @@ TEST(OutcomeSchema, the_schema_refuses_what_is_not_an_outcome) {
   Fixture f;
   json document = f.document();
   document["version"] = 2;
-  EXPECT_NE(problems(document), "");
+  EXPECT_NE(outcome_problems(document), "");
   document = f.document();
   document["ending"]["kind"] = "exploded";
-  EXPECT_NE(problems(document), "");
+  EXPECT_NE(outcome_problems(document), "");
   document = f.document();
   document.erase("cpu");
-  EXPECT_NE(problems(document), "");
+  EXPECT_NE(outcome_problems(document), "");
   document = f.document();
   document["vcpus"][0]["general"]["rip"] = 5;
-  EXPECT_NE(problems(document), "");
+  EXPECT_NE(outcome_problems(document), "");
 }
 
 TEST(OutcomeSchema, bits_say_what_the_policy_made_of_them) {

@@ -1,4 +1,4 @@
-// Holds an outcome document against the schema that the users have.
+// For tests: holds an outcome document against the schema that the users have.
 #pragma once
 
 #include <fstream>
