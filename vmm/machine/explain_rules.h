@@ -2,7 +2,6 @@
 // compare; they are asked in order and the first that fits wins.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,7 +25,7 @@ struct Rule {
 };
 
 // All rules, in the order in which they are asked; the last fits always.
-std::span<const Rule> all_rules();
+std::vector<Rule> all_rules();
 Verdict judge(const Facts& facts);
 
 // A broken rule of VM entry (SDM vol. 3C 26.3): a short id and what is wrong.
