@@ -44,6 +44,34 @@ bool is_plain(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
+// The items of the array under `key`, `name` each; none where the key is absent.
+template <typename T>
+Result<std::vector<decltype(std::declval<const toml::node&>().as<T>())>> items_of(
+    const toml::table& table, const std::string& file, std::string_view key, std::size_t max,
+    std::string_view name) {
+  std::vector<decltype(std::declval<const toml::node&>().as<T>())> items;
+  const toml::node* node = table.get(key);
+  if (node == nullptr) return items;
+  const std::string place = place_of(file, node->source());
+  const toml::array* array = node->as_array();
+  if (array == nullptr)
+    return fail(
+        Error::usage(fmt::format("'{}' is {}, not an array of {}s", key, type_name(*node), name))
+            .at(place));
+  if (array->size() > max)
+    return fail(Error::usage(fmt::format("'{}' has {} items, at most {} are allowed", key,
+                                         array->size(), max))
+                    .at(place));
+  for (const toml::node& item : *array) {
+    items.push_back(item.as<T>());
+    if (items.back() == nullptr)
+      return fail(Error::usage(fmt::format("'{}' holds something that is {}, not a {}", key,
+                                           type_name(item), name))
+                      .at(place_of(file, item.source())));
+  }
+  return items;
+}
+
 }  // namespace
 
 struct TomlDocument::Data {
@@ -138,49 +166,17 @@ Result<std::size_t> TomlTable::choice(std::string_view key,
 
 Result<std::vector<TomlString>> TomlTable::strings(std::string_view key, std::size_t max) const {
   std::vector<TomlString> result;
-  const toml::node* node = as_table(table_).get(key);
-  if (node == nullptr) return result;
-  const toml::array* array = node->as_array();
-  if (array == nullptr)
-    return fail(
-        Error::usage(fmt::format("'{}' is {}, not an array of strings", key, type_name(*node)))
-            .at(place(key)));
-  if (array->size() > max)
-    return fail(Error::usage(fmt::format("'{}' has {} items, at most {} are allowed", key,
-                                         array->size(), max))
-                    .at(place(key)));
-  for (const toml::node& item : *array) {
-    const auto* value = item.as_string();
-    if (value == nullptr)
-      return fail(Error::usage(fmt::format("'{}' holds something that is {}, not a string", key,
-                                           type_name(item)))
-                      .at(place_of(*file_, item.source())));
-    result.push_back({value->get(), place_of(*file_, item.source())});
-  }
+  for (const auto* item :
+       VMM_TRY(items_of<std::string>(as_table(table_), *file_, key, max, "string")))
+    result.push_back({item->get(), place_of(*file_, item->source())});
   return result;
 }
 
 Result<std::vector<TomlTable>> TomlTable::tables(std::string_view key, std::size_t max) const {
   std::vector<TomlTable> result;
-  const toml::node* node = as_table(table_).get(key);
-  if (node == nullptr) return result;
-  const toml::array* array = node->as_array();
-  if (array == nullptr)
-    return fail(
-        Error::usage(fmt::format("'{}' is {}, not an array of tables", key, type_name(*node)))
-            .at(place(key)));
-  if (array->size() > max)
-    return fail(Error::usage(fmt::format("'{}' has {} items, at most {} are allowed", key,
-                                         array->size(), max))
-                    .at(place(key)));
-  for (const toml::node& item : *array) {
-    const toml::table* table = item.as_table();
-    if (table == nullptr)
-      return fail(Error::usage(fmt::format("'{}' holds something that is {}, not a table", key,
-                                           type_name(item)))
-                      .at(place_of(*file_, item.source())));
-    result.push_back(TomlTable(table, file_));
-  }
+  for (const auto* item :
+       VMM_TRY(items_of<toml::table>(as_table(table_), *file_, key, max, "table")))
+    result.push_back(TomlTable(item, file_));
   return result;
 }
 
