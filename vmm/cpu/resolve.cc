@@ -214,19 +214,24 @@ std::vector<std::string> describe(const std::vector<MissingBit>& missing) {
   return lines;
 }
 
-std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read) {
-  std::vector<CpuidDifference> result;
-  for (const CpuidDifference& d : diff(set, read)) {
-    std::uint32_t owned = 0;
-    if (d.key.leaf == 1 && d.reg == CpuidReg::Ecx) owned = 1U << 27 | 1U << 3;  // OSXSAVE, MONITOR
-    if (d.key.leaf == 1 && d.reg == CpuidReg::Edx) owned = 1U << 9;             // APIC
-    if (d.key == CpuidKey{7, 0} && d.reg == CpuidReg::Ecx) owned = 1U << 4;     // OSPKE
-    if (d.key == CpuidKey{0xd, 0} && d.reg == CpuidReg::Ebx) owned = ~0U;       // size for XCR0
-    if (d.key == CpuidKey{0xd, 1} && d.reg == CpuidReg::Ebx) owned = ~0U;       // and IA32_XSS
-    if (d.key.leaf == 0x40000001 && d.reg == CpuidReg::Eax) owned = 1U << 7;    // PV_UNHALT
-    if (((d.left ^ d.right) & ~owned) != 0) result.push_back(d);
+CpuidTable without_runtime_bits(const CpuidTable& table) {
+  CpuidTable result = table;
+  for (const auto& [key, unused] : table.entries()) {
+    CpuidRegs& regs = result.at(key.leaf, key.subleaf);
+    if (key.leaf == 1) {
+      regs.ecx &= ~(1U << 27);  // OSXSAVE follows CR4
+      regs.edx &= ~(1U << 9);   // APIC follows IA32_APIC_BASE
+    } else if (key == CpuidKey{7, 0}) {
+      regs.ecx &= ~(1U << 4);  // OSPKE follows CR4
+    } else if (key == CpuidKey{0xd, 0} || key == CpuidKey{0xd, 1}) {
+      regs.ebx = 0;  // sizes for the XCR0, and IA32_XSS, of the moment
+    }
   }
   return result;
+}
+
+std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read) {
+  return diff(without_runtime_bits(set), without_runtime_bits(read));
 }
 
 }  // namespace vmm

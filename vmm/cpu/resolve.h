@@ -91,8 +91,12 @@ CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsig
 // The lines of a refusal or a list: "avx2  7.0.EBX[5]  refused by silicon: ...; try ...".
 std::vector<std::string> describe(const std::vector<MissingBit>& missing);
 
-// What KVM changed between what was set and what is read back, as differences that matter: bits
-// that KVM owns at run time (OSXSAVE, OSPKE, APIC, MWAIT, the sizes in leaf Dh) are left out.
+// A table without what KVM owns at run time, because it follows the guest's registers: OSXSAVE,
+// OSPKE, APIC and the sizes in leaf Dh. MONITOR is not among them: its quirk stays on
+// (vmm/kvm/vm.cc).
+CpuidTable without_runtime_bits(const CpuidTable& table);
+
+// What KVM changed between what was set and what is read back, run-time bits left out.
 std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read);
 
 }  // namespace vmm

@@ -159,22 +159,14 @@ json common_json(const MachineSpec& spec) {
           {"repeat", shell_line(spec.command_line)}};
 }
 
-// The CPUID that a guest sees, less what KVM owns at run time, one word a line.
+// The CPUID that a guest sees, less what KVM owns at run time and the APIC ids, one leaf a line.
 std::string digest_of(const CpuidTable& cpuid) {
   std::string text;
-  for (const auto& [key, regs] : cpuid.entries()) {
+  const CpuidTable lasting = without_runtime_bits(cpuid);
+  for (const auto& [key, regs] : lasting.entries()) {
     CpuidRegs r = regs;
-    if (key.leaf == 1) {
-      r.ebx &= 0x00ffffff;   // initial APIC id
-      r.ecx &= ~(1u << 27);  // OSXSAVE
-      r.edx &= ~(1u << 9);   // APIC
-    } else if (key.leaf == 7 && key.subleaf == 0) {
-      r.ecx &= ~(1u << 4);  // OSPKE
-    } else if (key.leaf == 0xd && key.subleaf < 2) {
-      r.ebx = 0;  // sizes for the current XCR0
-    } else if (key.leaf == 0xb || key.leaf == 0x1f) {
-      r.edx = 0;  // x2APIC id
-    }
+    if (key.leaf == 1) r.ebx &= 0x00ffffff;
+    if (key.leaf == 0xb || key.leaf == 0x1f) r.edx = 0;
     text += fmt::format("{:08x}.{:x}={:08x},{:08x},{:08x},{:08x}\n", key.leaf, key.subleaf, r.eax,
                         r.ebx, r.ecx, r.edx);
   }
