@@ -32,24 +32,29 @@ KvmBackend find_backend(const CpuidTable& silicon) {
 std::map<std::string, std::string> module_parameters() {
   std::map<std::string, std::string> values;
   // The parameters that decide what a guest can be given.
-  constexpr std::array<const char*, 18> kNames = {"kvm/ignore_msrs",
-                                                  "kvm/tdp_mmu",
-                                                  "kvm/enable_pmu",
-                                                  "kvm_intel/nested",
-                                                  "kvm_intel/ept",
-                                                  "kvm_intel/unrestricted_guest",
-                                                  "kvm_intel/vpid",
-                                                  "kvm_intel/enable_apicv",
-                                                  "kvm_intel/pml",
-                                                  "kvm_intel/eptad",
-                                                  "kvm_intel/flexpriority",
-                                                  "kvm_intel/enable_shadow_vmcs",
-                                                  "kvm_intel/allow_smaller_maxphyaddr",
-                                                  "kvm_amd/nested",
-                                                  "kvm_amd/npt",
-                                                  "kvm_amd/avic",
-                                                  "kvm_amd/vgif",
-                                                  "kvm_amd/vls"};
+  constexpr std::array kNames = {"kvm/ignore_msrs",
+                                 "kvm/tdp_mmu",
+                                 "kvm/enable_pmu",
+                                 "kvm_intel/nested",
+                                 "kvm_intel/ept",
+                                 "kvm_intel/unrestricted_guest",
+                                 "kvm_intel/vpid",
+                                 "kvm_intel/enable_apicv",
+                                 "kvm_intel/pml",
+                                 "kvm_intel/eptad",
+                                 "kvm_intel/flexpriority",
+                                 "kvm_intel/enable_shadow_vmcs",
+                                 "kvm_intel/allow_smaller_maxphyaddr",
+                                 "kvm_intel/sgx",
+                                 "kvm_amd/nested",
+                                 "kvm_amd/npt",
+                                 "kvm_amd/avic",
+                                 "kvm_amd/vgif",
+                                 "kvm_amd/vls",
+                                 "kvm_amd/nrips",
+                                 "kvm_amd/vnmi",
+                                 "kvm_amd/lbrv",
+                                 "kvm_amd/tsc_scaling"};
   for (const std::string name : kNames) {
     const std::size_t slash = name.find('/');
     const std::string module = name.substr(0, slash);
