@@ -123,9 +123,9 @@ TEST_F(Refusal, of_a_place_for_results) {
 
 TEST_F(Refusal, of_kvm_names_the_ioctl) {
   for (const char* name :
-       {"KVM_GET_API_VERSION", "KVM_GET_SUPPORTED_CPUID", "KVM_CREATE_VM", "KVM_CREATE_IRQCHIP",
-        "KVM_CREATE_VCPU", "KVM_GET_VCPU_MMAP_SIZE", "KVM_SET_CPUID2", "KVM_SET_USER_MEMORY_REGION",
-        "KVM_SET_SREGS", "KVM_SET_REGS"})
+       {"KVM_GET_API_VERSION", "KVM_CHECK_EXTENSION", "KVM_GET_SUPPORTED_CPUID", "KVM_CREATE_VM",
+        "KVM_CREATE_IRQCHIP", "KVM_CREATE_VCPU", "KVM_GET_VCPU_MMAP_SIZE", "KVM_SET_CPUID2",
+        "KVM_SET_USER_MEMORY_REGION", "KVM_SET_SREGS", "KVM_SET_REGS"})
     for (const char* error : {"EACCES", "ENOMEM"})
       expect_refused({.arguments = {"run", hello_},
                       .environment = {{"VMM_FAULT", std::string(name) + ":" + error + ":1"}}},

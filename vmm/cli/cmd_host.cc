@@ -7,7 +7,6 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
-#include "vmm/core/uapi.h"
 #include "vmm/machine/host_probe.h"
 
 namespace vmm {
@@ -19,31 +18,39 @@ constexpr std::size_t kColumns = 100;
 
 // Capabilities that change what a user can do, and what is lost without each.
 struct CapabilityRow {
-  const char* name;
-  unsigned number;
+  Capability capability;
   const char* without;
 };
 constexpr CapabilityRow kCapabilities[] = {
-    {"IRQCHIP", KVM_CAP_IRQCHIP, "no guest can run: KVM's interrupt chips are needed"},
-    {"SPLIT_IRQCHIP", KVM_CAP_SPLIT_IRQCHIP, "no split interrupt chip"},
-    {"NESTED_STATE", KVM_CAP_NESTED_STATE, "no nested guests whose state can be read"},
-    {"EXIT_ON_EMULATION_FAILURE", KVM_CAP_EXIT_ON_EMULATION_FAILURE,
+    {capability::IRQCHIP, "no guest can run: KVM's interrupt chips are needed"},
+    {capability::SPLIT_IRQCHIP, "no split interrupt chip"},
+    {capability::NESTED_STATE, "no nested guests whose state can be read"},
+    {capability::EXIT_ON_EMULATION_FAILURE,
      "emulation failures in ring 3 look like #UD to the guest"},
-    {"SYNC_REGS", KVM_CAP_SYNC_REGS,
-     "traces show no RIP; a triple fault on SVM shows no registers"},
-    {"X86_USER_SPACE_MSR", KVM_CAP_X86_USER_SPACE_MSR, "unknown MSRs are not reported"},
-    {"X86_MSR_FILTER", KVM_CAP_X86_MSR_FILTER, "MSRs cannot be caught by number"},
-    {"SET_GUEST_DEBUG2", KVM_CAP_SET_GUEST_DEBUG2, "stepping cannot hold interrupts back"},
-    {"READONLY_MEM", KVM_CAP_READONLY_MEM, "no firmware in read-only memory"},
-    {"TSC_CONTROL", KVM_CAP_TSC_CONTROL, "the guest's TSC runs at the host's frequency"},
-    {"XSAVE2", KVM_CAP_XSAVE2, "no guest state larger than 4 KiB (AMX)"},
-    {"ENFORCE_PV_FEATURE_CPUID", KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+    {capability::SYNC_REGS, "traces show no RIP; a triple fault on SVM shows no registers"},
+    {capability::X86_USER_SPACE_MSR, "unknown MSRs are not reported"},
+    {capability::X86_MSR_FILTER, "MSRs cannot be caught by number"},
+    {capability::SET_GUEST_DEBUG2, "stepping cannot hold interrupts back"},
+    {capability::READONLY_MEM, "no firmware in read-only memory"},
+    {capability::TSC_CONTROL, "the guest's TSC runs at the host's frequency"},
+    {capability::XSAVE2, "no guest state larger than 4 KiB (AMX)"},
+    {capability::ENFORCE_PV_FEATURE_CPUID,
      "guests reach KVM's paravirtual MSRs whatever the model says"},
-    {"DISABLE_QUIRKS2", KVM_CAP_DISABLE_QUIRKS2, "KVM's quirks cannot be switched off one by one"},
-    {"TRIPLE_FAULT_EVENT", KVM_CAP_X86_TRIPLE_FAULT_EVENT, "a pending triple fault is not saved"},
-    {"DIRTY_LOG_RING", KVM_CAP_DIRTY_LOG_RING, "dirty pages are found by bitmap only"},
-    {"BINARY_STATS_FD", KVM_CAP_BINARY_STATS_FD, "no counters of exits inside KVM"},
+    {capability::DISABLE_QUIRKS2, "KVM's quirks cannot be switched off one by one"},
+    {capability::TRIPLE_FAULT_EVENT, "a pending triple fault is not saved"},
+    {capability::DIRTY_LOG_RING, "dirty pages are found by bitmap only"},
+    {capability::BINARY_STATS_FD, "no counters of exits inside KVM"},
 };
+
+// What KVM says to each of them.
+using Offers = std::vector<std::pair<CapabilityRow, int>>;
+
+Result<Offers> ask_for_capabilities(const Kvm& kvm) {
+  Offers offers;
+  for (const CapabilityRow& row : kCapabilities)
+    offers.emplace_back(row, VMM_TRY(kvm.capability(row.capability)));
+  return offers;
+}
 
 // One thing a user may miss, why it is so and what would change it.
 struct Finding {
@@ -115,11 +122,10 @@ std::vector<ModelRow> compare_models(const HostGrant& host) {
   return rows;
 }
 
-json to_json(const HostGrant& host, const Kvm& kvm, const std::vector<Finding>& findings,
+json to_json(const HostGrant& host, const Offers& offers, const std::vector<Finding>& findings,
              const std::vector<ModelRow>& models) {
   json capabilities;
-  for (const CapabilityRow& row : kCapabilities)
-    capabilities[row.name] = kvm.capability(row.number);
+  for (const auto& [row, value] : offers) capabilities[std::string(row.capability.name)] = value;
   json finding_list = json::array();
   for (const Finding& f : findings)
     finding_list.push_back({{"subject", f.subject},
@@ -161,7 +167,7 @@ std::string first_names(const ModelRow& row, std::size_t columns) {
   return text;
 }
 
-void print_host(const HostGrant& host, const Kvm& kvm, const std::vector<Finding>& findings,
+void print_host(const HostGrant& host, const Offers& offers, const std::vector<Finding>& findings,
                 const std::vector<ModelRow>& models) {
   fmt::print("backend  {} (Linux {})\n", backend_name(host.backend), host.kernel);
   fmt::print("cpu      {}{}{}, {} physical address bits\n", host.silicon.vendor(),
@@ -182,10 +188,9 @@ void print_host(const HostGrant& host, const Kvm& kvm, const std::vector<Finding
                  wrap_text(std::string(head.size(), ' '), "to change: " + f.remedy, kColumns));
   }
   fmt::print("\ncapabilities of KVM\n");
-  for (const CapabilityRow& row : kCapabilities) {
-    const bool there = kvm.capability(row.number) != 0;
-    fmt::print("  {:<26} {}\n", row.name, there ? "yes" : fmt::format("no   {}", row.without));
-  }
+  for (const auto& [row, value] : offers)
+    fmt::print("  {:<26} {}\n", row.capability.name,
+               value != 0 ? "yes" : fmt::format("no   {}", row.without));
   fmt::print("\nCPU models under --cpu-policy strict\n");
   for (const ModelRow& m : models)
     fmt::print("  {:<20} {}\n", m.name,
@@ -198,12 +203,13 @@ void print_host(const HostGrant& host, const Kvm& kvm, const std::vector<Finding
 Result<int> run_host(bool as_json) {
   const Kvm kvm = VMM_TRY(Kvm::open());
   const HostGrant host = VMM_TRY(read_host_grant(kvm));
+  const Offers offers = VMM_TRY(ask_for_capabilities(kvm));
   const std::vector<Finding> findings = {nested_finding(host), gigabyte_pages_finding(host)};
   const std::vector<ModelRow> models = compare_models(host);
   if (as_json)
-    fmt::print("{}\n", to_json(host, kvm, findings, models).dump(2));
+    fmt::print("{}\n", to_json(host, offers, findings, models).dump(2));
   else
-    print_host(host, kvm, findings, models);
+    print_host(host, offers, findings, models);
   return 0;
 }
 

@@ -38,9 +38,9 @@ Result<Kvm> Kvm::open() {
   return kvm;
 }
 
-int Kvm::capability(unsigned long capability) const {
-  const int result = fd_.ioctl_raw(request::CHECK_EXTENSION, capability);
-  return result > 0 ? result : 0;
+Result<int> Kvm::capability(const Capability& capability) const {
+  return fd_.ioctl(request::CHECK_EXTENSION, capability.number,
+                   fmt::format("KVM_CAP_{}", capability.name));
 }
 
 Result<CpuidTable> Kvm::supported_cpuid() const {
@@ -57,7 +57,7 @@ Result<CpuidTable> Kvm::supported_cpuid() const {
 
 Result<std::map<std::uint32_t, std::uint64_t>> Kvm::feature_msrs() const {
   std::map<std::uint32_t, std::uint64_t> values;
-  if (capability(KVM_CAP_GET_MSR_FEATURES) == 0) return values;
+  if (VMM_TRY(capability(capability::GET_MSR_FEATURES)) == 0) return values;
   constexpr std::size_t kMost = 512;
   VarSized<kvm_msr_list, std::uint32_t> list(kMost);
   list->nmsrs = kMost;

@@ -7,6 +7,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/core/cpuid_table.h"
+#include "vmm/kvm/capabilities.h"
 
 namespace vmm {
 
@@ -16,8 +17,9 @@ class Kvm {
   // permission, another version.
   static Result<Kvm> open();
 
-  // KVM_CHECK_EXTENSION: 0 when absent.
-  int capability(unsigned long capability) const;
+  // KVM_CHECK_EXTENSION: 0 when absent. A call that fails is an error that names the capability,
+  // never an absent one: a machine set up without it would behave in another way, and silently.
+  Result<int> capability(const Capability& capability) const;
   // The CPUID that KVM can give to a guest on this host.
   Result<CpuidTable> supported_cpuid() const;
   // Every feature MSR and KVM's value (its maximum) for it.

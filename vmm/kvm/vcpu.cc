@@ -69,11 +69,11 @@ Result<std::uint64_t> Vcpu::msr(std::uint32_t index) {
   return argument->entries[0].data;
 }
 
-Result<void> Vcpu::enable(unsigned capability, std::string_view name, std::uint64_t argument) {
+Result<void> Vcpu::enable(const Capability& capability, std::uint64_t argument) {
   kvm_enable_cap cap{};
-  cap.cap = capability;
+  cap.cap = capability.number;
   cap.args[0] = argument;
-  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, name));
+  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, fmt::format("KVM_CAP_{}", capability.name)));
   return {};
 }
 

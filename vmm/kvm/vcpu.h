@@ -13,6 +13,7 @@
 #include "vmm/core/backend.h"
 #include "vmm/core/cpuid_table.h"
 #include "vmm/core/uapi.h"
+#include "vmm/kvm/capabilities.h"
 
 namespace vmm {
 
@@ -34,7 +35,7 @@ class Vcpu final : public VcpuBackend {
   Result<void> set_msr(std::uint32_t index, std::uint64_t value);
   Result<std::uint64_t> msr(std::uint32_t index);
   // KVM_ENABLE_CAP on the vCPU.
-  Result<void> enable(unsigned capability, std::string_view name, std::uint64_t argument);
+  Result<void> enable(const Capability& capability, std::uint64_t argument);
   // KVM_GET_LAPIC: the 1 KiB register page of KVM's LAPIC.
   Result<kvm_lapic_state> lapic();
   // KVM_TRANSLATE: the guest physical address of `gva`, or nothing when it is not mapped.

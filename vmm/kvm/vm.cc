@@ -32,20 +32,20 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
   VMM_TRY(vm->fd_.ioctl(request::SET_TSS_ADDR, kTss));
   // Without this an emulation failure in ring 3 becomes a #UD inside the guest that nobody can tell
   // from a real one.
-  if (kvm.capability(KVM_CAP_EXIT_ON_EMULATION_FAILURE) != 0)
-    VMM_TRY(vm->enable(KVM_CAP_EXIT_ON_EMULATION_FAILURE, "EXIT_ON_EMULATION_FAILURE", 1));
-  if (kvm.capability(KVM_CAP_X86_USER_SPACE_MSR) != 0)
-    VMM_TRY(vm->enable(KVM_CAP_X86_USER_SPACE_MSR, "X86_USER_SPACE_MSR",
+  if (VMM_TRY(kvm.capability(capability::EXIT_ON_EMULATION_FAILURE)) != 0)
+    VMM_TRY(vm->enable(capability::EXIT_ON_EMULATION_FAILURE, 1));
+  if (VMM_TRY(kvm.capability(capability::X86_USER_SPACE_MSR)) != 0)
+    VMM_TRY(vm->enable(capability::X86_USER_SPACE_MSR,
                        KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL));
   return vm;
 }
 
-Result<void> Vm::enable(unsigned capability, std::string_view name, std::uint64_t argument) {
+Result<void> Vm::enable(const Capability& capability, std::uint64_t argument) {
   kvm_enable_cap cap{};
-  cap.cap = capability;
+  cap.cap = capability.number;
   cap.args[0] = argument;
-  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, name));
-  enabled_.emplace_back(name);
+  VMM_TRY(fd_.ioctl(request::ENABLE_CAP, &cap, fmt::format("KVM_CAP_{}", capability.name)));
+  enabled_.emplace_back(capability.name);
   return {};
 }
 
@@ -81,11 +81,10 @@ Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
 }
 
 Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
-  const int fd = VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id)));
-  const bool sync_regs =
-      (kvm_.capability(KVM_CAP_SYNC_REGS) & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS)) ==
-      (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
-  return Vcpu::create(Fd(fd), kvm_.run_size(), sync_regs);
+  Fd fd(VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id))));
+  constexpr int kWanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  const int offered = VMM_TRY(kvm_.capability(capability::SYNC_REGS));
+  return Vcpu::create(std::move(fd), kvm_.run_size(), (offered & kWanted) == kWanted);
 }
 
 }  // namespace vmm

@@ -30,7 +30,7 @@ class Vm {
 
  private:
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
-  Result<void> enable(unsigned capability, std::string_view name, std::uint64_t argument);
+  Result<void> enable(const Capability& capability, std::uint64_t argument);
 
   const Kvm& kvm_;
   Fd fd_;

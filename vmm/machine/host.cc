@@ -5,7 +5,6 @@
 #include <array>
 
 #include "vmm/base/fd.h"
-#include "vmm/core/uapi.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/host_probe.h"
 
@@ -81,9 +80,9 @@ Result<HostGrant> read_host_grant(const Kvm& kvm) {
   if (uname(&name) == 0) host.kernel = name.release;
   host.module_parameters = module_parameters();
   host.feature_msrs = VMM_TRY(kvm.feature_msrs());
-  host.tsc_deadline_timer = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
-  host.nested_state = kvm.capability(KVM_CAP_NESTED_STATE) != 0;
-  host.max_vcpus = static_cast<unsigned>(kvm.capability(KVM_CAP_MAX_VCPUS));
+  host.tsc_deadline_timer = VMM_TRY(kvm.capability(capability::TSC_DEADLINE_TIMER)) != 0;
+  host.nested_state = VMM_TRY(kvm.capability(capability::NESTED_STATE)) != 0;
+  host.max_vcpus = static_cast<unsigned>(VMM_TRY(kvm.capability(capability::MAX_VCPUS)));
   return host;
 }
 

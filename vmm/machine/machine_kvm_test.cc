@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <set>
+#include <string>
 
 #include "vmm/base/fault.h"
 #include "vmm/core/page_walk.h"
@@ -44,6 +46,7 @@ TEST_F(MachineKvm, each_set_up_ioctl_that_fails_is_named_and_nothing_else_happen
                            "KVM_GET_VCPU_MMAP_SIZE",
                            "KVM_GET_SUPPORTED_CPUID",
                            "KVM_GET_MSR_FEATURE_INDEX_LIST",
+                           "KVM_CHECK_EXTENSION",
                            "KVM_CREATE_VM",
                            "KVM_SET_IDENTITY_MAP_ADDR",
                            "KVM_SET_TSS_ADDR",
@@ -71,6 +74,24 @@ TEST_F(MachineKvm, each_set_up_ioctl_that_fails_is_named_and_nothing_else_happen
     EXPECT_NE(result.error().text().find("EIO"), std::string::npos) << result.error().text();
     EXPECT_EQ(result.error().kind(), ErrorKind::Host) << name;
   }
+}
+
+// Whichever question it is: none of them may come to "absent" because the call failed.
+TEST_F(MachineKvm, each_capability_that_cannot_be_asked_for_is_named) {
+  std::set<std::string> named;
+  Result<void> result;
+  for (unsigned nth = 1; nth < 100; ++nth) {
+    set_faults({{"KVM_CHECK_EXTENSION", ENOMEM, nth}});
+    result = create();
+    if (result) break;
+    const std::string text = result.error().text();
+    EXPECT_EQ(result.error().kind(), ErrorKind::Host) << text;
+    const std::size_t at = text.find("KVM_CHECK_EXTENSION: ENOMEM (KVM_CAP_");
+    ASSERT_NE(at, std::string::npos) << text;
+    named.insert(text.substr(at, text.find(')', at) - at));
+  }
+  EXPECT_TRUE(result) << "there is an end to the questions";
+  EXPECT_GE(named.size(), 7u);
 }
 
 TEST_F(MachineKvm, an_interrupted_create_vm_is_tried_again) {
