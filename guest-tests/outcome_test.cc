@@ -46,6 +46,15 @@ TEST_F(Outcome, of_a_guest_that_ends_by_itself) {
   EXPECT_EQ(d["ending"]["value"], 64);
   EXPECT_EQ(d["layer"], "guest");
   EXPECT_TRUE(d["cause"].is_null());
+  // The host says which quirks can go; those that do are among the capabilities as well.
+  const json quirks = d["machine"]["disabled_quirks"];
+  const json host = json::parse(run_vmm({.arguments = {"host", "--json"}}).out);
+  const json capabilities = d["machine"]["kvm_capabilities"];
+  EXPECT_EQ(!quirks.empty(), host["capabilities"]["DISABLE_QUIRKS2"] != 0);
+  EXPECT_EQ(std::count(capabilities.begin(), capabilities.end(), "DISABLE_QUIRKS2"),
+            quirks.empty() ? 0 : 1);
+  EXPECT_EQ(std::count(capabilities.begin(), capabilities.end(), "ENFORCE_PV_FEATURE_CPUID"),
+            host["capabilities"]["ENFORCE_PV_FEATURE_CPUID"] != 0 ? 1 : 0);
 }
 
 TEST_F(Outcome, of_a_triple_fault_under_a_model) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <optional>
 
 #include "vmm/base/fault.h"
 #include "vmm/kvm/irqchip_kernel.h"
@@ -81,6 +83,108 @@ TEST_F(KvmTest, a_vcpu_runs_a_port_write_and_settles_it) {
   ASSERT_TRUE(settled);
   EXPECT_TRUE(std::holds_alternative<Interrupted>(*settled));
   EXPECT_EQ(vcpu->state()->regs.rip, 0x1002u);
+}
+
+// A machine in real mode for a few instructions at 1000h, with a CPUID that has x2APIC and no
+// paravirtual leaf. Vector 6 (#UD) leads to an OUT to port 66h.
+class KvmCodeTest : public KvmTest {
+ protected:
+  void SetUp() override {
+    KvmTest::SetUp();
+    if (IsSkipped()) return;
+    kvm_.emplace(*Kvm::open());
+    memory_.emplace(*GuestMemory::create(1_MiB));
+    vm_ = *Vm::create(*kvm_);
+    ASSERT_TRUE(vm_->create_irqchip());
+    ASSERT_TRUE(vm_->map(*memory_));
+    vcpu_ = *vm_->create_vcpu(0);
+    CpuidTable cpuid = *kvm_->supported_cpuid();
+    cpuid.erase(0x40000000);
+    cpuid.erase(0x40000001);
+    cpuid.at(0x40000000) = {0x40000000, 0, 0, 0};
+    cpuid.at(1).ecx |= 1U << 21;    // x2APIC
+    cpuid.at(1).ecx &= ~(1U << 3);  // no MONITOR
+    ASSERT_TRUE(vcpu_->set_cpuid(cpuid));
+    vcpu_->bind_to_this_thread();
+    put(6 * 4, {0x00, 0x20, 0x00, 0x00});  // vector 6: 0000:2000h
+    put(0x2000, {0xe6, 0x66, 0xf4});       // out 66h, al; hlt
+  }
+  void put(Gpa gpa, std::vector<std::uint8_t> bytes) { ASSERT_TRUE(memory_->write(gpa, bytes)); }
+  bool disabled(std::string_view quirk) const {
+    const auto& names = vm_->disabled_quirks();
+    return std::find(names.begin(), names.end(), quirk) != names.end();
+  }
+  // Runs the code at 1000h up to its first exit.
+  Exit run(std::vector<std::uint8_t> code, std::uint64_t rcx = 0, std::uint64_t apic_base = 0) {
+    put(0x1000, std::move(code));
+    CpuState state = *vcpu_->state();
+    state.sregs.cs.base = 0;
+    state.sregs.cs.selector = 0;
+    state.sregs.ds.limit = 0xffffffff;
+    state.sregs.ds.g = 1;
+    if (apic_base != 0) state.sregs.apic_base = apic_base;
+    state.regs.rip = 0x1000;
+    state.regs.rcx = rcx;
+    state.regs.rsp = 0x8000;
+    state.regs.rflags = spec::RFLAGS_FIXED;
+    EXPECT_TRUE(vcpu_->set_state(state));
+    const auto exit = vcpu_->run();
+    EXPECT_TRUE(exit) << exit.error().text();
+    return exit ? *exit : Exit{Interrupted{}};
+  }
+
+  std::optional<Kvm> kvm_;
+  std::optional<GuestMemory> memory_;
+  std::unique_ptr<Vm> vm_;
+  std::unique_ptr<Vcpu> vcpu_;
+};
+
+TEST_F(KvmCodeTest, the_apic_page_is_gone_in_x2apic_mode) {
+  if (!disabled("LAPIC_MMIO_HOLE")) GTEST_SKIP() << "this KVM cannot do without the quirk";
+  constexpr std::uint64_t kEnabledX2apicBsp = 0xfee00000 | 1U << 11 | 1U << 10 | 1U << 8;
+  // mov eax, ds:[fee00030h]: the version register.
+  const std::vector<std::uint8_t> code = {0x67, 0x66, 0xa1, 0x30, 0x00, 0xe0, 0xfe, 0xe6, 0xf4};
+  EXPECT_TRUE(std::holds_alternative<PioOut>(run(code)));
+  const Exit exit = run(code, 0, kEnabledX2apicBsp);
+  ASSERT_TRUE(std::holds_alternative<MmioRead>(exit)) << to_string(exit);
+  EXPECT_EQ(std::get<MmioRead>(exit).gpa, 0xfee00030u);
+}
+
+TEST_F(KvmCodeTest, a_hypercall_of_the_other_vendor_is_undefined_and_stays_as_it_is) {
+  if (!disabled("FIX_HYPERCALL_INSN")) GTEST_SKIP() << "this KVM cannot do without the quirk";
+  const bool amd = kvm_->supported_cpuid()->vendor() == "AuthenticAMD";
+  const std::uint8_t last = amd ? 0xc1 : 0xd9;  // vmcall : vmmcall
+  const Exit exit = run({0x0f, 0x01, last, 0xe6, 0xf4});
+  ASSERT_TRUE(std::holds_alternative<PioOut>(exit)) << to_string(exit);
+  EXPECT_EQ(std::get<PioOut>(exit).port, 0x66);
+  EXPECT_EQ(memory_->read_value<std::uint8_t>(0x1002), last);
+}
+
+TEST_F(KvmCodeTest, a_paravirtual_msr_needs_its_cpuid_bit) {
+  const auto& enabled = vm_->enabled();
+  if (std::find(enabled.begin(), enabled.end(), "ENFORCE_PV_FEATURE_CPUID") == enabled.end())
+    GTEST_SKIP() << "this KVM has no KVM_CAP_ENFORCE_PV_FEATURE_CPUID";
+  constexpr std::uint32_t kWallClockNew = 0x4b564d00;
+  const Exit exit = run({0x0f, 0x32, 0xe6, 0xf4}, kWallClockNew);  // rdmsr
+  ASSERT_TRUE(std::holds_alternative<MsrRead>(exit)) << to_string(exit);
+  EXPECT_EQ(std::get<MsrRead>(exit).index, kWallClockNew);
+}
+
+TEST_F(KvmTest, quirks_go_before_any_vcpu_and_a_refusal_is_named) {
+  const Kvm kvm = *Kvm::open();
+  if (*kvm.capability(capability::DISABLE_QUIRKS2) == 0) GTEST_SKIP() << "no quirk can go";
+  const auto vm = *Vm::create(kvm);
+  EXPECT_FALSE(vm->disabled_quirks().empty());
+  const auto& enabled = vm->enabled();
+  EXPECT_NE(std::find(enabled.begin(), enabled.end(), "DISABLE_QUIRKS2"), enabled.end());
+  std::string said;
+  for (unsigned nth = 1; said.find("DISABLE_QUIRKS2") == std::string::npos; ++nth) {
+    set_faults({{"KVM_ENABLE_CAP", EINVAL, nth}});
+    const auto refused = Vm::create(kvm);
+    ASSERT_FALSE(refused) << "KVM_ENABLE_CAP never failed for the quirks";
+    said = refused.error().text();
+  }
+  EXPECT_NE(said.find("KVM_ENABLE_CAP: EINVAL (KVM_CAP_DISABLE_QUIRKS2)"), std::string::npos);
 }
 
 TEST_F(KvmTest, a_kick_before_the_run_is_not_lost) {

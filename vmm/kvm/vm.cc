@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "vmm/kvm/ioctls.h"
@@ -13,6 +14,37 @@ namespace {
 // memory map reserves FEFFC000h-FEFFFFFFh.
 constexpr std::uint64_t kIdentityMap = 0xfeffc000;
 constexpr std::uint64_t kTss = 0xfeffd000;
+
+struct Quirk {
+  std::uint32_t bit;
+  std::string_view name;  // without KVM_X86_QUIRK_
+};
+
+// Where KVM departs from hardware by default, for guests of long ago, in a way that a guest or its
+// developer is misled by.
+constexpr Quirk kUnwantedQuirks[] = {
+    // In x2APIC mode a processor has no APIC page: the access goes to the bus, and is listed among
+    // those that found nothing.
+    {KVM_X86_QUIRK_LAPIC_MMIO_HOLE, "LAPIC_MMIO_HOLE"},
+    // RIP would be behind an OUT to port 7Eh when it exits, and at every other OUT.
+    {KVM_X86_QUIRK_OUT_7E_INC_RIP, "OUT_7E_INC_RIP"},
+    // A VMCALL on AMD or VMMCALL on Intel is #UD. KVM instead writes the other instruction into the
+    // guest's code; kvm_pvm, whose emulator meets it again then, never comes back.
+    {KVM_X86_QUIRK_FIX_HYPERCALL_INSN, "FIX_HYPERCALL_INSN"},
+    // MONITOR and MWAIT are #UD on a CPU model without them, not instructions that do nothing.
+    {KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS, "MWAIT_NEVER_UD_FAULTS"},
+};
+// And those that stay on:
+// - LINT0_REENABLED: the BSP's LINT0 passes the PIC's interrupts on, as firmware leaves it. There
+// is
+//   no firmware here that could.
+// - CD_NW_CLEARED: caches work although CR0.CD is set, which is how KVM starts processors and,
+// again,
+//   no firmware clears.
+// - MISC_ENABLE_NO_MWAIT: without it a guest's write to IA32_MISC_ENABLE changes the CPUID bit
+//   MONITOR. CPUID bits are the model's.
+// - STUFF_FEATURE_MSRS: the VMX capability MSRs, 8Bh and CEh are KVM's until a model sets them.
+// - SLOT_ZAP_ALL and IGNORE_GUEST_PAT: no guest of ours can tell.
 
 }  // namespace
 
@@ -37,7 +69,21 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
   if (VMM_TRY(kvm.capability(capability::X86_USER_SPACE_MSR)) != 0)
     VMM_TRY(vm->enable(capability::X86_USER_SPACE_MSR,
                        KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL));
+  VMM_TRY(vm->disable_quirks());
   return vm;
+}
+
+// Before any vCPU: quirks decide what CPUID and MSRs begin with.
+Result<void> Vm::disable_quirks() {
+  const int offered = VMM_TRY(kvm_.capability(capability::DISABLE_QUIRKS2));
+  std::uint64_t mask = 0;
+  for (const Quirk& quirk : kUnwantedQuirks) {
+    if ((static_cast<std::uint32_t>(offered) & quirk.bit) == 0) continue;
+    mask |= quirk.bit;
+    disabled_quirks_.emplace_back(quirk.name);
+  }
+  if (mask == 0) return {};
+  return enable(capability::DISABLE_QUIRKS2, mask);
 }
 
 Result<void> Vm::enable(const Capability& capability, std::uint64_t argument) {
@@ -84,7 +130,15 @@ Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
   Fd fd(VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id))));
   constexpr int kWanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   const int offered = VMM_TRY(kvm_.capability(capability::SYNC_REGS));
-  return Vcpu::create(std::move(fd), kvm_.run_size(), (offered & kWanted) == kWanted);
+  auto vcpu = VMM_TRY(Vcpu::create(std::move(fd), kvm_.run_size(), (offered & kWanted) == kWanted));
+  // KVM's paravirtual MSRs are there for a guest whose CPUID announces them, and for no other.
+  constexpr Capability kEnforce = capability::ENFORCE_PV_FEATURE_CPUID;
+  if (VMM_TRY(kvm_.capability(kEnforce)) != 0) {
+    VMM_TRY(vcpu->enable(kEnforce, 1));
+    if (std::find(enabled_.begin(), enabled_.end(), kEnforce.name) == enabled_.end())
+      enabled_.emplace_back(kEnforce.name);
+  }
+  return vcpu;
 }
 
 }  // namespace vmm

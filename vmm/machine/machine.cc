@@ -96,9 +96,9 @@ Result<void> Machine::create_vcpus(const ResolvedCpu& cpu, const HostGrant& host
   return {};
 }
 
-// Gives a vCPU its CPUID and MSRs and looks at what KVM made of them. The order matters: MSRs that
-// depend on the CPUID read as 0 before it is there (Linux 6.13), and setting it rewrites some of
-// them.
+// Gives a vCPU its CPUID and MSRs and looks at what KVM made of them. The order matters: quirks
+// (Vm::create) decide what either begins with; MSRs that depend on the CPUID read as 0 before it is
+// there (Linux 6.13), and setting it rewrites some of them.
 Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const HostGrant& host) {
   Vcpu& vcpu = *vcpus_[index];
   const CpuidTable wanted = cpuid_of_vcpu(cpu, spec_.topology, index);

@@ -48,6 +48,7 @@ class Machine final : public DebugTarget {
   Vcpu& vcpu(unsigned index) { return *vcpus_[index]; }
   IrqChip& irqchip() { return *irqchip_; }
   const std::vector<std::string>& kvm_capabilities() const { return vm_->enabled(); }
+  const std::vector<std::string>& disabled_quirks() const { return vm_->disabled_quirks(); }
   // What KVM made of the CPUID that was set: vCPU 0 as read back.
   const CpuidTable& guest_cpuid() const { return guest_cpuid_; }
   // Where that differs from what was set; empty except on kvm_pvm.

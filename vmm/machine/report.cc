@@ -132,11 +132,13 @@ json host_json(const HostGrant& host) {
           {"module_parameters", host.module_parameters}};
 }
 
-json machine_json(const MachineSpec& spec, const std::vector<std::string>& capabilities) {
-  return {{"vcpus", spec.topology.vcpus}, {"sockets", spec.topology.sockets},
-          {"cores", spec.topology.cores}, {"threads", spec.topology.threads},
-          {"memory_bytes", spec.memory},  {"irqchip", "kernel"},
-          {"vga_trap", spec.vga.trap},    {"kvm_capabilities", capabilities}};
+json machine_json(const MachineSpec& spec, const std::vector<std::string>& capabilities,
+                  const std::vector<std::string>& disabled_quirks) {
+  return {{"vcpus", spec.topology.vcpus},      {"sockets", spec.topology.sockets},
+          {"cores", spec.topology.cores},      {"threads", spec.topology.threads},
+          {"memory_bytes", spec.memory},       {"irqchip", "kernel"},
+          {"vga_trap", spec.vga.trap},         {"kvm_capabilities", capabilities},
+          {"disabled_quirks", disabled_quirks}};
 }
 
 json event_json(const TraceEvent& e) {
@@ -190,6 +192,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   report.outcome = outcome;
   report.elapsed_seconds = std::chrono::duration<double>(machine.now()).count();
   report.kvm_capabilities = machine.kvm_capabilities();
+  report.disabled_quirks = machine.disabled_quirks();
   report.cpuid_differences = machine.cpuid_differences();
   report.guest_digest = digest_of(machine.guest_cpuid());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
@@ -252,7 +255,7 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   for (const CpuidDifference& d : report.cpuid_differences)
     j["cpu"]["overridden_by_kvm"].push_back(
         {{"word", cpuid_word_name(d.key, d.reg)}, {"set", hex(d.left)}, {"read", hex(d.right)}});
-  j["machine"] = machine_json(spec, report.kvm_capabilities);
+  j["machine"] = machine_json(spec, report.kvm_capabilities, report.disabled_quirks);
   j["host"] = host_json(host);
   j["image"] = {{"path", image.path},
                 {"protocol", protocol_name(image.protocol)},
@@ -294,7 +297,7 @@ json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu
   j["layer"] = error.kind() == ErrorKind::Host ? "host" : "monitor";
   j["cause"] = nullptr;
   j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
-  j["machine"] = machine_json(spec, {});
+  j["machine"] = machine_json(spec, {}, {});
   j["host"] = host != nullptr ? host_json(*host) : json();
   j["image"] = nullptr;
   j["elapsed_seconds"] = 0;
