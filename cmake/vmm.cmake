@@ -1,5 +1,16 @@
 # Helpers shared by every folder's CMakeLists.txt.
 
+# A vmm that is copied into another machine takes its libraries along, and every shared library costs a
+# process pages and a start time of its own. So it is linked with archives wherever Debian has them;
+# what remains shared is libc, libm and Zydis. The sanitizers want their own way.
+set(VMM_ARCHIVES ON)
+if(VMM_SANITIZE OR VMM_FUZZ)
+  set(VMM_ARCHIVES OFF)
+endif()
+if(VMM_ARCHIVES)
+  set(CMAKE_FIND_LIBRARY_SUFFIXES .a .so)
+endif()
+
 find_package(fmt REQUIRED)
 find_package(Threads REQUIRED)
 find_package(nlohmann_json REQUIRED)
