@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "vmm/base/fd.h"
+#include "vmm/base/guarded.h"
 #include "vmm/base/text.h"
 #include "vmm/cpu/builtin.h"
 #include "vmm/cpu/toml_table.h"
@@ -219,6 +221,15 @@ const builtin::TextFile* builtin_file(std::string_view name) {
   return nullptr;
 }
 
+// A file that is built in is a constant: it is parsed when it is first asked for, and never again.
+Result<CpuModelFile> parse_builtin(const builtin::TextFile& file) {
+  static Guarded<std::map<std::string_view, CpuModelFile>> parsed;
+  auto known = parsed.lock();
+  if (const auto it = known->find(file.name); it != known->end()) return it->second;
+  CpuModelFile model = VMM_TRY(parse_cpu_model(file.text, file.path));
+  return known->emplace(file.name, std::move(model)).first->second;
+}
+
 }  // namespace
 
 std::string CpuModel::full_name() const { return fmt::format("{}@{}", name, version); }
@@ -275,7 +286,7 @@ std::vector<std::string> builtin_cpu_models() {
 Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
   const builtin::TextFile* file = builtin_file(lower(name));
   if (file == nullptr) return fail(unknown_model(name));
-  return parse_cpu_model(file->text, file->path);
+  return parse_builtin(*file);
 }
 
 Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
@@ -285,7 +296,7 @@ Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
   if (builtin_file(lower(name)) != nullptr) return builtin_cpu_model(name);
   // Not a model of its own: another name of one version?
   for (const builtin::TextFile& file : builtin::model_files()) {
-    CpuModelFile parsed = VMM_TRY(parse_cpu_model(file.text, file.path));
+    CpuModelFile parsed = VMM_TRY(parse_builtin(file));
     for (const CpuModel& model : parsed.versions) {
       if (model.alias.empty() || model.alias != lower(name)) continue;
       parsed.default_version = model.version;
