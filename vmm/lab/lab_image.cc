@@ -4,9 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "vmm/base/text.h"
+#include "vmm/lab/agent_config.h"
 #include "vmm/lab/newc.h"
 
 namespace vmm {
@@ -114,19 +113,19 @@ std::vector<std::uint8_t> lab_initramfs(const LabSpec& spec, const LabModules& m
     archive.add_directory(directory);
   // The kernel opens it for /init before anything can be mounted.
   archive.add_character_device("dev/console", 5, 1);
-  nlohmann::json list = nlohmann::json::array();
+  AgentConfig config;
   for (const auto& [module, parameters] : modules.entries) {
     const std::string path = fmt::format("lib/modules/{}.ko", module.name);
     archive.add_file(path, module.bytes);
-    list.push_back({{"path", "/" + path}, {"parameters", parameters}});
+    config.modules.push_back({.path = "/" + path, .parameters = parameters});
   }
   const LabChannelDevice channel = lab_channel_device(spec.backend);
-  const nlohmann::json told = {
-      {"modules", list},
-      {"channel", {{"kind", channel.kind}, {"device", channel.device}, {"port", kLabPortName}}},
-      {"backend", spec.backend == LabBackend::Svm ? "svm" : "vmx"}};
-  const std::string text = told.dump(2) + "\n";
-  archive.add_file("etc/lab.json",
+  config.channel_kind = channel.kind;
+  config.channel_device = channel.device;
+  // Bochs has no ACPI power-off; its BIOS port takes the word "Shutdown" instead.
+  if (spec.backend == LabBackend::Vmx) config.shutdown_port = 0x8900;
+  const std::string text = to_json(config) + "\n";
+  archive.add_file(std::string_view(kAgentConfigPath).substr(1),
                    {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
   archive.add_file("init", agent, 0755);
   return std::move(archive).finish();

@@ -22,9 +22,6 @@ struct LabChannelDevice {
 };
 LabChannelDevice lab_channel_device(LabBackend backend);
 
-// The name that QEMU gives the port; the agent may look for it in /sys/class/virtio-ports/*/name.
-inline constexpr const char* kLabPortName = "org.vmm.lab";
-
 // The user's --kvm-param, sorted by module.
 struct ModuleParameters {
   std::string kvm;     // "ignore_msrs=1 ..."
@@ -45,7 +42,7 @@ struct LabModules {
 };
 Result<LabModules> lab_modules(const LabSpec& spec, const ModuleTree& tree);
 
-// The archive: /init (the agent), /lib/modules/NAME.ko, /etc/lab.json (see README.md), the
+// The archive: /init (the agent), /lib/modules/NAME.ko, /etc/lab.json (agent_config.h), the
 // directories that the agent mounts on, /dev/console.
 std::vector<std::uint8_t> lab_initramfs(const LabSpec& spec, const LabModules& modules,
                                         std::span<const std::uint8_t> agent);

@@ -6,10 +6,10 @@
 
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/units.h"
+#include "vmm/lab/agent_config.h"
 #include "vmm/lab/module_builder.h"
 
 namespace vmm {
@@ -108,18 +108,18 @@ TEST_F(OwnKernel, becomes_an_image_that_tells_the_agent_what_to_load) {
   EXPECT_THAT(archive, HasSubstr("agent"));
   const std::size_t start = archive.find('{');
   const auto told =
-      nlohmann::json::parse(archive.substr(start, archive.find("\n}\n", start) + 2 - start));
-  EXPECT_EQ(told, nlohmann::json::parse(R"({
-    "backend": "svm",
-    "channel": {"kind": "tty", "device": "/dev/vport0p1", "port": "org.vmm.lab"},
-    "modules": [
-      {"path": "/lib/modules/virtio.ko", "parameters": ""},
-      {"path": "/lib/modules/virtio_pci.ko", "parameters": ""},
-      {"path": "/lib/modules/virtio_console.ko", "parameters": ""},
-      {"path": "/lib/modules/irqbypass.ko", "parameters": ""},
-      {"path": "/lib/modules/kvm.ko", "parameters": "ignore_msrs=1"},
-      {"path": "/lib/modules/kvm_amd.ko", "parameters": "nested=1 npt=0"}
-    ]})"));
+      parse_agent_config(archive.substr(start, archive.find("\n}\n", start) + 2 - start));
+  ASSERT_TRUE(told) << told.error().text();
+  EXPECT_EQ(told->channel_kind, "tty");
+  EXPECT_EQ(told->channel_device, "/dev/vport0p1");
+  EXPECT_EQ(told->shutdown_port, 0);
+  std::vector<std::string> loaded;
+  for (const AgentModule& module : told->modules)
+    loaded.push_back(module.path + " " + module.parameters);
+  EXPECT_THAT(loaded, ElementsAre("/lib/modules/virtio.ko ", "/lib/modules/virtio_pci.ko ",
+                                  "/lib/modules/virtio_console.ko ", "/lib/modules/irqbypass.ko ",
+                                  "/lib/modules/kvm.ko ignore_msrs=1",
+                                  "/lib/modules/kvm_amd.ko nested=1 npt=0"));
 }
 
 TEST_F(OwnKernel, parameters_of_built_in_modules_go_to_the_command_line) {

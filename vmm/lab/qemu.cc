@@ -13,7 +13,6 @@
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
-#include "vmm/lab/lab_image.h"
 #include "vmm/lab/output_tail.h"
 #include "vmm/lab/process.h"
 
@@ -114,13 +113,12 @@ std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescripto
       fmt::format("{}M", spec.memory / 1_MiB),
   };
   if (spec.icount) argv.insert(argv.end(), {"-icount", "shift=auto"});
-  argv.insert(
-      argv.end(),
-      {"-kernel", file(descriptors.kernel), "-initrd", file(descriptors.initramfs), "-append",
-       words, "-chardev", fmt::format("file,id=console,path={}", file(descriptors.console)),
-       "-serial", "chardev:console", "-device", "virtio-serial-pci,max_ports=2", "-chardev",
-       fmt::format("socket,id=channel,fd={}", descriptors.channel), "-device",
-       fmt::format("virtserialport,chardev=channel,name={}", kLabPortName)});
+  argv.insert(argv.end(), {"-kernel", file(descriptors.kernel), "-initrd",
+                           file(descriptors.initramfs), "-append", words, "-chardev",
+                           fmt::format("file,id=console,path={}", file(descriptors.console)),
+                           "-serial", "chardev:console", "-device", "virtio-serial-pci,max_ports=2",
+                           "-chardev", fmt::format("socket,id=channel,fd={}", descriptors.channel),
+                           "-device", "virtserialport,chardev=channel,name=org.vmm.lab"});
   return argv;
 }
 
