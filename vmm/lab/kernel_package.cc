@@ -259,6 +259,8 @@ Result<std::string> KernelCache::download(int cancel) const {
       return fail(
           Error::no_lab(fmt::format("apt could not fetch its package lists: {}", update.death)));
     run = VMM_TRY(attempt(own_cache, own_get));
+    // Without a network the update ends well all the same, and only its warnings tell.
+    if (!run.ok) run.death += fmt::format("; before that, {}", update.death);
   }
   if (!run.ok)
     return fail(Error::no_lab(fmt::format("the lab's kernel could not be fetched: {}", run.death)));

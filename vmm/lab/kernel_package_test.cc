@@ -132,6 +132,14 @@ TEST_F(KernelCacheTest, a_failure_quotes_apt_and_names_the_place_for_a_copy) {
   EXPECT_FALSE(fs::exists(directory() + "/.work"));
 }
 
+TEST_F(KernelCacheTest, the_warnings_of_an_update_without_a_network_are_quoted) {
+  tool("apt-cache", "echo 'E: No packages found' >&2; exit 100");
+  tool("apt-get", "echo 'W: Failed to fetch http://deb.debian.org/' >&2");
+  const auto kernel = cache().obtain();
+  ASSERT_FALSE(kernel);
+  EXPECT_THAT(kernel.error().text(), HasSubstr("W: Failed to fetch"));
+}
+
 TEST_F(KernelCacheTest, a_bad_package_is_named) {
   put_package("bad.deb");
   const auto kernel = cache().obtain();
