@@ -21,8 +21,9 @@ struct AgentModule {
 
 struct AgentConfig {
   std::vector<AgentModule> modules;  // in the order in which they are loaded
-  std::string channel_kind = "tty";  // a character device; the agent knows no other kind
-  std::string channel_device;        // "/dev/vport0p1", "/dev/ttyS1"
+  // "tty": a character device. "mailbox": a disk, see mailbox.h.
+  std::string channel_kind = "tty";
+  std::string channel_device;  // "/dev/vport0p1", "/dev/ttyS1"
   // An I/O port that takes the word "Shutdown" for a power-off (Bochs: 8900h); 0: ACPI does it.
   std::uint16_t shutdown_port = 0;
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "vmm/base/text.h"
+#include "vmm/lab/bochs.h"
 #include "vmm/lab/kernel_package.h"
 #include "vmm/lab/process.h"
 #include "vmm/lab/qemu.h"
@@ -23,7 +24,8 @@ std::vector<Need> needs(LabBackend backend) {
     return {{kQemuProgram, "qemu-system-x86"},
             {"/usr/share/qemu/linuxboot_dma.bin", "qemu-system-data"},
             {"/usr/share/seabios/bios-256k.bin", "seabios"}};
-  return {{"bochs", "bochs"},
+  return {{kBochsProgram, "bochs"},
+          {"/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so", "bochs-term"},
           {"/usr/share/bochs/BIOS-bochs-latest", "bochsbios"},
           {"/usr/share/vgabios/vgabios.bin", "vgabios"}};
 }

@@ -13,6 +13,7 @@
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
+#include "vmm/lab/lab_log.h"
 #include "vmm/lab/output_tail.h"
 #include "vmm/lab/process.h"
 
@@ -55,11 +56,6 @@ class Qemu final : public Emulator {
   OutputTail console_;
 };
 
-Result<Fd> open_log(const LabSpec& spec, const char* name) {
-  if (spec.log_dir.empty()) return Fd();
-  return Fd::open(fmt::format("{}/{}", spec.log_dir, name), O_WRONLY | O_CREAT | O_TRUNC);
-}
-
 // One word of a shell's command line, so that the kept configuration can be pasted.
 std::string quoted(const std::string& word) {
   constexpr std::string_view kPlain =
@@ -75,15 +71,10 @@ std::string quoted(const std::string& word) {
   return text + "'";
 }
 
-Result<void> keep_configuration(const LabSpec& spec, const std::vector<std::string>& argv) {
-  if (spec.log_dir.empty()) return {};
-  if (::mkdir(spec.log_dir.c_str(), 0777) != 0 && errno != EEXIST)
-    return fail(
-        Error::system(ErrorKind::Usage, fmt::format("create {}", printable(spec.log_dir)), errno));
+std::string shell_line(const std::vector<std::string>& argv) {
   std::string text;
-  for (const std::string& word : argv) text += quoted(word) + (word == argv.back() ? "\n" : " ");
-  return write_file(fmt::format("{}/qemu-command", spec.log_dir),
-                    {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  for (const std::string& word : argv) text += quoted(word) + (&word == &argv.back() ? "\n" : " ");
+  return text;
 }
 
 }  // namespace
@@ -143,9 +134,8 @@ Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage
                                        .channel = theirs.get(),
                                        .console = console_write.get()};
   const std::vector<std::string> argv = qemu_arguments(spec, descriptors, image.append);
-  VMM_TRY_CONTEXT(keep_configuration(spec, argv), "--lab-log");
-  OutputTail console(std::move(console_read),
-                     VMM_TRY_CONTEXT(open_log(spec, "console.log"), "--lab-log"));
+  VMM_TRY(keep_log(spec, "qemu-command", shell_line(argv)));
+  OutputTail console(std::move(console_read), VMM_TRY(open_log(spec, "console.log")));
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = argv,
        .environment = {},

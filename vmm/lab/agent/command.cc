@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <vector>
 
 #include "vmm/base/text.h"
@@ -112,7 +113,11 @@ Result<RunningCommand> start_command(const StartCommand& start) {
     VMM_TRY(set_nonblocking(fd));
 
   const auto argv = pointers(start.argv);
-  const auto environment = pointers(start.environment);
+  std::vector<std::string> words = start.environment;
+  // What this machine's C library should leave alone, the kernel's command line knows.
+  if (const char* tunables = std::getenv("GLIBC_TUNABLES"))
+    words.push_back(fmt::format("GLIBC_TUNABLES={}", tunables));
+  const auto environment = pointers(words);
   const int reason = ::posix_spawn(&running.pid, argv[0], &plan.actions, &plan.attributes,
                                    argv.data(), environment.data());
   if (reason != 0)

@@ -5,16 +5,19 @@
 #include <sys/io.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <thread>
 
 #include "vmm/base/text.h"
+#include "vmm/lab/mailbox.h"
 
 namespace vmm {
 
@@ -50,6 +53,34 @@ Result<void> load_module(const AgentModule& module) {
   if (result == 0 || errno == EEXIST) return {};
   return fail(Error::system(ErrorKind::Lab,
                             fmt::format("load {} {}", module.path, module.parameters), errno));
+}
+
+// Waits for a driver that is still probing its device.
+Result<Fd> open_device(const std::string& path, int flags) {
+  int fd = -1;
+  for (int step = 0; step < kDeviceSteps; ++step) {
+    fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC | flags);
+    if (fd >= 0 || (errno != ENOENT && errno != ENXIO && errno != ENODEV && errno != EBUSY)) break;
+    std::this_thread::sleep_for(kDeviceStep);
+  }
+  if (fd < 0)
+    return fail(Error::system(ErrorKind::Lab, fmt::format("open the channel {}", path), errno));
+  return Fd(fd);
+}
+
+Result<Fd> open_mailbox(const AgentConfig& config) {
+  Fd device = VMM_TRY(open_device(config.channel_device, O_DIRECT));
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
+    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
+  auto disk = VMM_TRY(DeviceMailboxDisk::adopt(std::move(device)));
+  std::thread([disk = std::move(disk), theirs = Fd(ends[1]), port = config.shutdown_port] {
+    if (const auto result = relay_mailbox(MailboxSide::Lab, *disk, theirs); !result) {
+      say(result.error().text());
+      power_off_machine(port);
+    }
+  }).detach();
+  return Fd(ends[0]);
 }
 
 }  // namespace
@@ -89,24 +120,20 @@ std::string loaded_backend() {
   return "";
 }
 
-Result<Fd> open_channel(const std::string& path) {
-  int fd = -1;
-  for (int step = 0; step < kDeviceSteps; ++step) {
-    fd = ::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-    // A driver that is still probing its device.
-    if (fd >= 0 || (errno != ENOENT && errno != ENXIO && errno != ENODEV && errno != EBUSY)) break;
-    std::this_thread::sleep_for(kDeviceStep);
-  }
-  if (fd < 0)
-    return fail(Error::system(ErrorKind::Lab, fmt::format("open the channel {}", path), errno));
+Result<Fd> open_channel(const AgentConfig& config) {
+  if (config.channel_kind == "mailbox") return open_mailbox(config);
+  if (config.channel_kind != "tty")
+    return fail(Error::lab(
+        fmt::format("a channel of kind '{}' is not known here", printable(config.channel_kind))));
+  Fd fd = VMM_TRY(open_device(config.channel_device, O_NONBLOCK | O_NOCTTY));
   termios settings{};
-  if (::tcgetattr(fd, &settings) == 0) {
+  if (::tcgetattr(fd.get(), &settings) == 0) {
     ::cfmakeraw(&settings);
     ::cfsetspeed(&settings, B115200);
     settings.c_cflag |= CLOCAL | CREAD;
-    ::tcsetattr(fd, TCSANOW, &settings);
+    ::tcsetattr(fd.get(), TCSANOW, &settings);
   }
-  return Fd(fd);
+  return fd;
 }
 
 void say(std::string_view text) {

@@ -14,9 +14,10 @@ Result<void> mount_what_is_needed();
 Result<void> load_modules(const AgentConfig& config);
 // "svm", "vmx" or nothing: whose module of KVM is loaded.
 std::string loaded_backend();
-// Opens a character device as soon as it is there (within some seconds), non-blocking, and makes a
-// terminal raw.
-Result<Fd> open_channel(const std::string& path);
+// A non-blocking descriptor of the channel that the configuration names, as soon as its device is
+// there (within some seconds): the device itself, made raw if it is a terminal, or a socket that a
+// thread relays through the mailbox on a disk.
+Result<Fd> open_channel(const AgentConfig& config);
 // One line on the console.
 void say(std::string_view text);
 [[noreturn]] void power_off_machine(std::uint16_t shutdown_port);

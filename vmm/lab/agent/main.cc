@@ -57,10 +57,7 @@ Result<void> run_machine(AgentConfig& config) {
       VMM_TRY_CONTEXT(parse_agent_config({reinterpret_cast<const char*>(text.data()), text.size()}),
                       kAgentConfigPath);
   VMM_TRY(load_modules(config));
-  if (config.channel_kind != "tty")
-    return fail(Error::lab(
-        fmt::format("a channel of kind '{}' is not known here", printable(config.channel_kind))));
-  const Fd channel = VMM_TRY(open_channel(config.channel_device));
+  const Fd channel = VMM_TRY(open_channel(config));
   const auto agent = VMM_TRY(Agent::make(channel.get(), about_this_machine(loaded_backend())));
   // The host's end may be closed when we begin, and for a moment when its owner changes.
   for (int step = 0; step < kAbandonedSteps; ++step) {

@@ -1,0 +1,50 @@
+// A lab that is up: an emulator with Linux and KVM in it, and the session with its agent.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "vmm/base/result.h"
+#include "vmm/lab/emulator.h"
+#include "vmm/lab/session.h"
+#include "vmm/lab/spec.h"
+
+namespace vmm {
+
+class Lab {
+ public:
+  struct Options {
+    // Wall-clock time without a sign of life after which a lab is taken for dead.
+    std::chrono::seconds patience{120};
+    // When readable, whatever is going on is given up.
+    int cancel = -1;
+  };
+
+  // Finds the kernel, builds the image, starts the emulator and waits for its agent. Errors: Usage,
+  // NoLab, Lab (also when cancelled).
+  static Result<std::unique_ptr<Lab>> boot(const LabSpec& spec, const Options& options);
+
+  const LabHello& hello() const { return session_->hello(); }
+  // As LabSession::execute(). After an error that is final healthy() is false.
+  Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel);
+  bool healthy() const { return !session_->broken(); }
+  // Between commands: takes no processor time.
+  void pause();
+  void resume();
+
+ private:
+  Lab(std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)
+      : emulator_(std::move(emulator)), session_(std::move(session)) {}
+
+  std::unique_ptr<Emulator> emulator_;
+  std::unique_ptr<LabSession> session_;  // uses the emulator's channel
+  bool paused_ = false;
+};
+
+// The memory of a lab for which --lab-mem says nothing, in bytes.
+std::uint64_t default_lab_memory(LabBackend backend);
+// "Linux 6.1.0-56-cloud-amd64 with kvm_intel in Bochs"
+std::string lab_description(LabBackend backend, const LabHello& hello);
+
+}  // namespace vmm
