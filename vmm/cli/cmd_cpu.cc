@@ -6,6 +6,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/lab_paths.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/show.h"
@@ -167,21 +168,27 @@ Result<int> run_check(const ShowOptions& options) {
 
 }  // namespace
 
-void add_cpu_command(CLI::App& app, CommandRun& chosen) {
+void add_cpu_command(CLI::App& app, Command& chosen) {
   CLI::App* cpu = app.add_subcommand("cpu", "CPU models: list, show, check against this host");
   cpu->require_subcommand(1);
   auto options = std::make_shared<ShowOptions>();
 
   CLI::App* list = cpu->add_subcommand("list", "the models there are, and which of them run here");
   list->add_flag("--json", options->as_json, "print JSON");
-  list->callback([options, &chosen] { chosen = [options] { return run_list(options->as_json); }; });
+  list->callback([options, &chosen] {
+    chosen.run = [options] { return run_list(options->as_json); };
+    chosen.paths = []() -> Result<std::vector<PathUse>> { return {}; };
+  });
 
   const char* const selection = "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file";
   CLI::App* show = cpu->add_subcommand("show", "what a model consists of");
   show->add_option("MODEL", options->selection, selection)->required();
   show->add_flag("--words", options->words, "also the CPUID registers in hex");
   show->add_flag("--json", options->as_json, "print JSON");
-  show->callback([options, &chosen] { chosen = [options] { return run_show(*options); }; });
+  show->callback([options, &chosen] {
+    chosen.run = [options] { return run_show(*options); };
+    chosen.paths = [options] { return model_paths(options->selection); };
+  });
 
   CLI::App* check =
       cpu->add_subcommand("check", "which bits of a model this host refuses, and why");
@@ -189,7 +196,10 @@ void add_cpu_command(CLI::App& app, CommandRun& chosen) {
   check->add_option("--cpu-policy", options->policy, "strict, mask or force")
       ->capture_default_str();
   check->add_flag("--json", options->as_json, "print JSON");
-  check->callback([options, &chosen] { chosen = [options] { return run_check(*options); }; });
+  check->callback([options, &chosen] {
+    chosen.run = [options] { return run_check(*options); };
+    chosen.paths = [options] { return model_paths(options->selection); };
+  });
 }
 
 }  // namespace vmm

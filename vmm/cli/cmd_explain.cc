@@ -11,6 +11,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/lab_paths.h"
 #include "vmm/machine/explain_dump.h"
 
 namespace vmm {
@@ -73,14 +74,20 @@ Result<int> run_explain(const Options& options) {
 
 }  // namespace
 
-void add_explain_command(CLI::App& app, CommandRun& chosen) {
+void add_explain_command(CLI::App& app, Command& chosen) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("explain", "explain a pasted crash dump, KVM trace or kernel log");
   command->add_option("FILE", options->file, "the text; - or nothing: standard input")
       ->type_name("");
   command->add_flag("--json", options->json, "print a JSON list of cards");
-  command->callback([options, &chosen] { chosen = [options] { return run_explain(*options); }; });
+  command->callback([options, &chosen] {
+    chosen.run = [options] { return run_explain(*options); };
+    chosen.paths = [options] {
+      return options->file.empty() || options->file == "-" ? std::vector<PathUse>()
+                                                           : input_path(options->file);
+    };
+  });
 }
 
 }  // namespace vmm

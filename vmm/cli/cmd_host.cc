@@ -215,11 +215,14 @@ Result<int> run_host(bool as_json) {
 
 }  // namespace
 
-void add_host_command(CLI::App& app, CommandRun& chosen) {
+void add_host_command(CLI::App& app, Command& chosen) {
   CLI::App* host = app.add_subcommand("host", "what this host's KVM offers and what to change");
   auto as_json = std::make_shared<bool>(false);
   host->add_flag("--json", *as_json, "print JSON");
-  host->callback([as_json, &chosen] { chosen = [as_json] { return run_host(*as_json); }; });
+  host->callback([as_json, &chosen] {
+    chosen.run = [as_json] { return run_host(*as_json); };
+    chosen.paths = []() -> Result<std::vector<PathUse>> { return {}; };
+  });
 }
 
 }  // namespace vmm

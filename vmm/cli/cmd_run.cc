@@ -11,6 +11,9 @@
 #include "vmm/base/log.h"
 #include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/lab_options.h"
+#include "vmm/cli/lab_paths.h"
+#include "vmm/lab/backends.h"
 #include "vmm/machine/host_probe.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/report.h"
@@ -50,6 +53,8 @@ struct RunOptions {
   bool dry_run = false;
   bool quiet = false;
   std::vector<std::string> command_line;
+  std::string on = "host";
+  LabOptions lab;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -72,6 +77,12 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--irqchip", o.irqchip,
                  "auto or kernel: KVM's own interrupt controllers and PIT (default auto)")
       ->group(machine);
+
+  run.add_option("--on", o.on,
+                 "host: this machine's KVM; svm, vmx: a lab that is booted for this run (default "
+                 "host)")
+      ->group(machine);
+  add_lab_options(run, o.lab);
 
   const char* images = "Images";
   run.add_option("--boot", o.boot, "multiboot1, elf or flat (default by content)")->group(images);
@@ -169,15 +180,19 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
 }
 
 // "FILE args": a file of that whole name, or the part before the first space.
-Result<BootModule> read_module(const std::string& text) {
-  struct stat status {};
-  std::string path = text;
+struct ModuleWords {
+  std::string path;
   std::string arguments;
-  if (::stat(text.c_str(), &status) != 0) {
-    const std::size_t space = text.find(' ');
-    path = text.substr(0, space);
-    if (space != std::string::npos) arguments = text.substr(space + 1);
-  }
+};
+ModuleWords split_module(const std::string& text) {
+  struct stat status {};
+  const std::size_t space = text.find(' ');
+  if (space == std::string::npos || ::stat(text.c_str(), &status) == 0) return {text, {}};
+  return {text.substr(0, space), text.substr(space + 1)};
+}
+
+Result<BootModule> read_module(const std::string& text) {
+  auto [path, arguments] = split_module(text);
   auto bytes = VMM_TRY_CONTEXT(read_file(path, kMaxModuleSize, ErrorKind::Image), "--module");
   return BootModule{std::move(path), std::move(arguments), std::move(bytes)};
 }
@@ -280,14 +295,77 @@ Result<int> run_command(const RunOptions& options) {
   return result;
 }
 
+void add_input(std::vector<PathUse>& paths, const std::vector<PathUse>& more) {
+  paths.insert(paths.end(), more.begin(), more.end());
+}
+
+// The files that a run names, for a lab.
+Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
+  std::vector<PathUse> paths = VMM_TRY(input_path(o.kernel));
+  for (const std::string& module : o.modules)
+    add_input(paths, VMM_TRY_CONTEXT(input_path(split_module(module).path), "--module"));
+  if (!o.symbols.empty()) add_input(paths, VMM_TRY_CONTEXT(input_path(o.symbols), "--symbols"));
+  add_input(paths, VMM_TRY(model_paths(o.cpu_model)));
+  const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
+  if (serial.kind == SerialKind::Pty)
+    return fail(Error::usage("--serial pty: the pty would be inside the lab, out of reach")
+                    .hint("use --serial stdio or file:P"));
+  const VgaTarget vga = VMM_TRY(parse_vga(o.vga));
+  for (const std::string& path : {serial.path, vga.path, o.trace, o.outcome_json})
+    if (!path.empty()) paths.push_back({.kind = PathUse::Kind::Output, .path = path});
+  return paths;
+}
+
+// A run that did not come to its own outcome because the lab failed leaves this one.
+void record_lab_failure(const RunOptions& options, const Error& error) {
+  if (options.outcome_json.empty()) return;
+  const auto spec = make_spec(options);
+  const auto file = open_output(options.outcome_json, "--outcome-json");
+  if (!spec || !file) return;
+  const auto document = refusal_json(error, *spec, nullptr, nullptr);
+  if (const auto written = write_output(*file, document.dump(2) + "\n"); !written)
+    log_warn("{}", written.error().text());
+}
+
+// --on svm|vmx: the same command line without that in a lab of its own.
+Result<int> run_on(const RunOptions& options, const Command& command) {
+  const LabBackend backend = VMM_TRY_CONTEXT(parse_backend(options.on), "--on");
+  const LabSpec spec = VMM_TRY(make_lab_spec(options.lab, backend));
+  std::vector<std::string> words = without_lab_options(options.command_line);
+  words.erase(words.begin());
+  LabCommand inner = VMM_TRY(make_lab_command(command, words, options.command_line));
+  return run_in_new_lab(spec, watchdog_of(options.lab), std::move(inner), options.quiet);
+}
+
+// In a lab: the command line outside, which is the one to repeat.
+std::vector<std::string> outer_command_line(std::vector<std::string> own) {
+  const char* text = std::getenv("VMM_COMMAND_LINE");
+  if (text == nullptr) return own;
+  const auto words = nlohmann::json::parse(text, nullptr, false);
+  std::vector<std::string> outer;
+  if (words.is_array())
+    for (const auto& word : words)
+      if (word.is_string()) outer.push_back(word.get<std::string>());
+  return outer.empty() ? own : outer;
+}
+
 }  // namespace
 
-void add_run_command(CLI::App& app, CommandRun& chosen, std::vector<std::string> command_line) {
+void add_run_command(CLI::App& app, Command& chosen, std::vector<std::string> command_line) {
   CLI::App* run = app.add_subcommand("run", "boot a guest and report how it ended");
   auto options = std::make_shared<RunOptions>();
-  options->command_line = std::move(command_line);
+  options->command_line = outer_command_line(std::move(command_line));
   add_options(*run, *options);
-  run->callback([options, &chosen] { chosen = [options] { return run_command(*options); }; });
+  run->callback([options, &chosen] {
+    chosen.paths = [options] { return run_paths(*options); };
+    chosen.record_failure = [options](const Error& error) { record_lab_failure(*options, error); };
+    chosen.run = [options, inner = chosen]() -> Result<int> {
+      if (lower(options->on) == "host") return run_command(*options);
+      Result<int> result = run_on(*options, inner);
+      if (!result) inner.record_failure(result.error());
+      return result;
+    };
+  });
 }
 
 }  // namespace vmm

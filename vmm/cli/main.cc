@@ -10,7 +10,6 @@
 
 #include "vmm/base/fault.h"
 #include "vmm/base/log.h"
-#include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
 #include "vmm/machine/terminal.h"
 
@@ -22,37 +21,6 @@ int report(const Error& error) {
   fmt::print(stderr, "vmm: error: {}\n", error.text());
   if (!error.hint_text().empty()) fmt::print(stderr, "hint: {}\n", error.hint_text());
   return exit_code(error.kind());
-}
-
-// The option that the user probably meant by an unknown word.
-std::string nearest_option(const CLI::App& app, const std::string& word) {
-  const CLI::App* scope = &app;
-  for (const CLI::App* chosen : app.get_subcommands()) scope = chosen;
-  std::vector<std::string> names;
-  if (word.starts_with("-"))
-    for (const CLI::Option* option : scope->get_options())
-      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-  else
-    for (const CLI::App* command : scope->get_subcommands([](const CLI::App*) { return true; }))
-      names.push_back(command->get_name());
-  const std::string head(split(word, '=').front());
-  return nearest_name(head, names).value_or("");
-}
-
-int report_usage(const CLI::App& app, const CLI::ParseError& parse_error) {
-  Error error = Error::usage(parse_error.what());
-  // A mistyped command is a word too many for CLI11 and, first of all, a command that is missing.
-  if (dynamic_cast<const CLI::ExtrasError*>(&parse_error) != nullptr ||
-      dynamic_cast<const CLI::RequiredError*>(&parse_error) != nullptr) {
-    const auto extras = app.remaining(true);
-    if (!extras.empty()) {
-      const std::string nearest = nearest_option(app, extras.front());
-      error = Error::usage(fmt::format("'{}' is not understood", printable(extras.front())));
-      if (!nearest.empty()) error = std::move(error).hint(fmt::format("did you mean {}?", nearest));
-    }
-  }
-  if (error.hint_text().empty()) error = std::move(error).hint("vmm --help lists what there is");
-  return report(error);
 }
 
 // A file that took a closed standard descriptor's number would get what is meant for the terminal.
@@ -70,28 +38,9 @@ int run(int argc, char** argv) {
     if (!plan) return report(std::move(plan).error().context("VMM_FAULT"));
     set_faults(std::move(*plan));
   }
-  CLI::App app{"vmm: runs kernels and hypervisors on /dev/kvm under an explicit CPU model"};
-  app.name("vmm");
-  app.set_version_flag("--version", "vmm " VMM_VERSION);
-  app.require_subcommand(1);
-  app.set_help_all_flag("--help-all", "the help of every command");
-  CommandRun chosen;
-  add_run_command(app, chosen, {argv, argv + argc});
-  add_host_command(app, chosen);
-  add_cpu_command(app, chosen);
-  add_explain_command(app, chosen);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    const auto commands = app.get_subcommands();
-    fmt::print("{}", (commands.empty() ? &app : commands.back())->help());
-    return 0;
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    return report_usage(app, error);
-  }
-  const Result<int> result = chosen();
+  const auto command = parse_command_line({argv, argv + argc});
+  if (!command) return report(command.error());
+  const Result<int> result = command->run();
   return result ? *result : report(result.error());
 }
 

@@ -232,6 +232,12 @@ Result<CpuModelFile> parse_builtin(const builtin::TextFile& file) {
 
 }  // namespace
 
+std::optional<std::string> model_file_of(std::string_view selection) {
+  const std::string_view name = split_version(selection).name;
+  if (name.find('/') == std::string_view::npos && !name.ends_with(".toml")) return std::nullopt;
+  return std::string(name);
+}
+
 std::string CpuModel::full_name() const { return fmt::format("{}@{}", name, version); }
 
 const CpuModel* CpuModelFile::find(unsigned version) const {
@@ -291,8 +297,7 @@ Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
 
 Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
   const std::string_view name = split_version(selection).name;
-  if (name.find('/') != std::string_view::npos || name.ends_with(".toml"))
-    return read_cpu_model(std::string(name));
+  if (const auto path = model_file_of(selection)) return read_cpu_model(*path);
   if (builtin_file(lower(name)) != nullptr) return builtin_cpu_model(name);
   // Not a model of its own: another name of one version?
   for (const builtin::TextFile& file : builtin::model_files()) {
@@ -318,8 +323,7 @@ Result<CpuModel> find_cpu_model(std::string_view selection) {
   }
   const CpuModelFile file = VMM_TRY(find_cpu_model_file(selection));
   // An alias is one version already.
-  const bool alias = name.find('/') == std::string_view::npos && !name.ends_with(".toml") &&
-                     builtin_file(lower(name)) == nullptr;
+  const bool alias = !model_file_of(name) && builtin_file(lower(name)) == nullptr;
   if (alias && wanted)
     return fail(Error::usage(fmt::format("'{}' is another name of {}@{} and has no versions",
                                          lower(name), file.name, file.default_version)));

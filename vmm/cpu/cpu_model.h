@@ -67,6 +67,9 @@ std::vector<std::string> builtin_cpu_models();
 // One of them, by name (case does not count); Usage error with the nearest name.
 Result<CpuModelFile> builtin_cpu_model(std::string_view name);
 
+// The path in a selection that names a file (it has a '/' or ends in .toml, "@VERSION" aside).
+std::optional<std::string> model_file_of(std::string_view selection);
+
 // "haswell", "Haswell@2", "haswell-notsx", "./my.toml", "my.toml@3": the version that is meant. A
 // name with a '/' or ending in .toml is a file.
 Result<CpuModel> find_cpu_model(std::string_view selection);

@@ -289,12 +289,28 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   return j;
 }
 
+namespace {
+
+const char* layer_of(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::Host:
+      return "host";
+    case ErrorKind::Lab:
+    case ErrorKind::NoLab:
+      return "lab";
+    default:
+      return "monitor";
+  }
+}
+
+}  // namespace
+
 json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu* cpu,
                   const HostGrant* host) {
   json j = common_json(spec);
   j["ending"] = {
       {"kind", "not-started"}, {"headline", error.text()}, {"exit_code", exit_code(error.kind())}};
-  j["layer"] = error.kind() == ErrorKind::Host ? "host" : "monitor";
+  j["layer"] = layer_of(error.kind());
   j["cause"] = nullptr;
   j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
   j["machine"] = machine_json(spec, {}, {});
