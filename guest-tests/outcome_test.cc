@@ -28,7 +28,7 @@ class Outcome : public KvmTest {
     EXPECT_EQ(outcome_problems(document), "");
     EXPECT_EQ(document["ending"]["exit_code"], code);
     const std::string repeat = document["repeat"];
-    EXPECT_EQ(document["command"].size(), setup.arguments.size() + 1);
+    EXPECT_EQ(document["command"].size(), lab_words().size() + setup.arguments.size() + 1);
     for (const std::string& word : setup.arguments) {
       EXPECT_THAT(document["command"].get<std::vector<std::string>>(), testing::Contains(word));
       const bool quoted = word.find('\'') != std::string::npos;

@@ -20,6 +20,13 @@ namespace vmm {
 
 // A child that runs longer than this is killed, and its result says so.
 inline constexpr std::chrono::seconds kHangLimit{60};
+inline constexpr std::chrono::seconds kLabHangLimit{600};
+
+// The lab that is up under the name in VMM_TEST_LAB: then every command runs there, by `vmm lab
+// exec` (tools/test starts it). Empty on this machine's own KVM.
+std::string test_lab();
+// The words in front of a command of vmm that take it there: "lab exec --name NAME --", or none.
+std::vector<std::string> lab_words();
 
 enum class ChildStdin {
   Text,      // a pipe that gets RunSetup::input and is closed then
