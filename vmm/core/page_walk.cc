@@ -409,6 +409,18 @@ std::vector<std::string> describe(const Walk& walk) {
   return lines;
 }
 
+bool table_keeps_rules(const MemoryReader& memory, const PagingContext& context, Gpa table,
+                       unsigned level) {
+  const PagingMode mode = context.mode();
+  const Shape shape = shape_of(mode);
+  if (level == 0 || level > shape.levels) return false;
+  for (unsigned index = 0; index < entries_of(mode, shape, level); ++index) {
+    const auto entry = read_entry(memory, table + index * shape.entry_size, shape.entry_size);
+    if (!entry || ((*entry & kP) != 0 && entry_fault(context, mode, level, *entry))) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // Goes through the live tables and gathers what breaks a rule, one group a rule.

@@ -101,6 +101,11 @@ Walk walk_page(const MemoryReader& memory, const PagingContext& context, Gva gva
 // leads.
 std::vector<std::string> describe(const Walk& walk);
 
+// Whether each present entry of the table at `table` keeps the rules on reserved bits that hold at
+// `level`; false also when it is not RAM. Tells a table of that level from other data.
+bool table_keeps_rules(const MemoryReader& memory, const PagingContext& context, Gpa table,
+                       unsigned level);
+
 // A use of a feature that the CPU model lacks, or a reserved bit, found in the live tables.
 struct LintFinding {
   std::string rule;

@@ -614,6 +614,22 @@ TEST(PageWalk, agrees_with_a_second_opinion_over_random_tables) {
   EXPECT_GT(good, 5000);
 }
 
+TEST(PageWalk, a_table_is_told_from_other_data_by_its_reserved_bits) {
+  LongTables ram;
+  PagingContext c = long_mode();
+  EXPECT_TRUE(table_keeps_rules(ram, c, 0x1000, 4));
+  EXPECT_TRUE(table_keeps_rules(ram, c, 0x4000, 1));
+  EXPECT_FALSE(table_keeps_rules(ram, c, 0x1000, 5));  // no such level in this mode
+  EXPECT_FALSE(table_keeps_rules(ram, c, 0x1000, 0));
+  EXPECT_FALSE(table_keeps_rules(ram, c, 1_MiB - 8, 4));  // runs out of RAM
+  ram.put64(0x3000 + 511 * 8, 511 * 2_MiB | kP | kPs);
+  EXPECT_TRUE(table_keeps_rules(ram, c, 0x3000, 2));
+  EXPECT_FALSE(table_keeps_rules(ram, c, 0x3000, 3));  // no address of a 1 GiB page
+  EXPECT_FALSE(table_keeps_rules(ram, c, 0x3000, 4));  // PS in a PML4E
+  ram.put64(0x3000 + 511 * 8, kPs);                    // not present: anything goes
+  EXPECT_TRUE(table_keeps_rules(ram, c, 0x3000, 4));
+}
+
 TEST(PageWalk, random_memory_never_crashes_a_walk_or_the_lint) {
   std::mt19937_64 random(2);
   Ram ram;
