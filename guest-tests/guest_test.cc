@@ -73,6 +73,30 @@ TEST_F(Guests, one_gig_pages_without_the_bit_are_explained) {
   EXPECT_THAT(plain.last_error_line(), HasSubstr("(exit " + std::to_string(plain.code) + ")"));
 }
 
+// SVM loses the registers of a triple fault; the tables in memory still name the cause.
+TEST_F(Guests, svm_infers_the_tables_that_killed_the_guest) {
+  if (host_backend() != "svm") GTEST_SKIP() << "only SVM resets the vCPU at a triple fault";
+  const json host = json::parse(run_vmm({.arguments = {"host", "--json"}}).out);
+  const json& parameters = host["module_parameters"];
+  const std::string npt = parameters.value("kvm_amd.npt", "");
+  const std::vector<std::string> lacking{"--cpu-model", "epyc,-pdpe1gb", "--cpu-policy", "mask",
+                                         "-q"};
+  const RunResult r = run_guest("one-gig-pages.elf", lacking);
+  if (npt == "Y" || npt == "1") {
+    EXPECT_THAT(r.err, Not(HasSubstr("inferred"))) << r.text();
+    GTEST_SKIP() << "with npt=1 the processor walks the tables, and takes 1 GiB pages";
+  }
+  EXPECT_EQ(r.code, 80) << r.text();
+  for (const char* word :
+       {"probably", "PDPTE[0] at 101000h = 83h", "PS", "80000001h.EDX[26]", "pdpe1gb", "epyc@",
+        ",-pdpe1gb lacks", "leave out -pdpe1gb", "102000h", "inferred", "mov cr3", "load_cr3"})
+    EXPECT_THAT(r.err, HasSubstr(word));
+  EXPECT_LE(std::count(r.err.begin(), r.err.end(), '\n') - 1, 25) << r.text();
+  const RunResult has_it =
+      run_guest("one-gig-pages.elf", {"--cpu-model", "epyc", "--cpu-policy", "mask"});
+  EXPECT_EQ(has_it.code, 0) << has_it.text();
+}
+
 class Entry : public KvmTest, public testing::WithParamInterface<const char*> {};
 
 TEST_P(Entry, guest_finds_the_state_it_was_promised) {

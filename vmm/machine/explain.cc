@@ -204,7 +204,11 @@ class Card {
 
   void walks() {
     if (halted()) return;
-    walk_section(f_.rip_place, fmt::format("RIP {:x}h", f_.rip), f_.rip_place.failed() ? 8 : 3);
+    if (verdict_.place) walk_section(*verdict_.place, verdict_.place_name, 8);
+    const std::string by_cr3 =
+        verdict_.place ? fmt::format(" by the last CR3, {:x}h,", f_.cpu->sregs.cr3) : "";
+    walk_section(f_.rip_place, fmt::format("RIP {:x}h{}", f_.rip, by_cr3),
+                 f_.rip_place.failed() ? 8 : 3);
     // The next page of an instruction that crosses, or the operand at fault.
     const Place* at_fault = f_.fault && f_.fault->place ? &*f_.fault->place : nullptr;
     if (at_fault != nullptr && at_fault->linear != f_.rip)

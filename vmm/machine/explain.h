@@ -18,7 +18,7 @@ namespace vmm {
 // Everything that may be known about a death. Absent parts make the card shorter, never wrong.
 struct CrashScene {
   RunOutcome outcome;
-  std::string model;  // "haswell@4", empty when unknown
+  std::string model;  // "haswell@4,-avx2", empty when unknown
   CpuidTable cpuid;   // what the guest sees; empty when unknown
   // Per vCPU; the one the outcome names is looked at first. Empty when unknown.
   std::vector<CpuState> vcpus;
@@ -30,7 +30,10 @@ struct CrashScene {
   std::vector<TraceEvent> last_exits;  // oldest first
   std::string kvm_backend;             // "vmx", "svm", "pvm"; empty when unknown
   bool host_has_pdpe1gb = true;        // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
-  std::vector<std::uint8_t> code;      // bytes at RIP, for dumps without memory
+  // The processor itself walks the guest's tables (NPT, EPT): what is reserved in them is then for
+  // the silicon to say. Under shadow paging KVM walks, by the rules of the model.
+  bool nested_paging = false;
+  std::vector<std::uint8_t> code;  // bytes at RIP, for dumps without memory
   // True for dumps: what `memory` cannot read is unknown, rather than known to be no RAM.
   bool memory_is_partial = false;
   // For dumps, where the CPUID is unknown: what else says about the paging features.

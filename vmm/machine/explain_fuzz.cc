@@ -67,6 +67,7 @@ void fuzz_machine(std::span<const std::uint8_t> bytes) {
   }
   scene.cpuid.at(0x80000008).eax = take<std::uint8_t>(bytes);
   scene.host_has_pdpe1gb = (kind & 1) != 0;
+  scene.registers_trusted = kind >> 7 == 0;
   const TiledRam ram(bytes);
   scene.memory = &ram;
   check(explain(scene));

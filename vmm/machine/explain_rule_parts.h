@@ -17,6 +17,9 @@ std::span<const Rule> code_rules();
 // An exception that nobody could take.
 std::span<const Rule> fault_rules();
 
+// SVM has reset the registers, and tables in memory give the cause away (explain_rules_lost.cc).
+std::optional<Verdict> tables_found(const Facts& facts);
+
 using MaybeVerdict = std::optional<Verdict>;
 
 template <typename Ending>
@@ -37,5 +40,9 @@ inline bool is_pvm(const Facts& f) { return f.scene.kvm_backend == "pvm"; }
 inline std::string kvm_name(const Facts& f) {
   return f.scene.kvm_backend.empty() ? "KVM" : fmt::format("KVM ({})", f.scene.kvm_backend);
 }
+// "PDPTE[0] at 101000h = 83h".
+std::string step_text(const WalkStep& step);
+// What to try where a model lacks pdpe1gb: the options that give it.
+std::string models_with_pdpe1gb(const Facts& f);
 
 }  // namespace vmm

@@ -2,6 +2,7 @@
 // compare; they are asked in order and the first that fits wins.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,6 +18,9 @@ struct Verdict {
   std::string layer = "guest";     // who has to change something: "guest", "host", "monitor"
   std::vector<std::string> notes;  // what else should be known
   std::vector<std::string> tries;  // what to try, most promising first
+  // A walk that shows the cause and does not follow from the registers, with its heading.
+  std::optional<Place> place{};
+  std::string place_name{};
 };
 
 struct Rule {

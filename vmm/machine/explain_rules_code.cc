@@ -5,25 +5,26 @@
 #include "vmm/machine/explain_rule_parts.h"
 
 namespace vmm {
-namespace {
-
-using Kind = FirstFault::Kind;
-
-// --- Page tables ---------------------------------------------------------------------------------
 
 std::string step_text(const WalkStep& step) {
   return fmt::format("{}[{}] at {:x}h = {:x}h", step.entry_name, step.index, step.entry_gpa,
                      step.entry);
 }
 
-std::string other_models(const Facts& f) {
+std::string models_with_pdpe1gb(const Facts& f) {
   if (f.scene.memory_is_partial)
     return "-cpu MODEL,+pdpe1gb (QEMU), or a model that has it (Skylake-Server, EPYC)";
   const std::string bare = f.scene.model.empty() ? "MODEL" : f.model;
-  if (bare.find("-pdpe1gb") != std::string::npos) return "leave out -pdpe1gb";
+  if (f.scene.model.find("-pdpe1gb") != std::string::npos) return "leave out -pdpe1gb";
   return fmt::format("--cpu-model {},+pdpe1gb, or a model that has it (skylake-server, epyc)",
                      bare);
 }
+
+namespace {
+
+using Kind = FirstFault::Kind;
+
+// --- Page tables ---------------------------------------------------------------------------------
 
 MaybeVerdict pdpte_ps(const Facts& f) {
   if (!is_crash(f)) return std::nullopt;
@@ -39,7 +40,7 @@ MaybeVerdict pdpte_ps(const Facts& f) {
     if (f.scene.paging_features)
       v.notes.push_back("known from the trace: KVM's own walker answered P|RSVD to that entry");
     if (f.scene.host_has_pdpe1gb) {
-      v.tries = {other_models(f)};
+      v.tries = {models_with_pdpe1gb(f)};
     } else {
       v.notes.push_back(
           fmt::format("this host's {} cannot do 1 GiB pages at all, even with the bit forced{}",
@@ -47,7 +48,7 @@ MaybeVerdict pdpte_ps(const Facts& f) {
     }
     v.tries.push_back("map with 2 MiB pages (PDEs with PS) where CPUID has no pdpe1gb");
     if (!f.scene.host_has_pdpe1gb)
-      v.tries.push_back(fmt::format("on a host that has 1 GiB pages: {}", other_models(f)));
+      v.tries.push_back(fmt::format("on a host that has 1 GiB pages: {}", models_with_pdpe1gb(f)));
     return v;
   }
   return std::nullopt;

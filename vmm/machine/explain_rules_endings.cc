@@ -172,6 +172,7 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
 }
 
 constexpr Rule kRules[] = {
+    {"inferred-from-tables", tables_found},
     {"registers-reset-by-svm", registers_reset},
     {"entry-failure", entry_failure},
     {"waiting-for-sipi", waiting_for_sipi},

@@ -225,7 +225,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
 
   CrashScene scene;
   scene.outcome = outcome;
-  scene.model = cpu.name;
+  scene.model = cpu.text;
   scene.cpuid = machine.guest_cpuid();
   scene.vcpus = report.vcpus;
   scene.vcpu = died;
@@ -235,6 +235,9 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.last_exits = report.last_exits;
   scene.kvm_backend = backend_name(host.backend);
   scene.host_has_pdpe1gb = host.supported.bit(0x80000001, 0, CpuidReg::Edx, 26);
+  const auto npt = host.module_parameters.find("kvm_amd.npt");
+  scene.nested_paging = host.backend == KvmBackend::Svm && npt != host.module_parameters.end() &&
+                        (npt->second == "Y" || npt->second == "1");
   if (wants_explanation(outcome)) report.card = explain(scene);
   if (spec.lint_paging) report.paging_lint = paging_lint_lines(scene);
   return report;
