@@ -284,9 +284,11 @@ struct Ending {
 };
 
 TEST_F(Guests, each_ending_has_its_code_and_says_why) {
+  // SVM keeps no registers of a triple fault.
+  const bool svm = host_backend() == "svm";
   const std::vector<Ending> endings = {
-      {"triple-fault.elf", {}, 80, "execute_undefined_instruction"},
-      {"triple-fault-pf.elf", {}, 80, "123456789000h"},
+      {"triple-fault.elf", {}, 80, svm ? "SVM has reset" : "execute_undefined_instruction"},
+      {"triple-fault-pf.elf", {}, 80, svm ? "SVM has reset" : "123456789000h"},
       {"emulation-failure.elf", {}, 81, "d0000000h"},
       {"execute-in-vga.elf", {"--vga", "text,trap"}, 81, "executes at b0000h: the VGA window"},
       {"execute-in-vga.elf", {}, 0, "wrote 0"},

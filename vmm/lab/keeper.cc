@@ -229,7 +229,7 @@ class Keeper {
   }
 
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel) {
-    if (!lab_ || !lab_->healthy()) VMM_TRY(boot(cancel));
+    if (!lab_ || !lab_->healthy() || !lab_->answers()) VMM_TRY(boot(cancel));
     auto result = lab_->execute(command, streams, cancel);
     if (lab_->healthy())
       lab_->pause();

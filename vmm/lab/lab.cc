@@ -48,7 +48,7 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
       error = std::move(error).hint("the lab's console ended with: " + tail);
     return fail(std::move(error));
   }
-  return std::unique_ptr<Lab>(new Lab(std::move(emulator), std::move(*session)));
+  return std::unique_ptr<Lab>(new Lab(spec.backend, std::move(emulator), std::move(*session)));
 }
 
 Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& streams, int cancel) {
@@ -56,8 +56,15 @@ Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& stream
   return session_->execute(command, streams, cancel);
 }
 
+bool Lab::answers() {
+  constexpr std::chrono::seconds kLimit{30};
+  resume();
+  return session_->check(kLimit).has_value();
+}
+
 void Lab::pause() {
-  if (!paused_) emulator_->pause();
+  if (paused_ || backend_ != LabBackend::Vmx) return;
+  emulator_->pause();
   paused_ = true;
 }
 

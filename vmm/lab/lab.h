@@ -29,14 +29,18 @@ class Lab {
   // As LabSession::execute(). After an error that is final healthy() is false.
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel);
   bool healthy() const { return !session_->broken(); }
-  // Between commands: takes no processor time.
+  // Whether it still answers, as it should at once: before a command is entrusted to it.
+  bool answers();
+  // Between commands: takes no processor time. Only where the clock inside is simulated; a kernel
+  // whose clock jumps complains of stalls.
   void pause();
   void resume();
 
  private:
-  Lab(std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)
-      : emulator_(std::move(emulator)), session_(std::move(session)) {}
+  Lab(LabBackend backend, std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)
+      : backend_(backend), emulator_(std::move(emulator)), session_(std::move(session)) {}
 
+  LabBackend backend_;
   std::unique_ptr<Emulator> emulator_;
   std::unique_ptr<LabSession> session_;  // uses the emulator's channel
   bool paused_ = false;

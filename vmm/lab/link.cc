@@ -53,6 +53,17 @@ void LabLink::wake() {
   pinged_ = false;
 }
 
+Result<void> LabLink::check(seconds limit) {
+  const auto usual = std::exchange(patience_, limit);
+  wake();
+  ponged_ = false;
+  tell(Ping{});
+  Result<void> result;
+  while (result && !ponged_) result = step();
+  patience_ = usual;
+  return result;
+}
+
 void LabLink::tell(const LabRequest& request) { channel_.send_control(to_json(request)); }
 
 void LabLink::ask(const LabRequest& request) {
@@ -161,7 +172,10 @@ Result<void> LabLink::handle_greeting(const std::string& text) {
 }
 
 Result<void> LabLink::handle_reply(LabReply reply) {
-  if (std::holds_alternative<Pong>(reply)) return {};
+  if (std::holds_alternative<Pong>(reply)) {
+    ponged_ = true;
+    return {};
+  }
   if (const auto* exited = std::get_if<Exited>(&reply)) {
     if (!running_) return fail(Error::lab("the lab speaks of the end of a command that never ran"));
     running_ = false;

@@ -32,6 +32,9 @@ class LabLink {
   // longer than the patience, a dead emulator, a broken channel, an answer to no question.
   Result<LabGreeting> greet();
 
+  // Asks for a sign of life and waits at most `limit` for it. Errors as above.
+  Result<void> check(std::chrono::seconds limit);
+
   // One question is open at a time; the stream that it speaks of is opened right after ask().
   void ask(const LabRequest& request);
   Result<LabReply> answer();
@@ -78,6 +81,7 @@ class LabLink {
   unsigned greetings_ = 0;
   std::chrono::steady_clock::duration silence_{};
   std::chrono::steady_clock::duration since_greeting_{};
+  bool ponged_ = false;
   bool pinged_ = false;
   bool awaiting_ = false;
   std::optional<LabReply> reply_;

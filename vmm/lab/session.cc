@@ -50,6 +50,7 @@ class Session final : public LabSession {
   }
 
   const LabHello& hello() const override { return hello_; }
+  Result<void> check(std::chrono::seconds limit) override { return link_.check(limit); }
   bool broken() const override { return link_.broken(); }
 
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,

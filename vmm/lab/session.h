@@ -76,6 +76,8 @@ class LabSession {
   // once.
   virtual Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
                                   int cancel = -1) = 0;
+  // Nothing when the lab answers within `limit` of wall-clock time; else a final error.
+  virtual Result<void> check(std::chrono::seconds limit) = 0;
   // After an error that is final: the lab is of no further use.
   virtual bool broken() const = 0;
   // Asks the lab to power off; does not wait for it.

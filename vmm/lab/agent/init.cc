@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <thread>
 
 #include "vmm/base/text.h"
@@ -74,12 +75,18 @@ Result<Fd> open_mailbox(const AgentConfig& config) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
     return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
   auto disk = VMM_TRY(DeviceMailboxDisk::adopt(std::move(device)));
+  // A signal that this thread took would not reach the agent's signalfd: SIGCHLD above all.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
   std::thread([disk = std::move(disk), theirs = Fd(ends[1]), port = config.shutdown_port] {
     if (const auto result = relay_mailbox(MailboxSide::Lab, *disk, theirs); !result) {
       say(result.error().text());
       power_off_machine(port);
     }
   }).detach();
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return Fd(ends[0]);
 }
 
