@@ -21,7 +21,9 @@ SocketRelay::~SocketRelay() {
 }
 
 Result<void> SocketRelay::listen(const Path& path) {
-  listeners_.push_back({path, VMM_TRY(listen_unix(path.path))});
+  // Not within the braces: what stands there already is never destroyed when VMM_TRY returns.
+  Fd socket = VMM_TRY(listen_unix(path.path));
+  listeners_.push_back({path, std::move(socket)});
   return {};
 }
 
