@@ -123,7 +123,7 @@ TEST_F(KernelCacheTest, a_stale_package_list_is_renewed) {
 }
 
 TEST_F(KernelCacheTest, a_failure_quotes_apt_and_names_the_place_for_a_copy) {
-  tool("apt-get", "echo 'E: Temporary failure resolving deb.debian.org' >&2; exit 100");
+  tool("apt-get", "echo 'E: Temporary failure resolving mirror.example' >&2; exit 100");
   const auto kernel = cache().obtain();
   ASSERT_FALSE(kernel);
   EXPECT_EQ(kernel.error().kind(), ErrorKind::NoLab);
@@ -134,7 +134,7 @@ TEST_F(KernelCacheTest, a_failure_quotes_apt_and_names_the_place_for_a_copy) {
 
 TEST_F(KernelCacheTest, the_warnings_of_an_update_without_a_network_are_quoted) {
   tool("apt-cache", "echo 'E: No packages found' >&2; exit 100");
-  tool("apt-get", "echo 'W: Failed to fetch http://deb.debian.org/' >&2");
+  tool("apt-get", "echo 'W: Failed to fetch http://mirror.example/' >&2");
   const auto kernel = cache().obtain();
   ASSERT_FALSE(kernel);
   EXPECT_THAT(kernel.error().text(), HasSubstr("W: Failed to fetch"));
