@@ -9,13 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "devices/acpi_pm.h"
+#include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
-#include "devices/shutdown_port.h"
 #include "devices/vga_text.h"
 #include "vmm/core/irq_fake.h"
 
@@ -40,6 +41,8 @@ class FickleStreams final : public ByteSink, public ByteSource {
 // One device with everything that it is wired to.
 class Rig {
  public:
+  static constexpr unsigned kPins = 16;
+
   virtual ~Rig() = default;
   virtual Device& device() = 0;
   virtual bool same_state(const Rig& other) const = 0;
@@ -47,13 +50,13 @@ class Rig {
 
   // The level of each pin, as its sink saw it.
   bool all_lines_low() const {
-    std::array<bool, 16> level{};
+    std::array<bool, kPins> level{};
     for (const auto& [gsi, high] : irq.changes) level.at(gsi) = high;
     return std::none_of(level.begin(), level.end(), [](bool high) { return high; });
   }
 
   RecordingIrq irq;
-  IrqPins pins{irq, 16};
+  IrqPins pins{irq, kPins};
   FickleStreams streams;
   std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
   unsigned events = 0;
@@ -133,9 +136,11 @@ std::vector<Subject> subjects() {
           [](Rig& rig) { return std::make_unique<Debugcon>("debugcon", &rig.streams); }),
       subject<I8042>("i8042",
                      [=](Rig& rig) { return std::make_unique<I8042>("i8042", event(rig)); }),
-      subject<ShutdownPort>(
-          "shutdown_port",
-          [=](Rig& rig) { return std::make_unique<ShutdownPort>("pm1a", event(rig)); }),
+      subject<AcpiPm>("acpi_pm",
+                      [=](Rig& rig) {
+                        return std::make_unique<AcpiPm>("acpi-pm", rig.pins.line(9),
+                                                        AcpiPm::Calls{event(rig), event(rig)});
+                      }),
       subject<BochsShutdownPort>(
           "bochs_shutdown",
           [=](Rig& rig) { return std::make_unique<BochsShutdownPort>("bochs", event(rig)); }),

@@ -4,13 +4,14 @@
 #include <memory>
 #include <vector>
 
+#include "devices/acpi_pm.h"
+#include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
-#include "devices/shutdown_port.h"
 #include "devices/streams_fake.h"
 #include "devices/vga_png.h"
 #include "devices/vga_text.h"
@@ -34,12 +35,12 @@ struct Board {
   DebugExit debug_exit{"debug-exit", nullptr};
   Debugcon debugcon{"debugcon", &sink};
   I8042 i8042{"i8042", nullptr};
-  ShutdownPort pm1a{"pm1a", nullptr};
+  AcpiPm pm{"acpi-pm", pins.line(9), {}};
   BochsShutdownPort bochs{"bochs-shutdown", nullptr};
   Port92 port92{"port92", nullptr};
   ResetPort reset_port{"rst-cnt", nullptr};
-  std::array<Device*, 10> devices = {&serial, &vga,  &vga_window, &debug_exit, &debugcon,
-                                     &i8042,  &pm1a, &bochs,      &port92,     &reset_port};
+  std::array<Device*, 10> devices = {&serial, &vga, &vga_window, &debug_exit, &debugcon,
+                                     &i8042,  &pm,  &bochs,      &port92,     &reset_port};
 };
 
 void draw(const VgaSnapshot& screen) {

@@ -5,6 +5,7 @@ namespace {
 
 constexpr unsigned kIrqPins = 24;
 constexpr unsigned kCom1Irq = 4;
+constexpr unsigned kSci = 9;
 
 }  // namespace
 
@@ -54,9 +55,11 @@ Result<void> Board::wire(const Wiring& wiring) {
   VMM_TRY(ports.map({.base = 0x3f8, .size = 8, .width = BusWidth::Byte}, *serial_));
 
   // Ways to switch the machine off or reset it.
-  shutdown_port_ = std::make_unique<ShutdownPort>(
-      "shutdown", [end_as] { end_as(ending::PowerOff{"port 604h"}); });
-  VMM_TRY(ports.map({.base = 0x604, .size = 2}, *shutdown_port_));
+  acpi_pm_ = std::make_unique<AcpiPm>(
+      "acpi-pm", pins_.line(kSci),
+      AcpiPm::Calls{.power_off = [end_as] { end_as(ending::PowerOff{"port 604h"}); },
+                    .suspend = nullptr});
+  VMM_TRY(ports.map({.base = 0x600, .size = 0x10}, *acpi_pm_));
   reset_port_ =
       std::make_unique<ResetPort>("reset", [end_as] { end_as(ending::Reset{"port CF9h"}); });
   VMM_TRY(ports.map({.base = 0xcf9, .size = 1}, *reset_port_));
@@ -67,9 +70,9 @@ Result<void> Board::wire(const Wiring& wiring) {
 }
 
 std::array<Device*, 9> Board::devices() const {
-  return {serial_.get(),        vga_.get(),        i8042_.get(),
-          port92_.get(),        debugcon_.get(),   debug_exit_.get(),
-          shutdown_port_.get(), reset_port_.get(), bochs_shutdown_.get()};
+  return {serial_.get(),  vga_.get(),        i8042_.get(),
+          port92_.get(),  debugcon_.get(),   debug_exit_.get(),
+          acpi_pm_.get(), reset_port_.get(), bochs_shutdown_.get()};
 }
 
 void Board::advance() {

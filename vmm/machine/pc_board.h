@@ -6,13 +6,14 @@
 #include <optional>
 #include <vector>
 
+#include "devices/acpi_pm.h"
+#include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
-#include "devices/shutdown_port.h"
 #include "devices/vga_text.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/clock.h"
@@ -75,7 +76,7 @@ class Board {
   std::unique_ptr<I8042> i8042_;
   std::unique_ptr<Port92> port92_;
   std::unique_ptr<ResetPort> reset_port_;
-  std::unique_ptr<ShutdownPort> shutdown_port_;
+  std::unique_ptr<AcpiPm> acpi_pm_;
   std::unique_ptr<BochsShutdownPort> bochs_shutdown_;
 };
 

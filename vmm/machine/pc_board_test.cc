@@ -20,7 +20,7 @@ TEST(Board, the_port_map_is_the_documented_one) {
             "port 03b0h-03dfh vga\n"
             "port 03f8h-03ffh serial0\n"
             "port 0402h-0402h debugcon\n"
-            "port 0604h-0605h shutdown\n"
+            "port 0600h-060fh acpi-pm\n"
             "port 0cf9h-0cf9h reset\n"
             "port 8900h-8900h bochs-shutdown\n");
   EXPECT_EQ(board->mmio.print(), "");
