@@ -14,6 +14,7 @@
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
+#include "devices/pc_testdev.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -41,7 +42,7 @@ class FickleStreams final : public ByteSink, public ByteSource {
 // One device with everything that it is wired to.
 class Rig {
  public:
-  static constexpr unsigned kPins = 16;
+  static constexpr unsigned kPins = 24;
 
   virtual ~Rig() = default;
   virtual Device& device() = 0;
@@ -113,6 +114,12 @@ class OwningWindow final : public Device {
   WindowWithChip parts_;
 };
 
+std::array<IrqLine, PcTestdev::kLines> all_lines(IrqPins& pins) {
+  std::array<IrqLine, PcTestdev::kLines> lines;
+  for (unsigned n = 0; n < lines.size(); ++n) lines[n] = pins.line(n);
+  return lines;
+}
+
 // A new device is one line here.
 std::vector<Subject> subjects() {
   const auto event = [](Rig& rig) { return [&rig] { ++rig.events; }; };
@@ -144,6 +151,11 @@ std::vector<Subject> subjects() {
       subject<BochsShutdownPort>(
           "bochs_shutdown",
           [=](Rig& rig) { return std::make_unique<BochsShutdownPort>("bochs", event(rig)); }),
+      subject<PcTestdev>("pc_testdev",
+                         [](Rig& rig) {
+                           return std::make_unique<PcTestdev>("testdev", all_lines(rig.pins),
+                                                              [&rig](Gpa) { ++rig.events; });
+                         }),
       subject<Port92>("port92",
                       [=](Rig& rig) { return std::make_unique<Port92>("port92", event(rig)); }),
       subject<ResetPort>(

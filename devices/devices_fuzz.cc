@@ -9,6 +9,7 @@
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
 #include "devices/i8042.h"
+#include "devices/pc_testdev.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -25,7 +26,7 @@ constexpr std::size_t kMaxSteps = 4096;
 
 struct Board {
   RecordingIrq irq;
-  IrqPins pins{irq, 16};
+  IrqPins pins{irq, 24};
   FakeSink sink;
   FakeSource source;
   std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
@@ -37,10 +38,17 @@ struct Board {
   I8042 i8042{"i8042", nullptr};
   AcpiPm pm{"acpi-pm", pins.line(9), {}};
   BochsShutdownPort bochs{"bochs-shutdown", nullptr};
+  PcTestdev testdev{"testdev", lines(), nullptr};
   Port92 port92{"port92", nullptr};
   ResetPort reset_port{"rst-cnt", nullptr};
-  std::array<Device*, 10> devices = {&serial, &vga, &vga_window, &debug_exit, &debugcon,
-                                     &i8042,  &pm,  &bochs,      &port92,     &reset_port};
+
+  std::array<IrqLine, PcTestdev::kLines> lines() {
+    std::array<IrqLine, PcTestdev::kLines> all;
+    for (unsigned n = 0; n < all.size(); ++n) all[n] = pins.line(n);
+    return all;
+  }
+  std::array<Device*, 11> devices = {&serial, &vga,   &vga_window, &debug_exit, &debugcon,  &i8042,
+                                     &pm,     &bochs, &port92,     &testdev,    &reset_port};
 };
 
 void draw(const VgaSnapshot& screen) {
