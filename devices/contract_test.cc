@@ -13,6 +13,7 @@
 #include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
 #include "devices/port92.h"
@@ -60,6 +61,7 @@ class Rig {
   IrqPins pins{irq, kPins};
   FickleStreams streams;
   std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
+  GuestMemory memory = std::move(GuestMemory::create(1_MiB)).value();
   unsigned events = 0;
 };
 
@@ -141,6 +143,8 @@ std::vector<Subject> subjects() {
       subject<Debugcon>(
           "debugcon",
           [](Rig& rig) { return std::make_unique<Debugcon>("debugcon", &rig.streams); }),
+      subject<FwCfg>("fw_cfg",
+                     [](Rig& rig) { return std::make_unique<FwCfg>("fw-cfg", &rig.memory); }),
       subject<I8042>("i8042",
                      [=](Rig& rig) { return std::make_unique<I8042>("i8042", event(rig)); }),
       subject<AcpiPm>("acpi_pm",

@@ -1,5 +1,6 @@
 // The input is a script of guest accesses, time steps and typed bytes; after each script a chip
 // must save and load, or the screen be drawn.
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
 #include "devices/port92.h"
@@ -35,6 +37,8 @@ struct Board {
   VgaWindow vga_window{"vga-window", vga};
   DebugExit debug_exit{"debug-exit", nullptr};
   Debugcon debugcon{"debugcon", &sink};
+  GuestMemory memory = std::move(GuestMemory::create(1_MiB)).value();
+  FwCfg fw_cfg{"fw-cfg", &memory};
   I8042 i8042{"i8042", nullptr};
   AcpiPm pm{"acpi-pm", pins.line(9), {}};
   BochsShutdownPort bochs{"bochs-shutdown", nullptr};
@@ -47,8 +51,9 @@ struct Board {
     for (unsigned n = 0; n < all.size(); ++n) all[n] = pins.line(n);
     return all;
   }
-  std::array<Device*, 11> devices = {&serial, &vga,   &vga_window, &debug_exit, &debugcon,  &i8042,
-                                     &pm,     &bochs, &port92,     &testdev,    &reset_port};
+  std::array<Device*, 12> devices = {&serial,   &vga,     &vga_window, &debug_exit,
+                                     &debugcon, &i8042,   &pm,         &bochs,
+                                     &port92,   &testdev, &reset_port, &fw_cfg};
 };
 
 void draw(const VgaSnapshot& screen) {
@@ -65,6 +70,9 @@ void run(std::span<const std::uint8_t> script) {
   script = script.subspan(1);
   Board board;
   board.sink.room = 64;
+  // What the guest has in its memory for DMA to find.
+  VMM_CHECK(board.memory.write(0, script.first(std::min<std::size_t>(script.size(), 4_KiB))),
+            "low memory is RAM");
   VmTime now{0};
   for (std::size_t step = 0; script.size() >= 4 && step < kMaxSteps; ++step) {
     const std::uint8_t action = script[0];
