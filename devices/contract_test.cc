@@ -16,6 +16,7 @@
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
+#include "devices/pci_host.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -160,6 +161,7 @@ std::vector<Subject> subjects() {
                            return std::make_unique<PcTestdev>("testdev", all_lines(rig.pins),
                                                               [&rig](Gpa) { ++rig.events; });
                          }),
+      subject<PciHost>("pci_host", [](Rig&) { return std::make_unique<PciHost>("pci", nullptr); }),
       subject<Port92>("port92",
                       [=](Rig& rig) { return std::make_unique<Port92>("port92", event(rig)); }),
       subject<ResetPort>(

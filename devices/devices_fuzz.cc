@@ -12,6 +12,7 @@
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
+#include "devices/pci_host.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -45,15 +46,16 @@ struct Board {
   PcTestdev testdev{"testdev", lines(), nullptr};
   Port92 port92{"port92", nullptr};
   ResetPort reset_port{"rst-cnt", nullptr};
+  PciHost pci{"pci", &reset_port};
 
   std::array<IrqLine, PcTestdev::kLines> lines() {
     std::array<IrqLine, PcTestdev::kLines> all;
     for (unsigned n = 0; n < all.size(); ++n) all[n] = pins.line(n);
     return all;
   }
-  std::array<Device*, 12> devices = {&serial,   &vga,     &vga_window, &debug_exit,
-                                     &debugcon, &i8042,   &pm,         &bochs,
-                                     &port92,   &testdev, &reset_port, &fw_cfg};
+  std::array<Device*, 13> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
+                                     &i8042,      &pm,     &bochs,      &port92,     &testdev,
+                                     &reset_port, &fw_cfg, &pci};
 };
 
 void draw(const VgaSnapshot& screen) {
