@@ -17,6 +17,7 @@
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
+#include "devices/pic8259.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -50,6 +51,8 @@ class Rig {
   virtual Device& device() = 0;
   virtual bool same_state(const Rig& other) const = 0;
   virtual bool at_power_on() const = 0;
+  // Something happens at the device's other side, where it is wired.
+  virtual void outside(std::uint64_t dice) = 0;
 
   // The level of each pin, as its sink saw it.
   bool all_lines_low() const {
@@ -69,15 +72,21 @@ class Rig {
 template <typename D>
 class RigOf final : public Rig {
  public:
-  explicit RigOf(const std::function<std::unique_ptr<D>(Rig&)>& make) : device_(make(*this)) {}
+  using Outside = std::function<void(D&, std::uint64_t dice)>;
+  RigOf(const std::function<std::unique_ptr<D>(Rig&)>& make, Outside outside)
+      : device_(make(*this)), outside_(std::move(outside)) {}
   Device& device() override { return *device_; }
   bool same_state(const Rig& other) const override {
     return device_->state() == dynamic_cast<const RigOf&>(other).device_->state();
   }
   bool at_power_on() const override { return device_->state() == typename D::State{}; }
+  void outside(std::uint64_t dice) override {
+    if (outside_) outside_(*device_, dice);
+  }
 
  private:
   std::unique_ptr<D> device_;
+  Outside outside_;
 };
 
 struct Subject {
@@ -86,9 +95,11 @@ struct Subject {
 };
 
 template <typename D>
-Subject subject(std::string name, std::function<std::unique_ptr<D>(Rig&)> make) {
-  return {std::move(name), [make = std::move(make)]() -> std::unique_ptr<Rig> {
-            return std::make_unique<RigOf<D>>(make);
+Subject subject(std::string name, std::function<std::unique_ptr<D>(Rig&)> make,
+                typename RigOf<D>::Outside outside = {}) {
+  return {std::move(name),
+          [make = std::move(make), outside = std::move(outside)]() -> std::unique_ptr<Rig> {
+            return std::make_unique<RigOf<D>>(make, outside);
           }};
 }
 
@@ -167,6 +178,16 @@ std::vector<Subject> subjects() {
       subject<ResetPort>(
           "reset_port",
           [=](Rig& rig) { return std::make_unique<ResetPort>("rst-cnt", event(rig)); }),
+      subject<Pic8259>(
+          "pic8259",
+          [](Rig& rig) {
+            return std::make_unique<Pic8259>("pic",
+                                             [&rig](bool level) { rig.irq.set_pin(0, level); });
+          },
+          [](Pic8259& pic, std::uint64_t dice) {
+            pic.set_irq(static_cast<unsigned>(dice % 16), (dice & 0x10) != 0);
+            if ((dice & 0x60) == 0) pic.acknowledge();
+          }),
   };
 }
 
@@ -175,7 +196,8 @@ class Contract : public testing::TestWithParam<Subject> {
   std::unique_ptr<Rig> rig = GetParam().make();
 
   // Accesses of every width, near the registers and far from them, with time going on.
-  static void stir(Device& device, unsigned seed, unsigned count) {
+  static void stir(Rig& rig, unsigned seed, unsigned count) {
+    Device& device = rig.device();
     std::mt19937_64 random(seed);
     VmTime now{0};
     for (unsigned i = 0; i < count; ++i) {
@@ -191,6 +213,7 @@ class Contract : public testing::TestWithParam<Subject> {
         now += VmTime(random() % 1'000'000);
         device.advance(now);
         (void)device.next_deadline();
+        rig.outside(random());
       } else if ((dice >> 8) % 2 == 0) {
         (void)device.read(offset, std::span(data).first(width));
       } else {
@@ -204,7 +227,7 @@ TEST_P(Contract, has_a_stable_name) {
   Device& device = rig->device();
   const std::string name(device.name());
   EXPECT_FALSE(name.empty());
-  stir(device, 1, 1000);
+  stir(*rig, 1, 1000);
   device.reset();
   EXPECT_EQ(device.name(), name);
 }
@@ -215,12 +238,12 @@ TEST_P(Contract, construction_is_power_on_with_lines_low) {
 }
 
 TEST_P(Contract, random_accesses_never_crash) {
-  for (unsigned seed = 0; seed < 8; ++seed) stir(rig->device(), seed, 10'000);
+  for (unsigned seed = 0; seed < 8; ++seed) stir(*rig, seed, 10'000);
 }
 
 TEST_P(Contract, reset_is_power_on_and_twice_is_once) {
   for (unsigned seed = 0; seed < 4; ++seed) {
-    stir(rig->device(), seed, 10'000);
+    stir(*rig, seed, 10'000);
     rig->device().reset();
     EXPECT_TRUE(rig->at_power_on());
     EXPECT_TRUE(rig->all_lines_low());
@@ -233,7 +256,7 @@ TEST_P(Contract, reset_is_power_on_and_twice_is_once) {
 
 TEST_P(Contract, a_saved_state_makes_an_equal_device) {
   for (unsigned seed = 10; seed < 14; ++seed) {
-    stir(rig->device(), seed, 10'000);
+    stir(*rig, seed, 10'000);
     const StateBlock saved = save_state(rig->device());
     const std::unique_ptr<Rig> other = GetParam().make();
     const Result<void> loaded = load_state(other->device(), saved);
@@ -245,7 +268,7 @@ TEST_P(Contract, a_saved_state_makes_an_equal_device) {
 }
 
 TEST_P(Contract, saving_changes_nothing) {
-  stir(rig->device(), 20, 10'000);
+  stir(*rig, 20, 10'000);
   const StateBlock first = save_state(rig->device());
   const auto edges = rig->irq.changes.size();
   EXPECT_EQ(save_state(rig->device()), first);
@@ -264,7 +287,7 @@ TEST_P(Contract, every_field_has_a_name_of_its_own) {
 TEST_P(Contract, a_hostile_saved_state_never_crashes) {
   std::mt19937_64 random(7);
   for (unsigned round = 0; round < 50; ++round) {
-    stir(rig->device(), round, 100);
+    stir(*rig, round, 100);
     StateBlock block = save_state(rig->device());
     for (auto& [name, value] : block.fields) {
       // Digits that fit the field's size, seldom its meaning. 0 and 1 may be a bool.
@@ -276,7 +299,7 @@ TEST_P(Contract, a_hostile_saved_state_never_crashes) {
     }
     const std::unique_ptr<Rig> other = GetParam().make();
     (void)load_state(other->device(), block);
-    stir(other->device(), round, 1000);
+    stir(*other, round, 1000);
     other->device().reset();
     EXPECT_TRUE(other->all_lines_low());
   }

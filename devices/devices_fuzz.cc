@@ -13,6 +13,7 @@
 #include "devices/i8042.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
+#include "devices/pic8259.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -53,9 +54,10 @@ struct Board {
     for (unsigned n = 0; n < all.size(); ++n) all[n] = pins.line(n);
     return all;
   }
-  std::array<Device*, 13> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
+  Pic8259 pic{"pic", nullptr};
+  std::array<Device*, 14> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
                                      &i8042,      &pm,     &bochs,      &port92,     &testdev,
-                                     &reset_port, &fw_cfg, &pci};
+                                     &reset_port, &fw_cfg, &pci,        &pic};
 };
 
 void draw(const VgaSnapshot& screen) {
@@ -91,6 +93,8 @@ void run(std::span<const std::uint8_t> script) {
       case 1:
         if (board.source.bytes.size() < 64) board.source.bytes.push_back(script[3]);
         board.sink.room = script[2];
+        board.pic.set_irq(script[2] % 16, (script[3] & 1) != 0);
+        if ((script[3] & 6) == 0) board.pic.acknowledge();
         break;
       case 2:
       case 3:
