@@ -15,6 +15,7 @@
 #include "devices/debugcon.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
+#include "devices/ioapic.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
 #include "devices/pic8259.h"
@@ -187,6 +188,16 @@ std::vector<Subject> subjects() {
           [](Pic8259& pic, std::uint64_t dice) {
             pic.set_irq(static_cast<unsigned>(dice % 16), (dice & 0x10) != 0);
             if ((dice & 0x60) == 0) pic.acknowledge();
+          }),
+      subject<Ioapic>(
+          "ioapic",
+          [](Rig& rig) {
+            return std::make_unique<Ioapic>("ioapic", std::uint8_t{0x20},
+                                            [&rig](const ApicMessage&) { ++rig.events; });
+          },
+          [](Ioapic& ioapic, std::uint64_t dice) {
+            ioapic.set_pin(static_cast<unsigned>(dice % Ioapic::kPins), (dice & 0x20) != 0);
+            ioapic.eoi(static_cast<std::uint8_t>(dice >> 8));
           }),
   };
 }

@@ -11,6 +11,7 @@
 #include "devices/debugcon.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
+#include "devices/ioapic.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
 #include "devices/pic8259.h"
@@ -55,9 +56,10 @@ struct Board {
     return all;
   }
   Pic8259 pic{"pic", nullptr};
-  std::array<Device*, 14> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
+  Ioapic ioapic{"ioapic", 0x20, nullptr};
+  std::array<Device*, 15> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
                                      &i8042,      &pm,     &bochs,      &port92,     &testdev,
-                                     &reset_port, &fw_cfg, &pci,        &pic};
+                                     &reset_port, &fw_cfg, &pci,        &pic,        &ioapic};
 };
 
 void draw(const VgaSnapshot& screen) {
@@ -93,6 +95,8 @@ void run(std::span<const std::uint8_t> script) {
       case 1:
         if (board.source.bytes.size() < 64) board.source.bytes.push_back(script[3]);
         board.sink.room = script[2];
+        board.ioapic.set_pin(script[2] % Ioapic::kPins, (script[3] & 1) != 0);
+        board.ioapic.eoi(script[3]);
         board.pic.set_irq(script[2] % 16, (script[3] & 1) != 0);
         if ((script[3] & 6) == 0) board.pic.acknowledge();
         break;
