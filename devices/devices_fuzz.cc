@@ -12,6 +12,7 @@
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/ioapic.h"
+#include "devices/lapic.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
 #include "devices/pic8259.h"
@@ -57,10 +58,49 @@ struct Board {
   }
   Pic8259 pic{"pic", nullptr};
   Ioapic ioapic{"ioapic", 0x20, nullptr};
-  std::array<Device*, 15> devices = {&serial,     &vga,    &vga_window, &debug_exit, &debugcon,
-                                     &i8042,      &pm,     &bochs,      &port92,     &testdev,
-                                     &reset_port, &fw_cfg, &pci,        &pic,        &ioapic};
+  Lapic lapic{"lapic0", 0, true, {}};
+  std::array<Device*, 16> devices = {
+      &serial, &vga,     &vga_window, &debug_exit, &debugcon, &i8042, &pm,     &bochs,
+      &port92, &testdev, &reset_port, &fw_cfg,     &pci,      &pic,   &ioapic, &lapic};
+  Board() { lapic.allow_tsc_deadline(true); }
 };
+
+// What reaches a LAPIC besides its page: modes, MSRs, interrupts, pins, a processor that takes
+// them.
+void poke(Lapic& lapic, std::uint8_t action, std::uint8_t a, std::uint8_t b) {
+  constexpr std::array<std::uint64_t, 4> kBases = {0xfee00900, 0xfee00d00, 0xfee00100, 0xfed40900};
+  const std::uint64_t value = std::uint64_t{b} << (a & 31);
+  std::uint64_t read = 0;
+  switch (action & 7) {
+    case 0:
+      lapic.set_base(kBases[a % kBases.size()]);
+      break;
+    case 1:
+      (void)lapic.write_msr(0x800 + (a & 0x3fu), value);
+      break;
+    case 2:
+      (void)lapic.read_msr(0x800 + a, read);
+      break;
+    case 3:
+      lapic.accept(a, (b & 1) != 0);
+      break;
+    case 4:
+      lapic.set_lint(a & 1, (b & 1) != 0);
+      break;
+    case 5:
+      lapic.set_tsc_deadline(value, VmTime(static_cast<std::int64_t>(value) - 1000));
+      break;
+    case 6:
+      (void)lapic.write(a * std::uint64_t{16}, std::array<std::uint8_t, 4>{b, a, b, a});
+      break;
+    default:
+      if (const auto vector = lapic.pending()) lapic.acknowledge(*vector);
+      break;
+  }
+  VMM_CHECK(!lapic.requested() || *lapic.requested() >= 16, "an illegal vector was accepted");
+  (void)lapic.matches(static_cast<std::uint32_t>(value), (action & 8) != 0);
+  (void)lapic.next_deadline();
+}
 
 void draw(const VgaSnapshot& screen) {
   VMM_CHECK(screen.cells.size() == std::size_t{screen.columns} * screen.rows, "a cell is missing");
@@ -93,6 +133,10 @@ void run(std::span<const std::uint8_t> script) {
         device.advance(now);
         break;
       case 1:
+        if (&device == &board.lapic) {
+          poke(board.lapic, action >> 3, script[2], script[3]);
+          break;
+        }
         if (board.source.bytes.size() < 64) board.source.bytes.push_back(script[3]);
         board.sink.room = script[2];
         board.ioapic.set_pin(script[2] % Ioapic::kPins, (script[3] & 1) != 0);
