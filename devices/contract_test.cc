@@ -20,6 +20,7 @@
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
 #include "devices/pic8259.h"
+#include "devices/pit8254.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -228,6 +229,8 @@ std::vector<Subject> subjects() {
             ioapic.eoi(static_cast<std::uint8_t>(dice >> 8));
           }),
       lapic(),
+      subject<Pit8254>("pit8254",
+                       [](Rig& rig) { return std::make_unique<Pit8254>("pit", rig.pins.line(0)); }),
   };
 }
 

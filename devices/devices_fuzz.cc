@@ -16,6 +16,7 @@
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
 #include "devices/pic8259.h"
+#include "devices/pit8254.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
 #include "devices/serial16550.h"
@@ -59,9 +60,10 @@ struct Board {
   Pic8259 pic{"pic", nullptr};
   Ioapic ioapic{"ioapic", 0x20, nullptr};
   Lapic lapic{"lapic0", 0, true, {}};
-  std::array<Device*, 16> devices = {
-      &serial, &vga,     &vga_window, &debug_exit, &debugcon, &i8042, &pm,     &bochs,
-      &port92, &testdev, &reset_port, &fw_cfg,     &pci,      &pic,   &ioapic, &lapic};
+  Pit8254 pit{"pit", pins.line(0)};
+  std::array<Device*, 17> devices = {
+      &serial,  &vga,        &vga_window, &debug_exit, &debugcon, &i8042,  &pm,    &bochs, &port92,
+      &testdev, &reset_port, &fw_cfg,     &pci,        &pic,      &ioapic, &lapic, &pit};
   Board() { lapic.allow_tsc_deadline(true); }
 };
 
