@@ -23,6 +23,7 @@
 #include "devices/pit8254.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
+#include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "vmm/core/irq_fake.h"
@@ -231,6 +232,10 @@ std::vector<Subject> subjects() {
       lapic(),
       subject<Pit8254>("pit8254",
                        [](Rig& rig) { return std::make_unique<Pit8254>("pit", rig.pins.line(0)); }),
+      subject<RtcCmos>("rtc_cmos",
+                       [](Rig& rig) {
+                         return std::make_unique<RtcCmos>("rtc", rig.pins.line(8), 1'700'000'000);
+                       }),
   };
 }
 

@@ -19,6 +19,7 @@
 #include "devices/pit8254.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
+#include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
 #include "devices/streams_fake.h"
 #include "devices/vga_png.h"
@@ -61,9 +62,10 @@ struct Board {
   Ioapic ioapic{"ioapic", 0x20, nullptr};
   Lapic lapic{"lapic0", 0, true, {}};
   Pit8254 pit{"pit", pins.line(0)};
-  std::array<Device*, 17> devices = {
+  RtcCmos rtc{"rtc", pins.line(8), 1700000000};
+  std::array<Device*, 18> devices = {
       &serial,  &vga,        &vga_window, &debug_exit, &debugcon, &i8042,  &pm,    &bochs, &port92,
-      &testdev, &reset_port, &fw_cfg,     &pci,        &pic,      &ioapic, &lapic, &pit};
+      &testdev, &reset_port, &fw_cfg,     &pci,        &pic,      &ioapic, &lapic, &pit,   &rtc};
   Board() { lapic.allow_tsc_deadline(true); }
 };
 
