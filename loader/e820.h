@@ -7,7 +7,7 @@
 namespace vmm {
 
 constexpr Gpa kLowRamEnd = 0x9fc00;      // 639 KiB; the extended BIOS data area begins
-constexpr Gpa kBiosArea = 0xf0000;       // up to 1 MiB: where ACPI and MP tables are looked for
+constexpr Gpa kBiosArea = 0xe0000;       // up to 1 MiB: ACPI and MP tables, firmware_tables.h
 constexpr Gpa kExtendedRam = 0x10'0000;  // 1 MiB
 // KVM's identity-map page and its three TSS pages, which hosts with VT-x put into the guest.
 constexpr Gpa kKvmPages = 0xfeff'c000;

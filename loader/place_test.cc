@@ -354,7 +354,7 @@ TEST(Occupied, finds_the_lowest_and_the_highest_room) {
 TEST(E820, ram_ends_where_the_memory_does) {
   EXPECT_EQ(make_e820(ram(128_MiB)), (std::vector<E820Entry>{{0, 0x9fc00, 1},
                                                              {0x9fc00, 0x400, 2},
-                                                             {0xf0000, 0x10000, 2},
+                                                             {0xe0000, 0x20000, 2},
                                                              {0x100000, 127_MiB, 1},
                                                              {0xfeffc000, 0x4000, 2}}));
 }
