@@ -87,11 +87,7 @@ void Lapic::set_base(std::uint64_t value) {
   const bool was_xapic = xapic();
   state_.base = value;
   if (was_enabled && !hardware_enabled()) reset_registers();
-  if (was_xapic && x2apic()) {
-    state_.icr &= 0xffffffff;
-    state_.ldr = 0;
-    state_.dfr = 0xffffffff;
-  }
+  if (was_xapic && x2apic()) state_.icr &= 0xffffffff;
   // Leaving xAPIC mode, either way, forgets the id that the guest wrote.
   if (was_xapic && !xapic()) state_.xapic_id = static_cast<std::uint8_t>(id_);
 }

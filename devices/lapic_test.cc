@@ -607,6 +607,19 @@ TEST_F(LapicTest, level_triggered_lint0_comes_again_after_each_eoi_while_high) {
   EXPECT_EQ(get(0x350), 0x8061u);
 }
 
+TEST_F(LapicTest, level_triggered_lint0_waits_for_its_own_eoi) {
+  put(0x350, 0x8061);
+  lapic.set_lint(0, true);
+  EXPECT_EQ(take(), 0x61);
+  lapic.accept(0x91, true);
+  EXPECT_EQ(take(), 0x91);
+  eoi();
+  EXPECT_EQ(get(0x350), 0xc061u) << "another vector's EOI";
+  EXPECT_FALSE(lapic.requested());
+  eoi();
+  EXPECT_EQ(lapic.requested(), 0x61);
+}
+
 TEST_F(LapicTest, level_triggered_lint0_comes_at_once_when_unmasked) {
   put(0x350, 0x18061);
   lapic.set_lint(0, true);
@@ -688,6 +701,20 @@ TEST_F(LapicTest, a_loaded_state_holds_nothing_that_no_guest_could_write) {
   EXPECT_EQ(get(0x300), 0x000ccfffu);
   EXPECT_EQ(get(0x3e0), 0xbu);
   EXPECT_EQ(lapic.pending(), std::nullopt) << "255 is in service";
+}
+
+TEST_F(LapicTest, a_disabled_lapic_that_was_loaded_with_requests_gives_none) {
+  lapic.accept(0x80, false);
+  StateBlock block = save_state(lapic);
+  for (auto& [name, value] : block.fields) {
+    if (name == "base") value = "0xfee00100";
+  }
+  ASSERT_TRUE(load_state(lapic, block).has_value());
+  EXPECT_FALSE(lapic.pending());
+  EXPECT_FALSE(lapic.requested());
+  const Lapic::State before = lapic.state();
+  lapic.accept(0x81, true);
+  EXPECT_EQ(lapic.state(), before);
 }
 
 }  // namespace

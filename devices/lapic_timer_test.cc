@@ -419,27 +419,67 @@ TEST_F(LapicDeadline, no_deadline_without_the_lapic) {
   EXPECT_EQ(lapic.tsc_deadline(), 0u);
 }
 
-TEST_F(LapicTimer, a_loaded_timer_is_put_where_running_could_have_brought_it) {
+class LoadedTimer : public LapicTimer {
+ protected:
+  // A LAPIC with the state of `lapic` but for some fields.
+  void load(const std::vector<std::pair<std::string, std::string>>& fields) {
+    StateBlock block = save_state(lapic);
+    for (auto& [name, value] : block.fields) {
+      for (const auto& [changed, to] : fields) {
+        if (name == changed) value = to;
+      }
+    }
+    ASSERT_TRUE(load_state(copy, block).has_value());
+    const StateBlock once = save_state(copy);
+    EXPECT_EQ(save_state(copy), once);
+  }
+  std::uint32_t copied_count() {
+    std::array<std::uint8_t, 4> data{};
+    EXPECT_EQ(copy.read(0x390, data), Access::Ok);
+    std::uint32_t value = 0;
+    std::memcpy(&value, data.data(), sizeof value);
+    return value;
+  }
+  Lapic copy{"copy", 0, true, {}};
+};
+
+TEST_F(LoadedTimer, is_put_where_running_could_have_brought_it) {
   start(kPeriodic, 500);
   for (const char* expiry : {"0x0", "0x8000000000000000", "0x7fffffffffffffff", "0x3e8"}) {
-    for (const char* now : {"0x0", "0xffffffffffffffff", "0x7fffffffffffffff"}) {
-      StateBlock block = save_state(lapic);
-      for (auto& [name, value] : block.fields) {
-        if (name == "expiry") value = expiry;
-        if (name == "now") value = now;
-      }
-      Lapic copy("copy", 0, true, {});
-      ASSERT_TRUE(load_state(copy, block).has_value());
-      const StateBlock once = save_state(copy);
-      EXPECT_EQ(save_state(copy), once);
+    for (const std::string_view now : {"0x0", "0xffffffffffffffff", "0x7fffffffffffffff"}) {
+      load({{"expiry", expiry}, {"now", std::string(now)}});
+      EXPECT_GT(copied_count(), 0u) << expiry << " " << now;
+      EXPECT_LE(copied_count(), 500u) << expiry << " " << now;
       ASSERT_TRUE(copy.next_deadline());
       copy.advance(*copy.next_deadline());
+      // From the end of time on it stands still.
+      if (!now.starts_with("0x7f")) {
+        EXPECT_EQ(copy.requested(), 0x41);
+      }
       copy.advance(VmTime::max());
-      std::array<std::uint8_t, 4> data{};
-      EXPECT_EQ(copy.read(0x390, data), Access::Ok);
-      EXPECT_GT(data[0] | data[1] << 8, 0);
+      EXPECT_LE(copied_count(), 500u);
     }
   }
+}
+
+TEST_F(LoadedTimer, with_a_count_of_0_does_not_run) {
+  start(kPeriodic, 500);
+  load({{"initial_count", "0x0"}});
+  EXPECT_FALSE(copy.next_deadline());
+  copy.advance(VmTime(1'000'000));
+  EXPECT_FALSE(copy.requested());
+}
+
+TEST_F(LoadedTimer, in_deadline_mode_is_armed_wholly_or_not_at_all) {
+  lapic.allow_tsc_deadline(true);
+  copy.allow_tsc_deadline(true);
+  put(0x320, kDeadline | 0x41);
+  lapic.set_tsc_deadline(100, VmTime(2000));
+  load({{"initial_count", "0x5"}});
+  EXPECT_EQ(copy.state().initial_count, 0u);
+  EXPECT_EQ(copy.next_deadline(), VmTime(2000));
+  load({{"tsc_deadline", "0x0"}});
+  EXPECT_FALSE(copy.next_deadline());
 }
 
 }  // namespace
