@@ -363,17 +363,17 @@ TEST_F(Pic8259Test, a_poll_works_at_the_odd_port_and_once) {
 }
 
 TEST_F(Pic8259Test, polling_the_slave_takes_its_request_from_the_master) {
-  raise(10);
-  EXPECT_EQ(poll(kSlave), 0x82);
+  raise(11);
+  EXPECT_EQ(poll(kSlave), 0x83);
   EXPECT_FALSE(output());
   EXPECT_EQ(irr(kMaster), 0);
   EXPECT_EQ(isr(kMaster), 0);
 }
 
 TEST_F(Pic8259Test, polling_the_master_then_the_slave_finds_a_slave_request) {
-  raise(10);
+  raise(11);
   EXPECT_EQ(poll(kMaster), 0x82);
-  EXPECT_EQ(poll(kSlave), 0x82);
+  EXPECT_EQ(poll(kSlave), 0x83);
   out(pic, kSlave, kEoi);
   out(pic, kMaster, kEoi);
   EXPECT_FALSE(output());
