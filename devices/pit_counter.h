@@ -3,6 +3,7 @@
 // go backwards from call to call.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,7 +42,9 @@ class PitCounter {
   bool is_bcd() const { return (control_ & 1) != 0; }
   bool is_periodic() const { return mode() == 2 || mode() == 3; }
   std::int64_t written_period() const;
-  std::int64_t elapsed(std::int64_t tick) const { return held_at_.value_or(tick) - start_; }
+  std::int64_t elapsed(std::int64_t tick) const {
+    return std::min(tick, held_at_.value_or(tick)) - start_;
+  }
   std::uint16_t count(std::int64_t tick) const;
   bool out_now(std::int64_t tick) const;
   bool rises_in_run(std::int64_t from, std::int64_t to) const;
