@@ -84,7 +84,7 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
             {"--vga", "png:" + picture + ",trap", "--trace", folder.file("trace"), "--smp", "2"}),
       plain("64 processors and an outcome", 82, "cli-hlt.elf",
             {"--smp", "64", "--outcome-json", outcome}),
-      plain("KVM fails", 70, "hello.elf", {}),
+      plain("KVM fails", 70, "hello.elf", {"--irqchip", "kernel"}),
       {"stop signal", 128 + SIGTERM,
        [](const Environment& environment) {
          return signalled(guest_setup("spin.elf", {}, environment), {SIGTERM});
@@ -170,8 +170,8 @@ TEST_P(SeccompRules, is_needed) {
   const std::string message =
       fmt::format("seccomp stopped system call {},", seccomp_syscall_resolve_name(syscall.data()));
   const TempFolder folder;
-  // Some calls are made only when threads meet in a certain order (going on with a poll that was
-  // stopped), so a scenario may have to be seen more than once.
+  // Some calls are made only when threads meet in a certain order, so a scenario may have to be seen
+  // more than once.
   for (int round = 0; round < 5; ++round) {
     for (const Scenario& scenario : scenarios(folder)) {
       Environment environment = faults_of(scenario);

@@ -37,6 +37,9 @@ struct RunOptions {
   std::string smp = "1";
   std::string memory = "256M";
   std::string irqchip = "auto";
+  std::string ioapic_version = "20";
+  bool testdev = false;
+  std::string compat;
   std::string boot;
   std::string flat;
   std::string append;
@@ -75,9 +78,20 @@ void add_options(CLI::App& run, RunOptions& o) {
   const char* machine = "Machine";
   run.add_option("--mem", o.memory, "guest RAM, such as 512M or 8G (default 256M)")->group(machine);
   run.add_option("--irqchip", o.irqchip,
-                 "auto or kernel: KVM's own interrupt controllers and PIT (default auto)")
+                 "user: our LAPIC, IOAPIC, PIC and PIT; split: with KVM's LAPIC; kernel: all "
+                 "KVM's; auto: user, or split where the CPU model needs KVM's LAPIC (default auto)")
+      ->group(machine);
+  run.add_option("--ioapic-version", o.ioapic_version,
+                 "20, or 11 without an EOI register: of our own IOAPIC (default 20)")
       ->group(machine);
 
+  run.add_flag("--testdev", o.testdev,
+               "a device for tests of hypervisors: ports E0h, E8h, 2000h, memory at FF000000h")
+      ->group(machine);
+  run.add_option(
+         "--compat", o.compat,
+         "kvm-unit-tests: --testdev and the environment that its runner gives to its images")
+      ->group(machine);
   run.add_option("--on", o.on,
                  "host: this machine's KVM; svm, vmx: a lab that is booted for this run (default "
                  "host)")
@@ -136,9 +150,13 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   spec.topology = VMM_TRY_CONTEXT(parse_topology(o.smp), "--smp");
   spec.memory = VMM_TRY_CONTEXT(parse_size(o.memory), "--mem");
   VMM_TRY(GuestMemory::check_size(spec.memory));
-  if (lower(o.irqchip) != "auto" && lower(o.irqchip) != "kernel")
-    return fail(Error::usage(fmt::format("--irqchip '{}' is unknown", printable(o.irqchip)))
-                    .hint("write auto or kernel"));
+  spec.irqchip = VMM_TRY(parse_irqchip(o.irqchip));
+  spec.ioapic_version = VMM_TRY(parse_ioapic_version(o.ioapic_version));
+  if (!o.compat.empty() && lower(o.compat) != "kvm-unit-tests")
+    return fail(Error::usage(fmt::format("--compat '{}' is unknown", printable(o.compat)))
+                    .hint("write kvm-unit-tests"));
+  spec.compat_kvm_unit_tests = !o.compat.empty();
+  spec.testdev = o.testdev || spec.compat_kvm_unit_tests;
   if (!o.boot.empty()) spec.boot.protocol = lower(o.boot);
   if (!o.flat.empty()) {
     const auto address = parse_number(o.flat);
@@ -197,6 +215,12 @@ Result<BootModule> read_module(const std::string& text) {
   return BootModule{std::move(path), std::move(arguments), std::move(bytes)};
 }
 
+BootModule kvm_unit_tests_environment(const MachineSpec& spec) {
+  const std::string text = fmt::format("NR_CPUS={}\nMEMSIZE={}\nTEST_DEVICE=1\nBOOTLOADER=1\n",
+                                       spec.topology.vcpus, spec.memory >> 20);
+  return {"environment", {}, {text.begin(), text.end()}};
+}
+
 // Files for results are opened before the guest runs: a bad path is told at once, and afterwards no
 // file can be opened any more.
 struct OutputFile {
@@ -216,12 +240,15 @@ Result<void> write_output(const OutputFile& file, std::string_view text) {
 }
 
 std::string start_line(const MachineSpec& spec, const LoadedImage& image, const ResolvedCpu& cpu,
-                       const HostGrant& host) {
-  return fmt::format("vmm: {} ({}) on {} ({}), {} vCPU{}, {}, irqchip kernel, kvm {} {}\n",
+                       const HostGrant& host, const Machine& machine) {
+  const std::string why = machine.irqchip_reason().empty()
+                              ? std::string()
+                              : fmt::format(" ({})", machine.irqchip_reason());
+  return fmt::format("vmm: {} ({}) on {} ({}), {} vCPU{}, {}, irqchip {}{}, kvm {} {}\n",
                      printable(image.path), protocol_name(image.protocol), cpu.text,
                      policy_name(cpu.policy), spec.topology.vcpus,
                      spec.topology.vcpus == 1 ? "" : "s", format_size(spec.memory),
-                     backend_name(host.backend), host.kernel);
+                     irqchip_name(machine.irqchip()), why, backend_name(host.backend), host.kernel);
 }
 
 // The run itself; what is known so far stays in `cpu` and `host` for a refusal's document.
@@ -230,6 +257,9 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                       std::optional<HostGrant>& host) {
   for (const std::string& module : spec.modules)
     spec.boot.modules.push_back(VMM_TRY(read_module(module)));
+  // The runner of kvm-unit-tests gives each image this module.
+  if (spec.compat_kvm_unit_tests && spec.modules.empty())
+    spec.boot.modules.push_back(kvm_unit_tests_environment(spec));
   LoadedImage image = VMM_TRY(load_image(spec.kernel, spec.boot));
   if (!spec.symbols.empty()) {
     const LoadedImage extra = VMM_TRY_CONTEXT(load_image(spec.symbols, {}), "--symbols");
@@ -238,6 +268,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   const Kvm kvm = VMM_TRY(Kvm::open());
   host = VMM_TRY(read_host_grant(kvm));
   cpu = VMM_TRY(resolve_cpu(spec.cpu_model, spec.cpu_policy, spec.topology, *host));
+  const auto irqchip = choose_irqchip(spec.irqchip, *cpu);
   if (!cpu->missing.empty() && (spec.cpu_policy == CpuPolicy::Strict || !spec.quiet))
     fmt::print(stderr, "{}", missing_text(*cpu));
   if (spec.cpu_policy == CpuPolicy::Strict && !cpu->missing.empty())
@@ -245,11 +276,12 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                                         cpu->missing.size(), cpu->text))
                     .hint("--cpu-policy mask runs without them, force sets them all the same; vmm "
                           "cpu list shows models this host can give"));
-  const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, image));
+  if (!irqchip) return fail(irqchip.error());
+  const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, *irqchip, image));
   // Only now is it sure that the guest will start.
   if (!spec.quiet) {
     for (const std::string& note : cpu->notes) fmt::print(stderr, "vmm: {}\n", note);
-    fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host));
+    fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host, *machine));
     fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
   }
   if (dry_run) {

@@ -6,6 +6,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/cpu_state.h"
 #include "vmm/core/exit.h"
+#include "vmm/core/irqchip.h"
 
 namespace vmm {
 
@@ -27,6 +28,12 @@ class VcpuBackend {
   virtual Result<std::uint32_t> mp_state() = 0;
   // RIP as of the last exit, without an ioctl (KVM_CAP_SYNC_REGS); 0 where the host lacks that.
   virtual std::uint64_t last_rip() const = 0;
+  // For interrupt controllers outside KVM: what the last exit left, and what the next entry shall
+  // do (the interrupt, the NMI, the window and CR8 of `plan`; INIT and SIPI are set_state()).
+  virtual EntryState entry_state() const { return {}; }
+  virtual Result<void> prepare(const EntryPlan& /*plan*/) { return {}; }
+  // The guest's time-stamp counter now.
+  virtual Result<std::uint64_t> tsc() { return std::uint64_t{0}; }
   // From any thread: makes run() return Interrupted soon, also when it has not started yet.
   virtual void kick() = 0;
 };

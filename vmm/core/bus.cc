@@ -61,6 +61,7 @@ Device* Bus::read(std::uint64_t address, std::span<std::uint8_t> data) {
     }
     return answered;
   }
+  bring_up_to_date(*mapping->device);
   const bool refused = range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
   const std::uint64_t offset = address - range.base;
   if (refused || data.size() > range.size - offset ||
@@ -87,6 +88,7 @@ Device* Bus::write(std::uint64_t address, std::span<const std::uint8_t> data) {
     }
     return answered;
   }
+  bring_up_to_date(*mapping->device);
   const bool refused = range.width == BusWidth::Dword && (data.size() != 4 || (address & 3) != 0);
   const std::uint64_t offset = address - range.base;
   if (refused || data.size() > range.size - offset ||

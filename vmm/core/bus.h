@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "vmm/base/result.h"
+#include "vmm/core/clock.h"
 #include "vmm/core/device.h"
 
 namespace vmm {
@@ -38,6 +39,9 @@ class Bus {
   // `name` is "port" or "mmio"; addresses at and above `limit` do not exist (ports: 10000h).
   Bus(std::string_view name, std::uint64_t limit) : name_(name), limit_(limit) {}
 
+  // From now on a device's time is brought up to `clock`, which must outlive the bus, before each
+  // access to it.
+  void keep_time(const Clock& clock) { clock_ = &clock; }
   // Attaches `device`, which must outlive the bus. An overlap is an Internal error naming both.
   Result<void> map(const BusRange& range, Device& device);
 
@@ -64,10 +68,14 @@ class Bus {
     Device* device;
   };
   const Mapping* lookup(std::uint64_t address) const;
+  void bring_up_to_date(Device& device) const {
+    if (clock_ != nullptr) device.advance(clock_->now());
+  }
   UnclaimedAccess& count_unclaimed(std::uint64_t address);
 
   std::string name_;
   std::uint64_t limit_;
+  const Clock* clock_ = nullptr;
   std::map<std::uint64_t, Mapping> mappings_;  // by base
   std::map<std::uint64_t, UnclaimedAccess> unclaimed_;
   UnclaimedAccess other_unclaimed_;

@@ -4,11 +4,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <utility>
 #include <vector>
-
-#include "vmm/base/result.h"
 
 namespace vmm {
 
@@ -66,15 +63,6 @@ class IrqPins {
 
  private:
   std::vector<std::shared_ptr<IrqLine::Pin>> pins_;
-};
-
-// An interrupt controller as the machine sees it: KVM's own now, ours later.
-class IrqChip : public IrqSink {
- public:
-  virtual std::string_view name() const = 0;
-  // True if something other than another vCPU (an NMI-capable local source, a pending event) can
-  // still wake vCPU `vcpu` from a HLT with interrupts off.
-  virtual Result<bool> can_wake_masked(unsigned vcpu) = 0;
 };
 
 }  // namespace vmm

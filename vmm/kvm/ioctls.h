@@ -25,7 +25,14 @@ inline constexpr IoctlRequest SET_IDENTITY_MAP_ADDR{KVM_SET_IDENTITY_MAP_ADDR,
                                                     "KVM_SET_IDENTITY_MAP_ADDR"};
 inline constexpr IoctlRequest CREATE_IRQCHIP{KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP"};
 inline constexpr IoctlRequest CREATE_PIT2{KVM_CREATE_PIT2, "KVM_CREATE_PIT2"};
+inline constexpr IoctlRequest GET_IRQCHIP{KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP"};
+inline constexpr IoctlRequest SET_IRQCHIP{KVM_SET_IRQCHIP, "KVM_SET_IRQCHIP"};
+inline constexpr IoctlRequest GET_PIT2{KVM_GET_PIT2, "KVM_GET_PIT2"};
+inline constexpr IoctlRequest SET_PIT2{KVM_SET_PIT2, "KVM_SET_PIT2"};
 inline constexpr IoctlRequest IRQ_LINE{KVM_IRQ_LINE, "KVM_IRQ_LINE"};
+inline constexpr IoctlRequest SIGNAL_MSI{KVM_SIGNAL_MSI, "KVM_SIGNAL_MSI"};
+inline constexpr IoctlRequest SET_GSI_ROUTING{KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING"};
+inline constexpr IoctlRequest X86_SET_MSR_FILTER{KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER"};
 inline constexpr IoctlRequest CREATE_VCPU{KVM_CREATE_VCPU, "KVM_CREATE_VCPU"};
 // On a vCPU.
 inline constexpr IoctlRequest RUN{KVM_RUN, "KVM_RUN"};
@@ -43,6 +50,9 @@ inline constexpr IoctlRequest GET_LAPIC{KVM_GET_LAPIC, "KVM_GET_LAPIC"};
 inline constexpr IoctlRequest SET_CPUID2{KVM_SET_CPUID2, "KVM_SET_CPUID2"};
 inline constexpr IoctlRequest GET_CPUID2{KVM_GET_CPUID2, "KVM_GET_CPUID2"};
 inline constexpr IoctlRequest SET_MSRS{KVM_SET_MSRS, "KVM_SET_MSRS"};
+inline constexpr IoctlRequest INTERRUPT{KVM_INTERRUPT, "KVM_INTERRUPT"};
+inline constexpr IoctlRequest NMI{KVM_NMI, "KVM_NMI"};
+inline constexpr IoctlRequest GET_TSC_KHZ{KVM_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"};
 inline constexpr IoctlRequest TRANSLATE{KVM_TRANSLATE, "KVM_TRANSLATE"};
 
 }  // namespace vmm::request

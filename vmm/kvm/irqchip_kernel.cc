@@ -5,11 +5,6 @@
 
 namespace vmm {
 
-Result<std::unique_ptr<KernelIrqChip>> KernelIrqChip::create(Vm& vm) {
-  VMM_TRY(vm.create_irqchip());
-  return std::unique_ptr<KernelIrqChip>(new KernelIrqChip(vm));
-}
-
 void KernelIrqChip::set_pin(unsigned gsi, bool level) {
   if (!vm_.set_irq_line(gsi, level)) ++failures_;
 }

@@ -1,19 +1,21 @@
-// KVM's own interrupt controllers behind the IrqChip seam.
+// KVM's own LAPICs, with or without KVM's IOAPIC, PICs and PIT, behind the IrqChip seam.
 #pragma once
 
-#include <span>
+#include <vector>
 
 #include "vmm/core/irq.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/kvm/vm.h"
 
 namespace vmm {
 
-class KernelIrqChip final : public IrqChip {
+class KernelIrqChip final : public IrqChip, public IrqSink {
  public:
-  // Creates LAPICs, IOAPIC, PICs and PIT in `vm`, which must outlive the chip.
-  static Result<std::unique_ptr<KernelIrqChip>> create(Vm& vm);
+  // `kind` is Kernel or Split, as `vm` was created, which must outlive the chip.
+  KernelIrqChip(Vm& vm, IrqChipKind kind) : vm_(vm), kind_(kind) {}
 
-  std::string_view name() const override { return "kernel"; }
+  IrqChipKind kind() const override { return kind_; }
+  // A line of KVM's IOAPIC and PICs; not with Split.
   void set_pin(unsigned gsi, bool level) override;
   Result<bool> can_wake_masked(unsigned vcpu) override;
 
@@ -23,8 +25,8 @@ class KernelIrqChip final : public IrqChip {
   unsigned failures() const { return failures_; }
 
  private:
-  explicit KernelIrqChip(Vm& vm) : vm_(vm) {}
   Vm& vm_;
+  IrqChipKind kind_;
   std::vector<Vcpu*> vcpus_;
   unsigned failures_ = 0;
 };

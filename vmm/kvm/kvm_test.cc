@@ -34,8 +34,7 @@ TEST_F(KvmTest, supported_cpuid_has_the_base_leaves) {
 
 TEST_F(KvmTest, cpuid_reads_back_as_it_was_set) {
   const Kvm kvm = *Kvm::open();
-  const auto vm = *Vm::create(kvm);
-  ASSERT_TRUE(vm->create_irqchip());
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   const auto vcpu = *vm->create_vcpu(0);
   CpuidTable table = *kvm.supported_cpuid();
   table.at(0x80000005).eax = 0x12345678;
@@ -45,7 +44,7 @@ TEST_F(KvmTest, cpuid_reads_back_as_it_was_set) {
 
 TEST_F(KvmTest, too_many_cpuid_entries_name_the_ioctl_the_errno_and_the_count) {
   const Kvm kvm = *Kvm::open();
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   const auto vcpu = *vm->create_vcpu(0);
   CpuidTable table;
   for (std::uint32_t i = 0; i < 300; ++i) table.at(4, i).eax = i;
@@ -59,8 +58,7 @@ TEST_F(KvmTest, too_many_cpuid_entries_name_the_ioctl_the_errno_and_the_count) {
 TEST_F(KvmTest, a_vcpu_runs_a_port_write_and_settles_it) {
   const Kvm kvm = *Kvm::open();
   GuestMemory memory = *GuestMemory::create(1_MiB);
-  const auto vm = *Vm::create(kvm);
-  ASSERT_TRUE(vm->create_irqchip());
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   ASSERT_TRUE(vm->map(memory));
   const auto vcpu = *vm->create_vcpu(0);
   ASSERT_TRUE(vcpu->set_cpuid(*kvm.supported_cpuid()));
@@ -94,8 +92,7 @@ class KvmCodeTest : public KvmTest {
     if (IsSkipped()) return;
     kvm_.emplace(*Kvm::open());
     memory_.emplace(*GuestMemory::create(1_MiB));
-    vm_ = *Vm::create(*kvm_);
-    ASSERT_TRUE(vm_->create_irqchip());
+    vm_ = *Vm::create(*kvm_, IrqChipKind::Kernel);
     ASSERT_TRUE(vm_->map(*memory_));
     vcpu_ = *vm_->create_vcpu(0);
     CpuidTable cpuid = *kvm_->supported_cpuid();
@@ -173,14 +170,14 @@ TEST_F(KvmCodeTest, a_paravirtual_msr_needs_its_cpuid_bit) {
 TEST_F(KvmTest, quirks_go_before_any_vcpu_and_a_refusal_is_named) {
   const Kvm kvm = *Kvm::open();
   if (*kvm.capability(capability::DISABLE_QUIRKS2) == 0) GTEST_SKIP() << "no quirk can go";
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   EXPECT_FALSE(vm->disabled_quirks().empty());
   const auto& enabled = vm->enabled();
   EXPECT_NE(std::find(enabled.begin(), enabled.end(), "DISABLE_QUIRKS2"), enabled.end());
   std::string said;
   for (unsigned nth = 1; said.find("DISABLE_QUIRKS2") == std::string::npos; ++nth) {
     set_faults({{"KVM_ENABLE_CAP", EINVAL, nth}});
-    const auto refused = Vm::create(kvm);
+    const auto refused = Vm::create(kvm, IrqChipKind::Kernel);
     ASSERT_FALSE(refused) << "KVM_ENABLE_CAP never failed for the quirks";
     said = refused.error().text();
   }
@@ -190,7 +187,7 @@ TEST_F(KvmTest, quirks_go_before_any_vcpu_and_a_refusal_is_named) {
 TEST_F(KvmTest, a_kick_before_the_run_is_not_lost) {
   const Kvm kvm = *Kvm::open();
   GuestMemory memory = *GuestMemory::create(1_MiB);
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   ASSERT_TRUE(vm->map(memory));
   const auto vcpu = *vm->create_vcpu(0);
   vcpu->kick();
@@ -202,7 +199,7 @@ TEST_F(KvmTest, a_kick_before_the_run_is_not_lost) {
 TEST_F(KvmTest, a_planned_fault_strikes_the_named_call_only) {
   const Kvm kvm = *Kvm::open();
   set_faults({{"KVM_CREATE_VCPU", ENOMEM, 2}});
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   EXPECT_TRUE(vm->create_vcpu(0));
   const auto second = vm->create_vcpu(1);
   ASSERT_FALSE(second);
@@ -212,7 +209,7 @@ TEST_F(KvmTest, a_planned_fault_strikes_the_named_call_only) {
 
 TEST_F(KvmTest, an_msr_that_kvm_refuses_is_named) {
   const Kvm kvm = *Kvm::open();
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   const auto vcpu = *vm->create_vcpu(0);
   const auto result = vcpu->set_msr(0xdeadbeef, 1);
   ASSERT_FALSE(result);

@@ -11,6 +11,10 @@
 
 namespace vmm {
 
+namespace {
+constexpr std::uint32_t kIa32Tsc = 0x10;
+}  // namespace
+
 int kick_signal() { return SIGRTMIN; }
 
 void install_kick_handler() {
@@ -130,6 +134,12 @@ Result<void> Vcpu::set_state(const CpuState& state) {
   VMM_TRY(fd_.ioctl(request::SET_VCPU_EVENTS, &state.events));
   kvm_mp_state mp{state.mp_state};
   VMM_TRY(fd_.ioctl(request::SET_MP_STATE, &mp, fmt::format("mp_state={}", state.mp_state)));
+  // What the next exit would say: entry_state() is asked before the first one too.
+  kvm_run& run = *shared();
+  run.apic_base = state.sregs.apic_base;
+  run.cr8 = state.sregs.cr8;
+  run.if_flag = (state.regs.rflags & spec::RFLAGS_IF) != 0 ? 1 : 0;
+  run.ready_for_interrupt_injection = 0;
   return {};
 }
 
@@ -140,6 +150,32 @@ Result<std::uint32_t> Vcpu::mp_state() {
 }
 
 std::uint64_t Vcpu::last_rip() const { return sync_regs_ ? shared()->s.regs.regs.rip : 0; }
+
+EntryState Vcpu::entry_state() const {
+  const kvm_run& run = *shared();
+  return {.ready = run.ready_for_interrupt_injection != 0,
+          .interrupts_on = run.if_flag != 0,
+          .cr8 = static_cast<std::uint8_t>(run.cr8),
+          .apic_base = run.apic_base};
+}
+
+Result<void> Vcpu::prepare(const EntryPlan& plan) {
+  kvm_run& run = *shared();
+  if (plan.nmi) VMM_TRY(fd_.ioctl(request::NMI));
+  if (plan.interrupt) {
+    kvm_interrupt interrupt{*plan.interrupt};
+    VMM_TRY(fd_.ioctl(request::INTERRUPT, &interrupt, fmt::format("irq={}", interrupt.irq)));
+  }
+  run.request_interrupt_window = plan.window ? 1 : 0;
+  if (plan.cr8) run.cr8 = *plan.cr8;
+  return {};
+}
+
+Result<std::uint64_t> Vcpu::tsc() { return msr(kIa32Tsc); }
+
+Result<std::uint32_t> Vcpu::tsc_khz() {
+  return static_cast<std::uint32_t>(VMM_TRY(fd_.ioctl(request::GET_TSC_KHZ)));
+}
 
 void Vcpu::bind_to_this_thread() {
   thread_ = pthread_self();

@@ -38,6 +38,8 @@ class Vcpu final : public VcpuBackend {
   Result<void> enable(const Capability& capability, std::uint64_t argument);
   // KVM_GET_LAPIC: the 1 KiB register page of KVM's LAPIC.
   Result<kvm_lapic_state> lapic();
+  // KVM_GET_TSC_KHZ: the frequency of the guest's TSC.
+  Result<std::uint32_t> tsc_khz();
   // KVM_TRANSLATE: the guest physical address of `gva`, or nothing when it is not mapped.
   Result<std::optional<Gpa>> translate(Gva gva);
 
@@ -47,6 +49,11 @@ class Vcpu final : public VcpuBackend {
   Result<void> set_state(const CpuState& state) override;
   Result<std::uint32_t> mp_state() override;
   std::uint64_t last_rip() const override;
+  EntryState entry_state() const override;
+  Result<void> prepare(const EntryPlan& plan) override;
+  // CR8 at the next entry; entry_state() gives it back until then.
+  void set_cr8(std::uint8_t value) { shared()->cr8 = value; }
+  Result<std::uint64_t> tsc() override;
   void kick() override;
 
   // The thread that will call run(), for kick(); set once by that thread.

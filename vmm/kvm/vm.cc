@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "vmm/kvm/ioctls.h"
+#include "vmm/kvm/varsized.h"
 
 namespace vmm {
 namespace {
@@ -14,6 +15,23 @@ namespace {
 // memory map reserves FEFFC000h-FEFFFFFFh.
 constexpr std::uint64_t kIdentityMap = 0xfeffc000;
 constexpr std::uint64_t kTss = 0xfeffd000;
+
+constexpr unsigned kIoapicPins = 24;
+
+// SDM vol. 3A 11.11: an interrupt message as a memory write.
+struct Msi {
+  std::uint32_t address = 0;
+  std::uint32_t data = 0;
+};
+Msi encode(const ApicMessage& message) {
+  Msi msi{.address = 0xfee00000, .data = message.vector};
+  msi.address |= (message.destination & 0xff) << 12;
+  msi.address |= message.logical ? 1u << 2 : 0;
+  msi.data |= static_cast<std::uint32_t>(message.mode) << 8;
+  // Level asserted; the trigger mode.
+  if (message.level_triggered) msi.data |= 1u << 14 | 1u << 15;
+  return msi;
+}
 
 struct Quirk {
   std::uint32_t bit;
@@ -48,7 +66,7 @@ constexpr Quirk kUnwantedQuirks[] = {
 
 }  // namespace
 
-Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool quirks) {
   std::unique_ptr<Vm> vm(new Vm(kvm));
   // The kernel may be interrupted while it sets the VM up; that is not a refusal.
   for (int attempt = 0;; ++attempt) {
@@ -67,9 +85,12 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
   if (VMM_TRY(kvm.capability(capability::EXIT_ON_EMULATION_FAILURE)) != 0)
     VMM_TRY(vm->enable(capability::EXIT_ON_EMULATION_FAILURE, 1));
   if (VMM_TRY(kvm.capability(capability::X86_USER_SPACE_MSR)) != 0)
-    VMM_TRY(vm->enable(capability::X86_USER_SPACE_MSR,
-                       KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL));
-  VMM_TRY(vm->disable_quirks());
+    VMM_TRY(vm->enable(capability::X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN |
+                                                           KVM_MSR_EXIT_REASON_INVAL |
+                                                           KVM_MSR_EXIT_REASON_FILTER));
+  if (!quirks) VMM_TRY(vm->disable_quirks());
+  if (kind == IrqChipKind::Kernel) VMM_TRY(vm->create_irqchip());
+  if (kind == IrqChipKind::Split) VMM_TRY(vm->enable(capability::SPLIT_IRQCHIP, kIoapicPins));
   return vm;
 }
 
@@ -118,11 +139,73 @@ Result<void> Vm::create_irqchip() {
   return {};
 }
 
+Result<void> Vm::set_bios_defaults() {
+  struct Pic {
+    std::uint32_t chip;
+    std::uint8_t base;
+    std::uint8_t imr;
+  };
+  for (const Pic& pic :
+       {Pic{KVM_IRQCHIP_PIC_MASTER, 0x08, 0xb8}, Pic{KVM_IRQCHIP_PIC_SLAVE, 0x70, 0x8e}}) {
+    kvm_irqchip state{};
+    state.chip_id = pic.chip;
+    VMM_TRY(fd_.ioctl(request::GET_IRQCHIP, &state));
+    state.chip.pic.irq_base = pic.base;
+    state.chip.pic.imr = pic.imr;
+    VMM_TRY(fd_.ioctl(request::SET_IRQCHIP, &state));
+  }
+  kvm_pit_state2 pit{};
+  VMM_TRY(fd_.ioctl(request::GET_PIT2, &pit));
+  pit.channels[0].count = 0x10000;
+  pit.channels[0].mode = 3;
+  pit.channels[0].gate = 1;
+  VMM_TRY(fd_.ioctl(request::SET_PIT2, &pit));
+  return {};
+}
+
 Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
   kvm_irq_level line{};
   line.irq = gsi;
   line.level = level ? 1 : 0;
   VMM_TRY(fd_.ioctl(request::IRQ_LINE, &line, fmt::format("gsi={} level={}", gsi, line.level)));
+  return {};
+}
+
+Result<void> Vm::send(const ApicMessage& message) {
+  const Msi encoded = encode(message);
+  kvm_msi msi{};
+  msi.address_lo = encoded.address;
+  msi.data = encoded.data;
+  // 0: the LAPIC is disabled or the destination does not exist, as on hardware.
+  VMM_TRY(fd_.ioctl(request::SIGNAL_MSI, &msi,
+                    fmt::format("address={:x}h data={:x}h", msi.address_lo, msi.data)));
+  return {};
+}
+
+Result<void> Vm::set_routes(std::span<const std::optional<ApicMessage>> pins) {
+  VarSized<kvm_irq_routing, kvm_irq_routing_entry> table(pins.size());
+  for (std::uint32_t gsi = 0; gsi < pins.size(); ++gsi) {
+    if (!pins[gsi]) continue;
+    const Msi encoded = encode(*pins[gsi]);
+    kvm_irq_routing_entry& entry = table->entries[table->nr++];
+    entry.gsi = gsi;
+    entry.type = KVM_IRQ_ROUTING_MSI;
+    entry.u.msi.address_lo = encoded.address;
+    entry.u.msi.data = encoded.data;
+  }
+  VMM_TRY(fd_.ioctl(request::SET_GSI_ROUTING, table.get(), fmt::format("nr={}", table->nr)));
+  return {};
+}
+
+Result<void> Vm::filter_msr(std::uint32_t index) {
+  std::uint8_t denied = 0;  // one bit an MSR: 0 exits
+  kvm_msr_filter filter{};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  filter.ranges[0].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+  filter.ranges[0].base = index;
+  filter.ranges[0].nmsrs = 1;
+  filter.ranges[0].bitmap = &denied;
+  VMM_TRY(fd_.ioctl(request::X86_SET_MSR_FILTER, &filter, fmt::format("msr={:x}h", index)));
   return {};
 }
 

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "vmm/base/fd.h"
+#include "vmm/core/apic_message.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 
@@ -16,13 +20,24 @@ class Vm {
   // KVM_CREATE_VM, then what every machine of ours has switched on where the host offers it
   // (exits on emulation failures and on MSRs that KVM does not know), and which of KVM's quirks are
   // switched off. `kvm` must outlive the VM.
-  static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
+  // `kind` says whose interrupt controllers it has; they are made before any vCPU. `quirks`: keep
+  // all of KVM's quirks.
+  static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, IrqChipKind kind, bool quirks = false);
 
   // One slot per region of `memory`, which must outlive the VM.
   Result<void> map(const GuestMemory& memory);
-  // KVM's LAPICs, IOAPIC, PICs and PIT (with port 61h). Before the first vCPU.
-  Result<void> create_irqchip();
+  // KVM's 8259As and PIT as a firmware leaves them: vectors from 08h and 70h, the timer's line open
+  // and ticking 18.2 times a second.
+  Result<void> set_bios_defaults();
+  // A line of KVM's own IOAPIC and PICs.
   Result<void> set_irq_line(unsigned gsi, bool level);
+  // A message to KVM's LAPICs, from an IOAPIC of ours.
+  Result<void> send(const ApicMessage& message);
+  // What the pins of our IOAPIC send (nothing: never set up), so that KVM can tell whose EOI
+  // to report (KVM_EXIT_IOAPIC_EOI).
+  Result<void> set_routes(std::span<const std::optional<ApicMessage>> pins);
+  // The guest's accesses to these MSRs exit with reason FILTER.
+  Result<void> filter_msr(std::uint32_t index);
   // The vCPU with APIC id `id`, with KVM's paravirtual features tied to its CPUID where the host
   // can do that.
   Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned id);
@@ -36,6 +51,7 @@ class Vm {
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
   Result<void> enable(const Capability& capability, std::uint64_t argument);
   Result<void> disable_quirks();
+  Result<void> create_irqchip();
 
   const Kvm& kvm_;
   Fd fd_;

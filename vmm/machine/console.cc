@@ -126,10 +126,7 @@ Console::Event Console::serve(const std::vector<pollfd>& fds) {
 
 void Console::flush(double seconds) {
   while (out_ >= 0 && output_.size() > 0) {
-    pollfd fd{out_, POLLOUT, 0};
-    const int ready = ::poll(&fd, 1, static_cast<int>(seconds * 1000));
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready <= 0) {
+    if (!takes_output(out_, seconds)) {
       if (takes_output(STDERR_FILENO, 0))
         fmt::print(stderr, "vmm: warning: nobody took the last {} bytes of console output\n",
                    output_.size());

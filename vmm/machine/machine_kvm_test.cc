@@ -30,10 +30,23 @@ class MachineKvm : public testing::Test {
   Result<void> create() {
     const Kvm kvm = VMM_TRY(Kvm::open());
     const HostGrant host = VMM_TRY(read_host_grant(kvm));
-    const ResolvedCpu cpu =
-        VMM_TRY(resolve_cpu(spec_.cpu_model, spec_.cpu_policy, spec_.topology, host));
-    VMM_TRY(Machine::create(kvm, spec_, cpu, host, image_));
+    ResolvedCpu cpu = VMM_TRY(resolve_cpu(spec_.cpu_model, spec_.cpu_policy, spec_.topology, host));
+    const IrqChipChoice irqchip = VMM_TRY(choose_irqchip(spec_.irqchip, cpu));
+    VMM_TRY(Machine::create(kvm, spec_, cpu, host, irqchip, image_));
     return {};
+  }
+
+  void expect_each_to_be_named(std::initializer_list<const char*> ioctls) {
+    ASSERT_TRUE(create()) << create().error().text();
+    for (const char* name : ioctls) {
+      set_faults({{name, EIO, 1}});
+      const auto result = create();
+      ASSERT_FALSE(result) << name;
+      EXPECT_NE(result.error().text().find(name), std::string::npos) << result.error().text();
+      EXPECT_NE(result.error().text().find("EIO"), std::string::npos) << result.error().text();
+      EXPECT_EQ(result.error().kind(), ErrorKind::Host) << name;
+      set_faults({});
+    }
   }
 
   MachineSpec spec_;
@@ -41,8 +54,8 @@ class MachineKvm : public testing::Test {
 };
 
 TEST_F(MachineKvm, each_set_up_ioctl_that_fails_is_named_and_nothing_else_happens) {
-  ASSERT_TRUE(create()) << create().error().text();
-  for (const char* name : {"KVM_GET_API_VERSION",
+  spec_.irqchip = IrqChipKind::Kernel;
+  expect_each_to_be_named({"KVM_GET_API_VERSION",
                            "KVM_GET_VCPU_MMAP_SIZE",
                            "KVM_GET_SUPPORTED_CPUID",
                            "KVM_GET_MSR_FEATURE_INDEX_LIST",
@@ -66,14 +79,15 @@ TEST_F(MachineKvm, each_set_up_ioctl_that_fails_is_named_and_nothing_else_happen
                            "KVM_SET_REGS",
                            "KVM_SET_DEBUGREGS",
                            "KVM_SET_VCPU_EVENTS",
-                           "KVM_SET_MP_STATE"}) {
-    set_faults({{name, EIO, 1}});
-    const auto result = create();
-    ASSERT_FALSE(result) << name;
-    EXPECT_NE(result.error().text().find(name), std::string::npos) << result.error().text();
-    EXPECT_NE(result.error().text().find("EIO"), std::string::npos) << result.error().text();
-    EXPECT_EQ(result.error().kind(), ErrorKind::Host) << name;
-  }
+                           "KVM_SET_MP_STATE"});
+  spec_.irqchip = IrqChipKind::Split;
+  expect_each_to_be_named({"KVM_ENABLE_CAP", "KVM_CREATE_VCPU"});
+  spec_.irqchip = IrqChipKind::User;
+  spec_.cpu_policy = CpuPolicy::Mask;
+  expect_each_to_be_named({"KVM_ENABLE_CAP", "KVM_SET_SREGS"});
+  const Kvm kvm = *Kvm::open();
+  if (kvm.supported_cpuid()->bit(1, 0, CpuidReg::Ecx, 24))
+    expect_each_to_be_named({"KVM_GET_TSC_KHZ", "KVM_X86_SET_MSR_FILTER", "KVM_RUN"});
 }
 
 // Whichever question it is: none of them may come to "absent" because the call failed.
@@ -108,7 +122,7 @@ TEST_F(MachineKvm, a_supported_cpuid_that_is_too_long_is_asked_for_again) {
 TEST_F(MachineKvm, the_walker_agrees_with_kvm_translate) {
   const Kvm kvm = *Kvm::open();
   GuestMemory memory = *GuestMemory::create(16_MiB);
-  const auto vm = *Vm::create(kvm);
+  const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
   ASSERT_TRUE(vm->map(memory));
   const auto vcpu = *vm->create_vcpu(0);
   const CpuidTable cpuid = *kvm.supported_cpuid();

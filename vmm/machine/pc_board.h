@@ -1,7 +1,8 @@
 // The PC: which chip sits where. One object under one lock (Machine holds it in Guarded).
 #pragma once
 
-#include <array>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -10,17 +11,27 @@
 #include "devices/bochs_shutdown.h"
 #include "devices/debug_exit.h"
 #include "devices/debugcon.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
+#include "devices/ioapic.h"
+#include "devices/irqchip_user.h"
+#include "devices/pc_testdev.h"
+#include "devices/pci_host.h"
+#include "devices/pic8259.h"
+#include "devices/pit8254.h"
 #include "devices/port92.h"
 #include "devices/reset_port.h"
+#include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/irq.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/core/outcome.h"
 #include "vmm/core/trace.h"
+#include "vmm/machine/isa_router.h"
 
 namespace vmm {
 
@@ -32,11 +43,31 @@ struct MsrCounts {
 class Board {
  public:
   struct Wiring {
-    IrqSink* irq = nullptr;  // the interrupt chip
+    IrqChipKind irqchip = IrqChipKind::Kernel;
+    IrqSink* kernel_irq = nullptr;  // Kernel: KVM's lines
+    // Split and User: vCPU `vcpu` must leave the guest, or its wait, and look at before_entry().
+    std::function<void(unsigned vcpu)> wake = {};
+    // Split: a message to KVM's LAPICs; and what the IOAPIC's pins would send, or sent last,
+    // when that changed.
+    std::function<void(const ApicMessage&)> send = {};
+    std::function<void(std::span<const std::optional<ApicMessage>>)> routes_changed = {};
+    // User: the id of each vCPU's LAPIC, whether the CPU model has a TSC-deadline timer, and how
+    // long until the TSC of `vcpu` is at `tsc` (0 when it is past).
+    std::vector<std::uint32_t> apic_ids = {};
+    bool tsc_deadline = false;
+    std::function<VmTime(unsigned vcpu, std::uint64_t tsc)> until_tsc = {};
+    std::uint8_t ioapic_version = 0x20;
+
+    unsigned vcpus = 1;
+    GuestMemory* memory = nullptr;       // for fw_cfg's DMA, and its size for CMOS and fw_cfg
+    std::int64_t start_seconds = 0;      // the real-time clock at power-on, since 1970
+    bool testdev = false;                // --testdev
+    std::function<void()> suspend = {};  // S3: no vCPU goes on until wake_up()
+
     ByteSink* serial_out = nullptr;
     ByteSource* serial_in = nullptr;
     ByteSink* debugcon_out = nullptr;
-    std::span<std::uint8_t> vga_window;  // 128 KiB behind A0000h
+    std::span<std::uint8_t> vga_window = {};  // 128 KiB behind A0000h
     bool vga_trap = false;
   };
   static Result<std::unique_ptr<Board>> create(const Wiring& wiring);
@@ -53,21 +84,59 @@ class Board {
   static constexpr std::size_t kMaxMsrs = 256;
   std::map<std::uint32_t, MsrCounts> unknown_msrs;
 
-  std::array<Device*, 9> devices() const;
+  // Every chip but the LAPICs, which are user_chip()'s.
+  const std::vector<Device*>& devices() const { return devices_; }
   Serial16550& serial() { return *serial_; }
   VgaText& vga() { return *vga_; }
+
+  // Our LAPICs; nullptr where they are KVM's.
+  UserIrqChip* user_chip() { return user_chip_.get(); }
+  Ioapic* ioapic() { return ioapic_.get(); }
+  // Whether vCPU `vcpu` has to ask before_entry() before it runs.
+  bool plans_entries(unsigned vcpu) const {
+    return user_chip_ != nullptr || (pic_ != nullptr && vcpu == 0);
+  }
+  EntryPlan before_entry(unsigned vcpu, const EntryState& state);
+  // IA32_TSC_DEADLINE of `vcpu`, where the LAPIC is ours and the CPU model has it.
+  bool has_tsc_deadline() const { return user_chip_ != nullptr && wiring_.tsc_deadline; }
+  bool set_tsc_deadline(unsigned vcpu, std::uint64_t tsc);
+  // Tells KVM what changed in the IOAPIC (Split); after each access.
+  void sync_routes();
+
+  // The firmware's part of a wake-up from S3: everything but memory and the real-time clock is as
+  // after power-on, and ACPI says that it woke. The vCPUs are the machine's matter.
+  void wake_up();
+  bool wake_requested() const { return acpi_pm_->wake_requested(); }
 
   // Brings every device to now: input arrived, output was taken, time passed.
   void advance();
   // When advance() must be called next, over all devices.
   std::optional<VmTime> next_deadline() const;
   void event(const TraceEvent& event);
+  // An event of a chip, at this moment.
+  void note(std::string_view kind, unsigned vcpu, std::uint64_t value);
 
  private:
-  explicit Board(const Wiring& wiring);
+  Board() = default;
   Result<void> wire(const Wiring& wiring);
+  Result<void> wire_interrupts(const Wiring& wiring);
+  Result<void> wire_testdev();
+  template <typename D, typename... Arguments>
+  std::unique_ptr<D> make(Arguments&&... arguments) {
+    auto device = std::make_unique<D>(std::forward<Arguments>(arguments)...);
+    devices_.push_back(device.get());
+    return device;
+  }
 
-  IrqPins pins_;
+  Wiring wiring_;
+  std::vector<Device*> devices_;
+  std::unique_ptr<UserIrqChip> user_chip_;
+  std::unique_ptr<Pic8259> pic_;
+  std::unique_ptr<Ioapic> ioapic_;
+  std::unique_ptr<IsaRouter> router_;
+  std::unique_ptr<IrqPins> pins_;
+  std::unique_ptr<Pit8254> pit_;
+  std::uint64_t seen_routes_ = 0;
   std::unique_ptr<Serial16550> serial_;
   std::unique_ptr<VgaText> vga_;
   std::unique_ptr<VgaWindow> vga_window_;
@@ -77,6 +146,10 @@ class Board {
   std::unique_ptr<Port92> port92_;
   std::unique_ptr<ResetPort> reset_port_;
   std::unique_ptr<AcpiPm> acpi_pm_;
+  std::unique_ptr<RtcCmos> rtc_;
+  std::unique_ptr<FwCfg> fw_cfg_;
+  std::unique_ptr<PciHost> pci_host_;
+  std::unique_ptr<PcTestdev> testdev_;
   std::unique_ptr<BochsShutdownPort> bochs_shutdown_;
 };
 

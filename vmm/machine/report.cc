@@ -132,13 +132,15 @@ json host_json(const HostGrant& host) {
           {"module_parameters", host.module_parameters}};
 }
 
-json machine_json(const MachineSpec& spec, const std::vector<std::string>& capabilities,
+json machine_json(const MachineSpec& spec, std::optional<IrqChipKind> irqchip,
+                  const std::vector<std::string>& capabilities,
                   const std::vector<std::string>& disabled_quirks) {
-  return {{"vcpus", spec.topology.vcpus},      {"sockets", spec.topology.sockets},
-          {"cores", spec.topology.cores},      {"threads", spec.topology.threads},
-          {"memory_bytes", spec.memory},       {"irqchip", "kernel"},
-          {"vga_trap", spec.vga.trap},         {"kvm_capabilities", capabilities},
-          {"disabled_quirks", disabled_quirks}};
+  return {
+      {"vcpus", spec.topology.vcpus},      {"sockets", spec.topology.sockets},
+      {"cores", spec.topology.cores},      {"threads", spec.topology.threads},
+      {"memory_bytes", spec.memory},       {"irqchip", irqchip ? irqchip_name(*irqchip) : "auto"},
+      {"vga_trap", spec.vga.trap},         {"kvm_capabilities", capabilities},
+      {"disabled_quirks", disabled_quirks}};
 }
 
 json event_json(const TraceEvent& e) {
@@ -191,6 +193,8 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   RunReport report;
   report.outcome = outcome;
   report.elapsed_seconds = std::chrono::duration<double>(machine.now()).count();
+  report.irqchip = machine.irqchip();
+  report.test_verdicts = machine.test_verdicts();
   report.kvm_capabilities = machine.kvm_capabilities();
   report.disabled_quirks = machine.disabled_quirks();
   report.cpuid_differences = machine.cpuid_differences();
@@ -258,7 +262,8 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   for (const CpuidDifference& d : report.cpuid_differences)
     j["cpu"]["overridden_by_kvm"].push_back(
         {{"word", cpuid_word_name(d.key, d.reg)}, {"set", hex(d.left)}, {"read", hex(d.right)}});
-  j["machine"] = machine_json(spec, report.kvm_capabilities, report.disabled_quirks);
+  j["machine"] =
+      machine_json(spec, report.irqchip, report.kvm_capabilities, report.disabled_quirks);
   j["host"] = host_json(host);
   j["image"] = {{"path", image.path},
                 {"protocol", protocol_name(image.protocol)},
@@ -289,6 +294,9 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   for (const auto& [index, counts] : report.unknown_msrs)
     msrs.push_back({{"msr", hex(index)}, {"reads", counts.reads}, {"writes", counts.writes}});
   j["unknown_msrs"] = std::move(msrs);
+  if (const auto& verdicts = report.test_verdicts)
+    j["test_verdicts"] = {
+        {"passed", verdicts->passed}, {"failed", verdicts->failed}, {"skipped", verdicts->skipped}};
   return j;
 }
 
@@ -316,7 +324,7 @@ json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu
   j["layer"] = layer_of(error.kind());
   j["cause"] = nullptr;
   j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
-  j["machine"] = machine_json(spec, {}, {});
+  j["machine"] = machine_json(spec, spec.irqchip, {}, {});
   j["host"] = host != nullptr ? host_json(*host) : json();
   j["image"] = nullptr;
   j["elapsed_seconds"] = 0;
@@ -349,6 +357,9 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     text += fmt::format("vmm: MSR {:x}h: KVM refused it and the guest got #GP ({})\n", index,
                         counts_text(counts.reads, counts.writes));
   }
+  if (const auto& verdicts = report.test_verdicts; verdicts && !spec.quiet)
+    text += fmt::format("vmm: test results: {} passed, {} failed, {} skipped\n", verdicts->passed,
+                        verdicts->failed, verdicts->skipped);
   if (!spec.quiet || exit_code(report.outcome, spec.exit_protocol) >= 64)
     text += fmt::format("vmm: {} (exit {})\n", headline(report.outcome),
                         exit_code(report.outcome, spec.exit_protocol));

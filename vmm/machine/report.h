@@ -35,8 +35,10 @@ struct RunReport {
   std::map<std::uint32_t, MsrCounts> unknown_msrs;
   std::vector<CpuidDifference> cpuid_differences;  // set against read back
   std::string guest_digest;  // SHA-256 of the CPUID as read back, run-time bits masked
+  IrqChipKind irqchip = IrqChipKind::User;
   std::vector<std::string> kvm_capabilities;
   std::vector<std::string> disabled_quirks;
+  std::optional<TestVerdicts> test_verdicts;  // --compat kvm-unit-tests
   double elapsed_seconds = 0;
 };
 

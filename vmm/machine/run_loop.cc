@@ -39,24 +39,36 @@ class Handler {
     return next();
   }
   Step operator()(const MmioRead& e) {
-    const Device* device = board_.mmio.read(e.gpa, e.data);
+    const Device* device = lapic_read(e.gpa, e.data);
+    if (device == nullptr) device = board_.mmio.read(e.gpa, e.data);
     trace("mmio-read", e.gpa, e.data, e.data.size(), device);
     return next();
   }
   Step operator()(const MmioWrite& e) {
-    const Device* device = board_.mmio.write(e.gpa, e.data);
+    const Device* device = lapic_write(e.gpa, e.data);
+    if (device == nullptr) device = board_.mmio.write(e.gpa, e.data);
     trace("mmio-write", e.gpa, e.data, e.data.size(), device);
     return next();
   }
   // KVM does not know the MSR or refuses the value: the guest gets its #GP, the user a line at the
   // end.
   Step operator()(const MsrRead& e) {
+    if (read_msr(e.index, *e.value)) {
+      *e.error = 0;
+      event({.kind = "rdmsr", .address = e.index, .value = *e.value, .width = 8, .device = kLapic});
+      return next();
+    }
     *e.error = 1;
     if (MsrCounts* counts = count(e.index)) ++counts->reads;
     event({.kind = "rdmsr", .address = e.index, .value = 0, .width = 8});
     return next();
   }
   Step operator()(const MsrWrite& e) {
+    if (write_msr(e.index, e.value)) {
+      *e.error = 0;
+      event({.kind = "wrmsr", .address = e.index, .value = e.value, .width = 8, .device = kLapic});
+      return next();
+    }
     *e.error = 1;
     if (MsrCounts* counts = count(e.index)) ++counts->writes;
     event({.kind = "wrmsr", .address = e.index, .value = e.value, .width = 8});
@@ -82,16 +94,78 @@ class Handler {
     return step::Stop{ending::InternalFailure{vcpu_, e}};
   }
   Step operator()(const Interrupted&) { return step::Continue{}; }
-  // With KVM's interrupt chips these never reach us; one that does is a fault of ours or KVM's.
-  Step operator()(const Halt&) { return unexpected(Halt{}); }
-  Step operator()(const IrqWindow&) { return unexpected(IrqWindow{}); }
-  Step operator()(const SetTpr&) { return unexpected(SetTpr{}); }
-  Step operator()(const IoapicEoi& e) { return unexpected(e); }
+  // Only where the interrupt controller that they concern is ours; else a fault of ours or KVM's.
+  Step operator()(const Halt&) {
+    if (board_.user_chip() == nullptr) return unexpected(Halt{});
+    event({.kind = "hlt"});
+    board_.user_chip()->halt(vcpu_);
+    return next();
+  }
+  Step operator()(const IrqWindow&) {
+    return board_.plans_entries(vcpu_) ? next() : unexpected(IrqWindow{});
+  }
+  Step operator()(const SetTpr&) {
+    return board_.user_chip() != nullptr ? next() : unexpected(SetTpr{});
+  }
+  Step operator()(const IoapicEoi& e) {
+    if (board_.ioapic() == nullptr) return unexpected(e);
+    event({.kind = "eoi", .value = e.vector});
+    board_.ioapic()->eoi(e.vector);
+    return next();
+  }
   Step operator()(const DebugStop& e) { return unexpected(e); }
   Step operator()(const UnknownExit& e) { return unexpected(e); }
 
  private:
+  static constexpr std::string_view kLapic = "lapic";
+  static constexpr std::uint32_t kIa32TscDeadline = 0x6e0;
+  static constexpr std::uint32_t kX2apicFirst = 0x800;
+  static constexpr std::uint32_t kX2apicLast = 0x8ff;
+
+  // A processor reaches its own LAPIC alone, before the bus.
+  const Device* lapic_read(Gpa gpa, std::span<std::uint8_t> data) {
+    Lapic* lapic = nullptr;
+    const auto offset = lapic_at(gpa, lapic);
+    if (!offset) return nullptr;
+    fill_ones(data);
+    (void)lapic->read(*offset, data);
+    return lapic;
+  }
+  const Device* lapic_write(Gpa gpa, std::span<const std::uint8_t> data) {
+    Lapic* lapic = nullptr;
+    const auto offset = lapic_at(gpa, lapic);
+    if (!offset) return nullptr;
+    (void)lapic->write(*offset, data);
+    return lapic;
+  }
+  std::optional<std::uint64_t> lapic_at(Gpa gpa, Lapic*& lapic) {
+    UserIrqChip* chip = board_.user_chip();
+    if (chip == nullptr) return std::nullopt;
+    lapic = &chip->lapic(vcpu_);
+    const auto offset = chip->register_at(vcpu_, gpa);
+    if (offset) lapic->advance(board_.clock.now());
+    return offset;
+  }
+  bool read_msr(std::uint32_t index, std::uint64_t& value) {
+    if (board_.user_chip() == nullptr) return false;
+    Lapic& lapic = board_.user_chip()->lapic(vcpu_);
+    lapic.advance(board_.clock.now());
+    if (index == kIa32TscDeadline && board_.has_tsc_deadline()) {
+      value = lapic.tsc_deadline();
+      return true;
+    }
+    return index >= kX2apicFirst && index <= kX2apicLast && lapic.read_msr(index, value);
+  }
+  bool write_msr(std::uint32_t index, std::uint64_t value) {
+    if (board_.user_chip() == nullptr) return false;
+    Lapic& lapic = board_.user_chip()->lapic(vcpu_);
+    lapic.advance(board_.clock.now());
+    if (index == kIa32TscDeadline) return board_.set_tsc_deadline(vcpu_, value);
+    return index >= kX2apicFirst && index <= kX2apicLast && lapic.write_msr(index, value);
+  }
+
   Step next() {
+    board_.sync_routes();
     if (board_.ending) return step::Stop{*board_.ending};
     return step::Continue{};
   }

@@ -23,7 +23,7 @@ class Sink final : public ByteSink {
 class RunLoop : public testing::Test {
  protected:
   RunLoop() : window_(kVgaWindowSize) {
-    board_ = *Board::create({.irq = &irq_,
+    board_ = *Board::create({.kernel_irq = &irq_,
                              .serial_out = &serial_,
                              .debugcon_out = &debugcon_,
                              .vga_window = window_,

@@ -22,8 +22,8 @@ constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
-    {kVcpu, "ioctl", "KVM_RUN; KVM_IRQ_LINE when a device raises its line"},
-    {kVcpu, "futex", "the board's lock; waiting while parked"},
+    {kVcpu, "ioctl", "KVM_RUN; interrupts of devices; registers at INIT"},
+    {kVcpu, "futex", "the board's lock; waiting while parked or halted"},
     {kVcpu, "write", "the eventfd that wakes the event loop"},
     {kVcpu, "tgkill", "kicking the other vCPUs out of the guest when the run ends"},
     {kVcpu, "rt_sigreturn", "leaving the handler of the kick signal"},
@@ -36,7 +36,7 @@ constexpr SeccompRule kRules[] = {
     {kVcpu, "mmap", "memory for an error's text or a long trace"},
     {kVcpu, "munmap", "a trace's buffer that grew: the old one goes"},
     // The main thread serves descriptors that are already open, then reports.
-    {kMain, "poll", "the event loop"},
+    {kMain, "ppoll", "the event loop; waiting until the console or the report is taken"},
     {kMain, "read", "console input, the eventfd, the signalfd"},
     {kMain, "write", "console output, the report on stderr, files that are already open"},
     {kMain, "futex", "the board's lock; waiting for vCPUs to park"},
@@ -51,7 +51,6 @@ constexpr SeccompRule kRules[] = {
     {kMain, "ftruncate", "--outcome-json and --vga png replace what was in the file"},
     {kMain, "lseek", "stdio closes its streams"},
     {kMain, "exit_group", "the end"},
-    {kMain, "restart_syscall", "a poll that was stopped (SIGSTOP) and goes on"},
 };
 
 // What the sanitizers' run-time libraries call on any thread at any time.

@@ -53,6 +53,18 @@ Result<VgaTarget> parse_vga(std::string_view text) {
   return target;
 }
 
+Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text) {
+  return choose<std::optional<IrqChipKind>>("--irqchip", text,
+                                            {{"auto", std::nullopt},
+                                             {"user", IrqChipKind::User},
+                                             {"split", IrqChipKind::Split},
+                                             {"kernel", IrqChipKind::Kernel}});
+}
+
+Result<std::uint8_t> parse_ioapic_version(std::string_view text) {
+  return choose<std::uint8_t>("--ioapic-version", text, {{"11", 0x11}, {"20", 0x20}});
+}
+
 Result<CpuPolicy> parse_policy(std::string_view text) {
   return choose<CpuPolicy>(
       "--cpu-policy", text,

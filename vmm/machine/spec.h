@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loader/boot.h"
+#include "vmm/core/irqchip.h"
 #include "vmm/core/outcome.h"
 #include "vmm/cpu/resolve.h"
 
@@ -36,6 +37,11 @@ struct MachineSpec {
   CpuPolicy cpu_policy = CpuPolicy::Strict;
   Topology topology;
   std::uint64_t memory = 256_MiB;
+  std::optional<IrqChipKind> irqchip;  // nothing: auto
+  std::uint8_t ioapic_version = 0x20;  // of our own IOAPIC: 20h, or 11h without an EOI register
+
+  bool testdev = false;                // --testdev
+  bool compat_kvm_unit_tests = false;  // --compat kvm-unit-tests
 
   SerialTarget serial;
   VgaTarget vga;
@@ -55,6 +61,10 @@ struct MachineSpec {
 Result<SerialTarget> parse_serial(std::string_view text);
 // "none", "text" or "png:P", each with ",trap".
 Result<VgaTarget> parse_vga(std::string_view text);
+// "auto" (nothing), "user", "split" or "kernel".
+Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
+// "11" or "20".
+Result<std::uint8_t> parse_ioapic_version(std::string_view text);
 // "strict", "mask" or "force".
 Result<CpuPolicy> parse_policy(std::string_view text);
 std::string_view policy_name(CpuPolicy policy);

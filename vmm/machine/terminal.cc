@@ -104,7 +104,10 @@ std::size_t write_without_waiting(int fd, std::string_view bytes) {
 
 bool takes_output(int fd, double seconds) {
   pollfd entry{fd, POLLOUT, 0};
-  return ::poll(&entry, 1, static_cast<int>(seconds * 1000)) > 0;
+  const auto whole = static_cast<time_t>(seconds);
+  const timespec timeout{
+      .tv_sec = whole, .tv_nsec = static_cast<long>((seconds - static_cast<double>(whole)) * 1e9)};
+  return ::ppoll(&entry, 1, &timeout, nullptr) > 0;
 }
 
 }  // namespace vmm

@@ -5,7 +5,7 @@
 namespace vmm {
 
 VcpuThreads::VcpuThreads(std::vector<VcpuBackend*> vcpus, Hooks hooks)
-    : vcpus_(std::move(vcpus)), hooks_(std::move(hooks)) {}
+    : vcpus_(std::move(vcpus)), bells_(vcpus_.size()), hooks_(std::move(hooks)) {}
 
 VcpuThreads::~VcpuThreads() { stop(); }
 
@@ -50,14 +50,40 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     exits_.fetch_add(1, std::memory_order_relaxed);
     return finish(hooks_.handle(*exit, vcpu, backend.last_rip()));
   };
-  while (!asked())
+  while (!asked()) {
+    if (hooks_.before_run) {
+      const Result<Next> next = hooks_.before_run(vcpu);
+      if (!next) return end(ending::MonitorFailure{next.error().text()});
+      if (*next == Next::Wait) wait_for_bell(vcpu);
+      if (*next != Next::Run) continue;
+    }
     if (!served(backend.run())) return;
+  }
   // Complete what is pending; each part of a split access is an exit of its own.
   while (true) {
     const Result<Exit> rest = backend.settle();
     if (rest && std::holds_alternative<Interrupted>(*rest)) return;
     if (!served(rest)) return;
   }
+}
+
+// A bell that rang since the last wait ends this one at once: before_run is asked once too often
+// rather than once too seldom.
+void VcpuThreads::wait_for_bell(unsigned vcpu) {
+  Bell& bell = bells_[vcpu];
+  std::unique_lock lock(bell.mutex);
+  bell.changed.wait(lock, [&] { return bell.rung; });
+  bell.rung = false;
+}
+
+void VcpuThreads::wake(unsigned vcpu) {
+  vcpus_[vcpu]->kick();
+  Bell& bell = bells_[vcpu];
+  {
+    const std::lock_guard lock(bell.mutex);
+    bell.rung = true;
+  }
+  bell.changed.notify_one();
 }
 
 // True: go on running.
@@ -76,7 +102,7 @@ void VcpuThreads::end(RunOutcome outcome) {
     pause_asked_ = true;
   }
   changed_.notify_all();
-  for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+  for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
   hooks_.ended();
 }
 
@@ -91,7 +117,7 @@ void VcpuThreads::pause() {
   std::unique_lock lock(mutex_);
   while (parked_ != vcpus_.size()) {
     lock.unlock();
-    for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+    for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
     lock.lock();
     // A kick may hit the moment before KVM_RUN is entered and the flag be taken by a run that was
     // just ending; kicking again costs nothing.
@@ -117,7 +143,7 @@ void VcpuThreads::stop() {
   }
   changed_.notify_all();
   pause_asked_ = true;
-  for (VcpuBackend* vcpu : vcpus_) vcpu->kick();
+  for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }

@@ -17,9 +17,16 @@ namespace vmm {
 
 class VcpuThreads {
  public:
+  enum class Next {
+    Run,    // enter the guest
+    Again,  // something was done that may have hidden a wake(): ask again
+    Wait,   // nothing to run until wake()
+  };
   struct Hooks {
     // On the new thread before its first run: signal mask, seccomp.
     std::function<Result<void>(unsigned vcpu)> started;
+    // Before each entry: what the vCPU's thread does next. May be empty: run.
+    std::function<Result<Next>(unsigned vcpu)> before_run;
     // Serves an exit (takes the board's lock).
     std::function<Step(const Exit&, unsigned vcpu, Gva rip)> handle;
     // Something ended the run; called once, from the thread that saw it. Must not block.
@@ -39,6 +46,9 @@ class VcpuThreads {
   void pause();
   // Lets them run, unless the run has ended.
   void resume();
+  // From any thread: vCPU `vcpu` leaves the guest, or its wait, and before_run is asked. Who wakes
+  // has made the reason visible to before_run before.
+  void wake(unsigned vcpu);
   // Ends the run from outside (a timeout, a signal); the first ending stays.
   void end(RunOutcome outcome);
   // The ending, once there is one.
@@ -49,6 +59,13 @@ class VcpuThreads {
   void stop();
 
  private:
+  // Where a vCPU's thread waits for wake().
+  struct Bell {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool rung = false;
+  };
+  void wait_for_bell(unsigned vcpu);
   void thread_main(unsigned vcpu);
   // Runs the vCPU until it should park; false when the thread must end.
   void run_until_asked(unsigned vcpu);
@@ -57,6 +74,7 @@ class VcpuThreads {
   bool asked() const { return pause_asked_.load() || stop_asked_.load(); }
 
   std::vector<VcpuBackend*> vcpus_;
+  std::vector<Bell> bells_;
   Hooks hooks_;
   std::vector<std::thread> threads_;
   std::atomic<std::uint64_t> exits_{0};

@@ -58,6 +58,7 @@ class VcpuThreadsTest : public testing::Test {
       return step::Continue{};
     };
     hooks.ended = [this] { ++ended; };
+    hooks.before_run = before_run;
     threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
     return *threads_;
   }
@@ -70,6 +71,7 @@ class VcpuThreadsTest : public testing::Test {
   std::atomic<unsigned> end_at{0};
   std::atomic<unsigned> ended{0};
   bool refuse_start = false;
+  std::function<Result<VcpuThreads::Next>(unsigned)> before_run;
   std::unique_ptr<VcpuThreads> threads_;
 };
 
@@ -130,6 +132,71 @@ TEST_F(VcpuThreadsTest, a_thread_that_cannot_start_is_an_error_of_start) {
   refuse_start = true;
   VcpuThreads& threads = make(2);
   EXPECT_FALSE(threads.start());
+}
+
+TEST_F(VcpuThreadsTest, a_vcpu_that_waits_runs_once_it_is_woken) {
+  using Next = VcpuThreads::Next;
+  std::atomic<bool> ready{false};
+  std::atomic<unsigned> asked{0};
+  before_run = [&](unsigned vcpu) -> Result<Next> {
+    if (vcpu == 0) return Next::Run;
+    ++asked;
+    return ready ? Next::Run : Next::Wait;
+  };
+  VcpuThreads& threads = make(2);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (asked == 0) std::this_thread::yield();
+  EXPECT_EQ(vcpus_[1]->runs, 0u);
+  threads.wake(1);
+  while (asked < 2) std::this_thread::yield();
+  EXPECT_EQ(vcpus_[1]->runs, 0u) << "woken for nothing";
+  ready = true;
+  threads.wake(1);
+  while (vcpus_[1]->runs == 0) std::this_thread::yield();
+}
+
+TEST_F(VcpuThreadsTest, a_waiting_vcpu_parks_and_goes_on_waiting) {
+  std::atomic<unsigned> asked{0};
+  before_run = [&](unsigned) -> Result<VcpuThreads::Next> {
+    ++asked;
+    return VcpuThreads::Next::Wait;
+  };
+  VcpuThreads& threads = make(3);
+  ASSERT_TRUE(threads.start());
+  for (int i = 0; i < 50; ++i) {
+    threads.resume();
+    threads.pause();
+  }
+  EXPECT_EQ(vcpus_[0]->runs, 0u);
+}
+
+TEST_F(VcpuThreadsTest, a_failed_preparation_ends_the_run_as_our_failure) {
+  before_run = [](unsigned) -> Result<VcpuThreads::Next> {
+    return fail(Error::host("KVM_INTERRUPT: EIO"));
+  };
+  VcpuThreads& threads = make(1);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  wait_for_ending();
+  EXPECT_NE(headline(*threads.ending()).find("KVM_INTERRUPT"), std::string::npos);
+}
+
+TEST_F(VcpuThreadsTest, no_wake_is_lost) {
+  std::atomic<unsigned> wanted{0};
+  std::atomic<unsigned> seen{0};
+  before_run = [&](unsigned) -> Result<VcpuThreads::Next> {
+    seen = wanted.load();
+    return VcpuThreads::Next::Wait;
+  };
+  VcpuThreads& threads = make(1);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  for (unsigned i = 1; i <= 2000; ++i) {
+    wanted = i;
+    threads.wake(0);
+    while (seen != i) std::this_thread::yield();
+  }
 }
 
 TEST_F(VcpuThreadsTest, pausing_and_resuming_many_times_loses_nobody) {
