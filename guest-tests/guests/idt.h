@@ -45,7 +45,7 @@ class Idt {
   }
 
  private:
-  Gate gates_[64] = {};
+  Gate gates_[256] = {};
 };
 
 // Both 8259s: vectors 20h-2Fh, edge-triggered, every line masked but those of `open`.

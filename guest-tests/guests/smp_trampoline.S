@@ -15,7 +15,7 @@ trampoline:
         mov     %cr0, %eax
         or      $1, %eax
         mov     %eax, %cr0
-        ljmpl   $0x08, $AT(protected)
+        ljmpl   $0x18, $AT(protected)
         .code32
 protected:
         mov     $0x10, %ax
@@ -34,7 +34,7 @@ protected:
         mov     %cr0, %eax
         or      $0x80000000, %eax
         mov     %eax, %cr0
-        ljmp    $0x18, $AT(long_mode)
+        ljmp    $0x08, $AT(long_mode)
         .code64
 long_mode:
         mov     $1, %eax
@@ -52,9 +52,9 @@ long_mode:
         .balign 8
 trampoline_gdt:
         .quad   0
-        .quad   0x00cf9b000000ffff      // 08h: 32-bit code
+        .quad   0x00af9b000000ffff      // 08h: 64-bit code, as the first processor has it
         .quad   0x00cf93000000ffff      // 10h: data
-        .quad   0x00af9b000000ffff      // 18h: 64-bit code
+        .quad   0x00cf9b000000ffff      // 18h: 32-bit code
 trampoline_gdtr:
         .word   . - trampoline_gdt - 1
         .long   AT(trampoline_gdt)
