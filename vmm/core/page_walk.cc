@@ -276,6 +276,17 @@ PagingFeatures PagingFeatures::from(const CpuidTable& cpuid) {
   return f;
 }
 
+PagingFeatures PagingFeatures::all_allowed() {
+  return {.phys_bits = 52,
+          .pse = true,
+          .pse36 = true,
+          .pae = true,
+          .nx = true,
+          .pdpe1gb = true,
+          .la57 = true,
+          .amd = false};
+}
+
 PagingContext PagingContext::from(const CpuState& state, const PagingFeatures& features) {
   return {state.sregs.cr0,  state.sregs.cr3,   state.sregs.cr4,
           state.sregs.efer, state.regs.rflags, features};

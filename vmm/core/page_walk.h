@@ -31,6 +31,8 @@ struct PagingFeatures {
 
   // MAXPHYADDR is held to 32..52, whatever the table says.
   static PagingFeatures from(const CpuidTable& cpuid);
+  // Of a CPU that nothing is known of: no rule that hangs on a feature fails a walk.
+  static PagingFeatures all_allowed();
 };
 
 // The registers that steer a walk.

@@ -35,14 +35,9 @@ class Ram : public MemoryReader {
 
 // Everything allowed, as on a current processor.
 PagingFeatures full_features() {
-  return {.phys_bits = 40,
-          .pse = true,
-          .pse36 = true,
-          .pae = true,
-          .nx = true,
-          .pdpe1gb = true,
-          .la57 = true,
-          .amd = false};
+  PagingFeatures features = PagingFeatures::all_allowed();
+  features.phys_bits = 40;
+  return features;
 }
 
 PagingContext long_mode(bool level5 = false) {

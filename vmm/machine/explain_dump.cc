@@ -38,14 +38,7 @@ constexpr std::uint32_t kErrorRsvd = 1u << 3;
 
 // What a walk of KVM's says about a CPU whose CPUID is unknown: an entry that it called reserved.
 PagingFeatures infer_features(const dump::TraceWalk& walk, CpuState& cpu) {
-  PagingFeatures features{.phys_bits = 52,
-                          .pse = true,
-                          .pse36 = true,
-                          .pae = true,
-                          .nx = true,
-                          .pdpe1gb = true,
-                          .la57 = true,
-                          .amd = false};
+  PagingFeatures features = PagingFeatures::all_allowed();
   if ((walk.error.value_or(0) & kErrorRsvd) == 0 || walk.entries.empty()) return features;
   const auto [level, entry] = walk.entries.back();
   if (level == 3 && bit(entry, 7) && walk.entries.front().first >= 4) {

@@ -20,15 +20,7 @@ const NoMemory kNoMemory;
 PagingFeatures features_of(const CrashScene& scene) {
   if (scene.paging_features) return *scene.paging_features;
   if (!scene.cpuid.entries().empty()) return PagingFeatures::from(scene.cpuid);
-  // Nothing is known of the CPU: no rule that hangs on it may fail.
-  return {.phys_bits = 52,
-          .pse = true,
-          .pse36 = true,
-          .pae = true,
-          .nx = true,
-          .pdpe1gb = true,
-          .la57 = true,
-          .amd = false};
+  return PagingFeatures::all_allowed();
 }
 
 const CpuState* cpu_of(const CrashScene& scene) {

@@ -16,14 +16,7 @@ constexpr std::size_t kMaxCandidates = 256;
 PagingContext all_allowed(PagingContext context) {
   context.cr4 &= ~(spec::CR4_SMEP | spec::CR4_SMAP);
   context.efer |= spec::EFER_NXE;
-  context.features = {.phys_bits = 52,
-                      .pse = true,
-                      .pse36 = true,
-                      .pae = true,
-                      .nx = true,
-                      .pdpe1gb = true,
-                      .la57 = true,
-                      .amd = false};
+  context.features = PagingFeatures::all_allowed();
   return context;
 }
 
@@ -32,7 +25,7 @@ PagingContext as_judged(const Facts& f) {
   PagingContext context = f.paging;
   if (!f.scene.nested_paging) return context;
   // The silicon judges. How wide its addresses are is not known here.
-  context.features = all_allowed(context).features;
+  context.features = PagingFeatures::all_allowed();
   context.features.pdpe1gb = f.scene.host_has_pdpe1gb;
   context.features.amd = f.paging.features.amd;
   return context;
