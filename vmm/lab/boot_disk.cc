@@ -9,6 +9,8 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
+#include "vmm/lab/bzimage.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/mailbox.h"
 
 extern "C" {
@@ -37,22 +39,14 @@ constexpr std::size_t kPdpt = 0x3000;
 constexpr std::size_t kPageDirectory = 0x4000;
 constexpr std::size_t kParametersSize = 0x5000;
 
-// boot_params (arch/x86/include/uapi/asm/bootparam.h).
-namespace spec {
-constexpr std::size_t kSetupHeader = 0x1f1;
-constexpr std::size_t kVidMode = 0x1fa;
-constexpr std::size_t kTypeOfLoader = 0x210;
-constexpr std::size_t kRamdiskImage = 0x218;
-constexpr std::size_t kRamdiskSize = 0x21c;
-constexpr std::size_t kCmdLinePtr = 0x228;
-}  // namespace spec
+namespace spec = bzimage_header;
 
 std::vector<std::uint8_t> make_parameters(const Vmlinux& kernel, std::size_t initramfs_size,
                                           std::string_view command_line) {
   std::vector<std::uint8_t> block(kParametersSize);
   const std::size_t header =
-      std::min<std::size_t>(kernel.setup_header.size(), kCommandLine - spec::kSetupHeader);
-  std::copy_n(kernel.setup_header.begin(), header, block.begin() + spec::kSetupHeader);
+      std::min<std::size_t>(kernel.setup_header.size(), kCommandLine - spec::kSetupSects);
+  std::copy_n(kernel.setup_header.begin(), header, block.begin() + spec::kSetupSects);
   store<std::uint16_t>(block, spec::kVidMode, 0xffff);
   store<std::uint8_t>(block, spec::kTypeOfLoader, 0xff);
   store<std::uint32_t>(block, spec::kRamdiskImage, boot_disk::kInitramfs);

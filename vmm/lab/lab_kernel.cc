@@ -9,10 +9,13 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
+#include "vmm/lab/bzimage.h"
 #include "vmm/lab/kernel_package.h"
 
 namespace vmm {
 namespace {
+
+namespace spec = bzimage_header;
 
 constexpr std::size_t kMaxImage = 256_MiB;
 
@@ -54,23 +57,14 @@ Result<LabKernel> load_kernel(const std::string& image, const std::string& modul
 }  // namespace
 
 Result<std::string> bzimage_release(std::span<const std::uint8_t> bytes) {
-  // Documentation/x86/boot.rst, "The Real-Mode Kernel Header": boot_flag, header, version,
-  // kernel_version (an offset from 200h of the file), setup_sects.
-  constexpr std::size_t kSetupSects = 0x1f1;
-  constexpr std::size_t kBootFlag = 0x1fe;
-  constexpr std::size_t kHeader = 0x202;
-  constexpr std::size_t kVersion = 0x206;
-  constexpr std::size_t kKernelVersion = 0x20e;
-  constexpr std::uint32_t kHdrS = 0x53726448;
-  constexpr std::size_t kHeaderEnd = 0x260;
-  if (bytes.size() < kHeaderEnd || load<std::uint16_t>(bytes, kBootFlag) != 0xaa55 ||
-      load<std::uint32_t>(bytes, kHeader) != kHdrS)
+  if (bytes.size() < spec::kEnd || load<std::uint16_t>(bytes, spec::kBootFlag) != spec::kBootMark ||
+      load<std::uint32_t>(bytes, spec::kHeader) != spec::kHdrS)
     return bad("no bzImage: it lacks the boot sector's mark AA55h or \"HdrS\" at 202h");
-  if (load<std::uint16_t>(bytes, kVersion) < 0x0206)
+  if (load<std::uint16_t>(bytes, spec::kVersion) < 0x0206)
     return bad(fmt::format("boot protocol {:x}h is older than 206h, which Linux 2.6.22 brought",
-                           load<std::uint16_t>(bytes, kVersion)));
-  const std::size_t offset = load<std::uint16_t>(bytes, kKernelVersion);
-  const std::size_t setup_size = (std::size_t{bytes[kSetupSects]} + 1) * 512;
+                           load<std::uint16_t>(bytes, spec::kVersion)));
+  const std::size_t offset = load<std::uint16_t>(bytes, spec::kKernelVersion);
+  const std::size_t setup_size = (std::size_t{bytes[spec::kSetupSects]} + 1) * 512;
   if (offset == 0 || offset + 0x200 >= std::min(setup_size, bytes.size()))
     return bad("the bzImage does not say its release: kernel_version at 20Eh points nowhere");
   const auto text =

@@ -11,6 +11,7 @@
 #include "loader/elf.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
+#include "vmm/lab/bzimage.h"
 #include "vmm/lab/decompress.h"
 
 namespace vmm {
@@ -20,17 +21,7 @@ using Bytes = std::span<const std::uint8_t>;
 
 constexpr std::size_t kMaxVmlinux = 512_MiB;
 
-// Documentation/x86/boot.rst, "The Real-Mode Kernel Header".
-namespace spec {
-constexpr std::size_t kSetupSects = 0x1f1;
-constexpr std::size_t kJump = 0x200;  // the byte after it says how long the header is
-constexpr std::size_t kHeader = 0x202;
-constexpr std::size_t kVersion = 0x206;
-constexpr std::size_t kPayloadOffset = 0x248;
-constexpr std::size_t kPayloadLength = 0x24c;
-constexpr std::size_t kHeaderEnd = 0x268;
-constexpr std::uint32_t kHdrS = 0x53726448;
-}  // namespace spec
+namespace spec = bzimage_header;
 
 tl::unexpected<Error> bad(std::string text) { return fail(Error::usage(std::move(text))); }
 
@@ -103,8 +94,7 @@ Result<std::vector<std::uint8_t>> unpack(Bytes payload) {
 }  // namespace
 
 Result<Vmlinux> extract_vmlinux(Bytes bzimage) {
-  if (bzimage.size() < spec::kHeaderEnd ||
-      load<std::uint32_t>(bzimage, spec::kHeader) != spec::kHdrS)
+  if (bzimage.size() < spec::kEnd || load<std::uint32_t>(bzimage, spec::kHeader) != spec::kHdrS)
     return bad("no bzImage: it lacks \"HdrS\" at 202h");
   const unsigned version = load<std::uint16_t>(bzimage, spec::kVersion);
   if (version < 0x0208)
