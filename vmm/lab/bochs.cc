@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
 #include "vmm/lab/boot_disk.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/lab_log.h"
 #include "vmm/lab/mailbox.h"
 #include "vmm/lab/output_tail.h"
@@ -60,12 +60,8 @@ Result<Terminal> open_terminal() {
   return terminal;
 }
 
-Result<Fd> memory_file(const char* name, std::string_view text) {
-  Fd fd(::memfd_create(name, MFD_CLOEXEC));
-  if (!fd) return fail(Error::system(ErrorKind::Lab, "memfd_create", errno));
-  VMM_TRY(replace_contents(fd, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()},
-                           name));
-  return fd;
+Result<Fd> text_file(const char* name, std::string_view text) {
+  return memory_file(name, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
 }
 
 Result<Mapping> map_whole(const Fd& fd) {
@@ -210,45 +206,34 @@ Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImag
       make_boot_disk(kernel, initramfs.bytes(), bochs_command_line(image.append), spec.memory));
   Mapping disk_memory = VMM_TRY(map_whole(disk));
 
-  std::array<int, 2> sockets{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets.data()) != 0)
-    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
-  Fd ours(sockets[0]);
-  Fd relays(sockets[1]);
-  std::array<int, 2> console{};
-  std::array<int, 2> log{};
-  if (::pipe2(console.data(), O_CLOEXEC) != 0)
-    return fail(Error::system(ErrorKind::Lab, "pipe2", errno));
-  Fd console_read(console[0]);
-  const Fd console_write(console[1]);
-  if (::pipe2(log.data(), O_CLOEXEC) != 0)
-    return fail(Error::system(ErrorKind::Lab, "pipe2", errno));
-  Fd log_read(log[0]);
-  const Fd log_write(log[1]);
+  SocketEnds channel = VMM_TRY(make_socket_pair(SOCK_STREAM | SOCK_NONBLOCK));
+  Pipe console = VMM_TRY(make_pipe());
+  Pipe log = VMM_TRY(make_pipe());
   Terminal terminal = VMM_TRY(open_terminal());
   Fd stop(::eventfd(0, EFD_CLOEXEC));
   if (!stop) return fail(Error::system(ErrorKind::Lab, "eventfd", errno));
 
   const std::string configuration = bochs_configuration(
-      spec, {.disk = disk.get(), .console = console_write.get(), .log = log_write.get()});
+      spec, {.disk = disk.get(), .console = console.write.get(), .log = log.write.get()});
   VMM_TRY(keep_log(spec, "bochsrc", configuration));
-  const Fd rc = VMM_TRY(memory_file("bochsrc", configuration));
+  const Fd rc = VMM_TRY(text_file("bochsrc", configuration));
   // Debian's build stops at its debugger's prompt.
-  const Fd commands = VMM_TRY(memory_file("bochs-commands", "continue\n"));
+  const Fd commands = VMM_TRY(text_file("bochs-commands", "continue\n"));
   Outputs outputs = {
       .screen = OutputTail(std::move(terminal.ours), VMM_TRY(open_log(spec, "bochs-screen.log"))),
-      .log = OutputTail(std::move(log_read), VMM_TRY(open_log(spec, "bochs.log"))),
-      .console = OutputTail(std::move(console_read), VMM_TRY(open_log(spec, "console.log")))};
+      .log = OutputTail(std::move(log.read), VMM_TRY(open_log(spec, "bochs.log"))),
+      .console = OutputTail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")))};
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = {kBochsProgram, "-q", "-f", fmt::format("/proc/self/fd/{}", rc.get()), "-rc",
                 fmt::format("/proc/self/fd/{}", commands.get())},
        .environment = {"TERM=linux"},
        .directory = {},
-       .inherit = {disk.get(), console_write.get(), log_write.get(), rc.get(), commands.get()},
+       .inherit = {disk.get(), console.write.get(), log.write.get(), rc.get(), commands.get()},
        .output = terminal.theirs.get(),
        .log = {}}));
-  auto bochs = std::make_unique<Bochs>(std::move(process), std::move(ours), std::move(relays),
-                                       std::move(disk_memory), std::move(outputs), std::move(stop));
+  auto bochs = std::make_unique<Bochs>(std::move(process), std::move(channel.ours),
+                                       std::move(channel.theirs), std::move(disk_memory),
+                                       std::move(outputs), std::move(stop));
   bochs->start_threads();
   return bochs;
 }

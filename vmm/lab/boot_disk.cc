@@ -1,7 +1,6 @@
 #include "vmm/lab/boot_disk.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -149,8 +148,7 @@ Result<Fd> make_boot_disk(const Vmlinux& kernel, Bytes initramfs, std::string_vi
                     .hint("--lab-mem 1G"));
   std::uint64_t base = 0;
   const auto kernel_memory = VMM_TRY(flatten(kernel.elf, base));
-  Fd fd(::memfd_create("lab-disk", MFD_CLOEXEC));
-  if (!fd) return fail(Error::system(ErrorKind::Lab, "memfd_create", errno));
+  Fd fd = VMM_TRY(memory_file("lab-disk"));
   DiskWriter disk(fd);
   VMM_TRY(
       disk.add(make_parameters(kernel, initramfs.size(), command_line), boot_disk::kParameters));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -68,6 +69,29 @@ bool is_stale_socket(const std::string& path, const SocketAddress& address) {
 }
 
 }  // namespace
+
+Result<Pipe> make_pipe() {
+  int ends[2] = {-1, -1};
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return fail(Error::system(ErrorKind::Lab, "make a pipe", errno));
+  return Pipe{Fd(ends[0]), Fd(ends[1])};
+}
+
+Result<SocketEnds> make_socket_pair(int type) {
+  int ends[2] = {-1, -1};
+  if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0)
+    return fail(Error::system(ErrorKind::Lab, "make a pair of sockets", errno));
+  return SocketEnds{Fd(ends[0]), Fd(ends[1])};
+}
+
+Result<Fd> memory_file(const char* name, std::span<const std::uint8_t> bytes) {
+  Fd fd(::memfd_create(name, MFD_CLOEXEC));
+  if (!fd)
+    return fail(
+        Error::system(ErrorKind::Lab, fmt::format("make a file in memory ({})", name), errno));
+  VMM_TRY(replace_contents(fd, bytes, name));
+  return fd;
+}
 
 Result<Endpoint> borrow_descriptor(int fd, bool for_writing) {
   struct stat status {};

@@ -1,4 +1,5 @@
-// Descriptors that a poll() loop can serve without ever being held up by one of them.
+// Descriptors that are made in pairs, and those that a poll() loop can serve without ever being
+// held up by one of them.
 #pragma once
 
 #include <csignal>
@@ -11,6 +12,23 @@
 #include "vmm/base/result.h"
 
 namespace vmm {
+
+// All that is made here is closed on exec. Errors of kind Lab.
+struct Pipe {
+  Fd read;
+  Fd write;
+};
+Result<Pipe> make_pipe();
+
+struct SocketEnds {
+  Fd ours;
+  Fd theirs;
+};
+// Two connected Unix sockets of `type`: SOCK_STREAM or SOCK_SEQPACKET, with SOCK_NONBLOCK for both.
+Result<SocketEnds> make_socket_pair(int type);
+
+// A file without a path that goes with its last descriptor; `name` is for /proc and for errors.
+Result<Fd> memory_file(const char* name, std::span<const std::uint8_t> bytes = {});
 
 // How the bytes of a stream leave through a descriptor.
 enum class SinkKind {

@@ -1,11 +1,10 @@
 #include "vmm/lab/lab_image.h"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "vmm/base/text.h"
 #include "vmm/lab/agent_config.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/newc.h"
 
 namespace vmm {
@@ -37,13 +36,6 @@ bool is_value(std::string_view text) {
 void append_word(std::string& line, std::string_view word) {
   if (!line.empty()) line += ' ';
   line += word;
-}
-
-Result<Fd> memory_file(const char* name, std::span<const std::uint8_t> bytes) {
-  Fd fd(::memfd_create(name, MFD_CLOEXEC));
-  if (!fd) return fail(Error::system(ErrorKind::Lab, "memfd_create", errno));
-  VMM_TRY(replace_contents(fd, bytes, name));
-  return fd;
 }
 
 }  // namespace

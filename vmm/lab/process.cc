@@ -16,21 +16,10 @@
 #include <filesystem>
 
 #include "vmm/base/text.h"
+#include "vmm/lab/descriptors.h"
 
 namespace vmm {
 namespace {
-
-struct Pipe {
-  Fd read;
-  Fd write;
-};
-
-Result<Pipe> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
-    return fail(Error::system(ErrorKind::Lab, "pipe2", errno));
-  return Pipe{Fd(ends[0]), Fd(ends[1])};
-}
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
   std::vector<char*> all;

@@ -1,18 +1,13 @@
 #include "vmm/lab/qemu.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/lab_log.h"
 #include "vmm/lab/output_tail.h"
 #include "vmm/lab/process.h"
@@ -115,27 +110,17 @@ std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescripto
 
 Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image) {
   VMM_TRY(require_backend(LabBackend::Svm));
-  std::array<int, 2> sockets{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) != 0)
-    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
-  Fd ours(sockets[0]);
-  const Fd theirs(sockets[1]);
-  const int flags = ::fcntl(ours.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(ours.get(), F_SETFL, flags | O_NONBLOCK) != 0)
-    return fail(Error::system(ErrorKind::Lab, "fcntl", errno));
-  std::array<int, 2> pipe{};
-  if (::pipe2(pipe.data(), O_CLOEXEC) != 0)
-    return fail(Error::system(ErrorKind::Lab, "pipe2", errno));
-  Fd console_read(pipe[0]);
-  const Fd console_write(pipe[1]);
+  SocketEnds channel = VMM_TRY(make_socket_pair(SOCK_STREAM));
+  VMM_TRY(set_nonblocking(channel.ours.get()));
+  Pipe console = VMM_TRY(make_pipe());
 
   const QemuDescriptors descriptors = {.kernel = image.kernel.get(),
                                        .initramfs = image.initramfs.get(),
-                                       .channel = theirs.get(),
-                                       .console = console_write.get()};
+                                       .channel = channel.theirs.get(),
+                                       .console = console.write.get()};
   const std::vector<std::string> argv = qemu_arguments(spec, descriptors, image.append);
   VMM_TRY(keep_log(spec, "qemu-command", shell_line(argv)));
-  OutputTail console(std::move(console_read), VMM_TRY(open_log(spec, "console.log")));
+  OutputTail console_tail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")));
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = argv,
        .environment = {},
@@ -144,7 +129,8 @@ Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage
                    descriptors.console},
        .output = -1,
        .log = spec.log_dir.empty() ? std::string() : fmt::format("{}/qemu.log", spec.log_dir)}));
-  return std::make_unique<Qemu>(std::move(process), std::move(ours), std::move(console));
+  return std::make_unique<Qemu>(std::move(process), std::move(channel.ours),
+                                std::move(console_tail));
 }
 
 }  // namespace vmm

@@ -18,17 +18,6 @@ namespace vmm {
 
 namespace {
 
-struct Pipe {
-  Fd read;
-  Fd write;
-};
-
-Result<Pipe> make_pipe() {
-  int fds[2];
-  if (::pipe2(fds, O_CLOEXEC) != 0) return fail(Error::system(ErrorKind::Lab, "pipe", errno));
-  return Pipe{Fd(fds[0]), Fd(fds[1])};
-}
-
 struct Terminal {
   Fd master;
   Fd slave;  // held until the command has it: a master without a slave reads as hung up

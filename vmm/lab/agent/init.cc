@@ -11,13 +11,13 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <thread>
 
 #include "vmm/base/text.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/mailbox.h"
 
 namespace vmm {
@@ -71,23 +71,22 @@ Result<Fd> open_device(const std::string& path, int flags) {
 
 Result<Fd> open_mailbox(const AgentConfig& config) {
   Fd device = VMM_TRY(open_device(config.channel_device, O_DIRECT));
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0)
-    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
+  SocketEnds ends = VMM_TRY(make_socket_pair(SOCK_STREAM | SOCK_NONBLOCK));
   auto disk = VMM_TRY(DeviceMailboxDisk::adopt(std::move(device)));
   // A signal that this thread took would not reach the agent's signalfd: SIGCHLD above all.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, &before);
-  std::thread([disk = std::move(disk), theirs = Fd(ends[1]), port = config.shutdown_port] {
+  std::thread([disk = std::move(disk), theirs = std::move(ends.theirs),
+               port = config.shutdown_port] {
     if (const auto result = relay_mailbox(MailboxSide::Lab, *disk, theirs); !result) {
       say(result.error().text());
       power_off_machine(port);
     }
   }).detach();
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return Fd(ends[0]);
+  return std::move(ends.ours);
 }
 
 }  // namespace
