@@ -7,6 +7,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cpu/nested.h"
 #include "vmm/machine/host_probe.h"
 
 namespace vmm {
@@ -138,6 +139,9 @@ json to_json(const HostGrant& host, const Offers& offers, const std::vector<Find
   json msrs;
   for (const auto& [index, value] : host.feature_msrs)
     msrs[fmt::format("0x{:x}", index)] = fmt::format("0x{:x}", value);
+  json nested = json::object();
+  for (const NestedWord& word : nested_words(host))
+    nested[word.name] = fmt::format("0x{:0{}x}", word.value, word.digits);
   json leaves;
   for (const auto& [key, r] : host.supported.entries())
     leaves[fmt::format("{:X}.{:X}", key.leaf, key.subleaf)] =
@@ -155,6 +159,7 @@ json to_json(const HostGrant& host, const Offers& offers, const std::vector<Find
           {"findings", finding_list},
           {"models", model_list},
           {"feature_msrs", msrs},
+          {"nested_words", nested},
           {"supported_cpuid", leaves}};
 }
 
@@ -187,6 +192,8 @@ void print_host(const HostGrant& host, const Offers& offers, const std::vector<F
       fmt::print("{}",
                  wrap_text(std::string(head.size(), ' '), "to change: " + f.remedy, kColumns));
   }
+  if (const std::vector<std::string> nested = nested_lines(host); !nested.empty())
+    fmt::print("\n{}\n", fmt::join(nested, "\n"));
   fmt::print("\ncapabilities of KVM\n");
   for (const auto& [row, value] : offers)
     fmt::print("  {:<26} {}\n", row.capability.name,
