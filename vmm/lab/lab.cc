@@ -36,9 +36,10 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
   const LabImage image = VMM_TRY(build_lab_image(known, lab_agent(), options.cancel));
   std::unique_ptr<Emulator> emulator = VMM_TRY(
       spec.backend == LabBackend::Svm ? start_qemu(known, image) : start_bochs(known, image));
-  const auto dead = [&emulator_ref = *emulator,
-                     cancel = options.cancel]() -> std::optional<std::string> {
-    if (is_readable(cancel)) return "the lab was given up while it booted";
+  // The session asks as long as it lives; whoever could give up the boot is then gone.
+  const auto cancel = std::make_shared<int>(options.cancel);
+  const auto dead = [&emulator_ref = *emulator, cancel]() -> std::optional<std::string> {
+    if (is_readable(*cancel)) return "the lab was given up while it booted";
     return emulator_ref.death();
   };
   auto session = LabSession::open(emulator->channel(), dead, options.patience);
@@ -48,6 +49,7 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
       error = std::move(error).hint("the lab's console ended with: " + tail);
     return fail(std::move(error));
   }
+  *cancel = -1;
   return std::unique_ptr<Lab>(new Lab(spec.backend, std::move(emulator), std::move(*session)));
 }
 
