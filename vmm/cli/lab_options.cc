@@ -188,7 +188,7 @@ Result<int> run_in_new_lab(const LabSpec& spec, std::chrono::seconds watchdog, L
   }
   if (!quiet)
     fmt::print(stderr, "vmm: lab {}: {}, up after {:.1f} s\n", backend_name(spec.backend),
-               lab_description(spec.backend, (*lab)->hello()), seconds_since(start));
+               (*lab)->description(), seconds_since(start));
   return run_with_streams(std::move(command), signals,
                           [&](const LabCommand& what, const LabStreams& streams) {
                             return (*lab)->execute(what, streams, signals.fd());

@@ -116,6 +116,8 @@ class HostileLab {
     return ended.error().text();
   }
 
+  const Fd& wire() const { return wire_.here; }
+
  private:
   SocketPair wire_;
   ScriptedPeer peer_;
@@ -228,6 +230,40 @@ TEST(HostileLabTest, an_exit_that_never_comes_is_waited_for_while_pings_are_answ
               peer.control(R"({"is":"exited","code":0})");
             }),
             "ran");
+}
+
+TEST(HostileLabTest, a_cancelled_command_that_does_not_end_is_the_end_of_the_session) {
+  SocketPair cancel;
+  std::atomic<bool> killed = false;
+  HostileLab lab([&](ScriptedPeer& peer, const std::string& question) {
+    if (asks(question, "kill")) {
+      if (question.find("\"signal\":9") != question.npos) killed = true;
+      return;
+    }
+    if (!asks(question, "start")) return peer.control(R"({"is":"done"})");
+    peer.control(R"({"is":"started"})");
+    EXPECT_EQ(::write(cancel.there.get(), "x", 1), 1);
+  });
+  auto session = LabSession::open(
+      lab.wire(), {}, seconds(20),
+      {.term = std::chrono::milliseconds(50), .kill = std::chrono::milliseconds(300)});
+  ASSERT_TRUE(session) << session.error().text();
+  const auto null = Fd::open("/dev/null", O_RDWR);
+  LabCommand command;
+  command.argv = {"/bin/true"};
+  command.directory = "/";
+  const LabStreams streams{-1, null->get(), null->get()};
+  const auto ended = (*session)->execute(command, streams, cancel.here.get());
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().kind(), ErrorKind::Lab);
+  EXPECT_THAT(ended.error().text(), HasSubstr("does not end when it is killed"));
+  for (int step = 0; step < 1000 && !killed; ++step)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(killed);
+  // It still runs there: no other command is let in.
+  EXPECT_TRUE((*session)->broken());
+  EXPECT_THAT((*session)->execute(command, streams).error().text(),
+              HasSubstr("does not end when it is killed"));
 }
 
 // A lab whose command ends well; the question for its output is answered by `get`.

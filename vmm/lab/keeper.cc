@@ -19,8 +19,9 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
+#include "vmm/lab/descriptors.h"
 #include "vmm/lab/keeper_messages.h"
-#include "vmm/lab/lab.h"
+#include "vmm/lab/kept_lab.h"
 
 namespace vmm {
 namespace {
@@ -146,11 +147,8 @@ Result<KeeperReply> ask(const Fd& socket, const KeeperRequest& request, std::spa
 // The process that holds a lab.
 class Keeper {
  public:
-  Keeper(std::string path, Fd listener, LabSpec spec, std::chrono::seconds patience)
-      : path_(std::move(path)),
-        listener_(std::move(listener)),
-        spec_(std::move(spec)),
-        patience_(patience) {}
+  Keeper(std::string path, Fd listener, KeptLab::Boot boot)
+      : path_(std::move(path)), listener_(std::move(listener)), lab_(std::move(boot)) {}
   ~Keeper() {
     if (!path_.empty()) ::unlink(path_.c_str());
   }
@@ -161,12 +159,8 @@ class Keeper {
   void hand_over() { path_.clear(); }
 
   Result<std::string> boot(int cancel) {
-    lab_.reset();
-    lab_ = VMM_TRY(Lab::boot(spec_, {.patience = patience_, .cancel = cancel}));
-    lab_->pause();
-    description_ = lab_description(spec_.backend, lab_->hello());
-    trouble_.clear();
-    return description_;
+    VMM_TRY(lab_.boot(cancel));
+    return lab_.description();
   }
 
   // Until a client says stop.
@@ -191,7 +185,7 @@ class Keeper {
     auto request = parse_keeper_request(message->text);
     KeeperReply reply = request ? answer(*request, message->fds, client) : KeeperReply();
     if (!request) reply.error = std::move(request).error();
-    reply.description = description_;
+    reply.description = lab_.description();
     reply.pid = ::getpid();
     // A client that is gone needs no answer.
     [[maybe_unused]] const auto sent = send_message(client, to_json(reply), {});
@@ -201,10 +195,10 @@ class Keeper {
     KeeperReply reply;
     switch (request.kind) {
       case KeeperRequest::Kind::Status:
-        reply.state = trouble_.empty() ? "idle" : "down: " + trouble_;
+        reply.state = lab_.state();
         break;
       case KeeperRequest::Kind::Stop:
-        lab_.reset();
+        lab_.end();
         stopped_ = true;
         break;
       case KeeperRequest::Kind::Execute: {
@@ -213,11 +207,11 @@ class Keeper {
           break;
         }
         const std::size_t out = request.has_input ? 1 : 0;
-        auto result = execute(request.command,
-                              {.in = request.has_input ? fds[0].get() : -1,
-                               .out = fds[out].get(),
-                               .err = fds[out + 1].get()},
-                              client.get());
+        auto result = lab_.execute(request.command,
+                                   {.in = request.has_input ? fds[0].get() : -1,
+                                    .out = fds[out].get(),
+                                    .err = fds[out + 1].get()},
+                                   client.get());
         if (result)
           reply.exit = *result;
         else
@@ -228,23 +222,9 @@ class Keeper {
     return reply;
   }
 
-  Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel) {
-    if (!lab_ || !lab_->healthy() || !lab_->answers()) VMM_TRY(boot(cancel));
-    auto result = lab_->execute(command, streams, cancel);
-    if (lab_->healthy())
-      lab_->pause();
-    else
-      trouble_ = result.error().text();
-    return result;
-  }
-
   std::string path_;
   Fd listener_;
-  LabSpec spec_;
-  std::chrono::seconds patience_;
-  std::unique_ptr<Lab> lab_;
-  std::string description_;
-  std::string trouble_;
+  KeptLab lab_;
   bool stopped_ = false;
 };
 
@@ -340,12 +320,10 @@ std::vector<RunningLab> running_labs() {
 Result<std::string> start_lab(const std::string& name, const LabSpec& spec,
                               std::chrono::seconds patience, int cancel) {
   const std::string path = VMM_TRY(socket_path(name));
-  Keeper keeper(path, VMM_TRY(listen_at(path, name)), spec, patience);
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return fail(Error::system(ErrorKind::Lab, "socketpair", errno));
-  Fd ours(ends[0]);
-  Fd theirs(ends[1]);
+  Keeper keeper(path, VMM_TRY(listen_at(path, name)), [spec, patience](int given_up) {
+    return Lab::boot(spec, {.patience = patience, .cancel = given_up});
+  });
+  auto [ours, theirs] = VMM_TRY(make_socket_pair(SOCK_SEQPACKET));
   const pid_t child = ::fork();
   if (child < 0) return fail(Error::system(ErrorKind::Lab, "fork", errno));
   if (child == 0) {

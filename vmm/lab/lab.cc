@@ -50,7 +50,7 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
     return fail(std::move(error));
   }
   *cancel = -1;
-  return std::unique_ptr<Lab>(new Lab(spec.backend, std::move(emulator), std::move(*session)));
+  return std::make_unique<Lab>(spec.backend, std::move(emulator), std::move(*session));
 }
 
 Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& streams, int cancel) {
@@ -58,10 +58,10 @@ Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& stream
   return session_->execute(command, streams, cancel);
 }
 
-bool Lab::answers() {
+Result<void> Lab::check() {
   constexpr std::chrono::seconds kLimit{30};
   resume();
-  return session_->check(kLimit).has_value();
+  return session_->check(kLimit);
 }
 
 void Lab::pause() {

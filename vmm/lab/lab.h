@@ -12,6 +12,9 @@
 
 namespace vmm {
 
+// "Linux 6.1.0-56-cloud-amd64 with kvm_intel in Bochs"
+std::string lab_description(LabBackend backend, const LabHello& hello);
+
 class Lab {
  public:
   struct Options {
@@ -25,21 +28,24 @@ class Lab {
   // NoLab, Lab (also when cancelled).
   static Result<std::unique_ptr<Lab>> boot(const LabSpec& spec, const Options& options);
 
+  // A lab of parts that are up already.
+  Lab(LabBackend backend, std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)
+      : backend_(backend), emulator_(std::move(emulator)), session_(std::move(session)) {}
+
   const LabHello& hello() const { return session_->hello(); }
+  std::string description() const { return lab_description(backend_, hello()); }
   // As LabSession::execute(). After an error that is final healthy() is false.
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel);
   bool healthy() const { return !session_->broken(); }
-  // Whether it still answers, as it should at once: before a command is entrusted to it.
-  bool answers();
+  // Whether it still answers, as it should at once: before a command is entrusted to it. An error
+  // (kind Lab) says why not, and is final.
+  Result<void> check();
   // Between commands: takes no processor time. Only where the clock inside is simulated; a kernel
   // whose clock jumps complains of stalls.
   void pause();
   void resume();
 
  private:
-  Lab(LabBackend backend, std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)
-      : backend_(backend), emulator_(std::move(emulator)), session_(std::move(session)) {}
-
   LabBackend backend_;
   std::unique_ptr<Emulator> emulator_;
   std::unique_ptr<LabSession> session_;  // uses the emulator's channel
@@ -48,7 +54,5 @@ class Lab {
 
 // The memory of a lab for which --lab-mem says nothing, in bytes.
 std::uint64_t default_lab_memory(LabBackend backend);
-// "Linux 6.1.0-56-cloud-amd64 with kvm_intel in Bochs"
-std::string lab_description(LabBackend backend, const LabHello& hello);
 
 }  // namespace vmm

@@ -29,15 +29,14 @@ using std::chrono::seconds;
 
 constexpr std::uint64_t kLargestOutput = std::uint64_t{4} << 30;  // what a disk here may get
 constexpr std::size_t kAskBytes = 256 * 1024;                     // of paths in one question
-constexpr seconds kTermPatience{3};   // of a cancelled command, before SIGKILL
-constexpr seconds kKillPatience{20};  // and before the lab is given up
 constexpr seconds kFlushPatience{2};  // for readers here, once the command has ended
 constexpr TerminalSize kUsualTerminal{24, 80};
 
 class Session final : public LabSession {
  public:
-  Session(const Fd& channel, Death dead, std::chrono::seconds patience)
-      : link_(channel.get(), std::move(dead), patience) {
+  Session(const Fd& channel, Death dead, std::chrono::seconds patience,
+          const CancelPatience& cancelled)
+      : link_(channel.get(), std::move(dead), patience), cancelled_(cancelled) {
     link_.set_guest({[this](auto& polled) { want(polled); },
                      [this](const auto& polled) { return serve(polled); }});
   }
@@ -51,11 +50,12 @@ class Session final : public LabSession {
 
   const LabHello& hello() const override { return hello_; }
   Result<void> check(std::chrono::seconds limit) override { return link_.check(limit); }
-  bool broken() const override { return link_.broken(); }
+  bool broken() const override { return link_.broken() || stuck_; }
 
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
                           int cancel) override {
     const SigpipeGuard guard;
+    if (stuck_) return fail(*stuck_);
     link_.wake();
     cancel_ = cancel;
     cancelled_at_.reset();
@@ -92,6 +92,8 @@ class Session final : public LabSession {
   Result<void> serve(const std::vector<pollfd>& polled);
 
   LabLink link_;
+  CancelPatience cancelled_;
+  std::optional<Error> stuck_;  // a command that cannot be ended
   LabHello hello_;
   int cancel_ = -1;
   std::optional<Clock::time_point> cancelled_at_;
@@ -276,11 +278,13 @@ Result<void> Session::wait_for_exit() {
     VMM_TRY(link_.step());
     if (!cancelled_at_) continue;
     const auto waited = Clock::now() - *cancelled_at_;
-    const int wanted = waited < kTermPatience ? SIGTERM : SIGKILL;
+    const int wanted = waited < cancelled_.term ? SIGTERM : SIGKILL;
     if (sent != wanted) link_.tell(KillCommand{wanted});
     sent = wanted;
-    if (waited > kKillPatience)
-      return fail(Error::lab("the command in the lab does not end when it is killed"));
+    if (waited <= cancelled_.kill) continue;
+    // It still runs there, and the lab takes one at a time.
+    stuck_ = Error::lab("the command in the lab does not end when it is killed");
+    return fail(*stuck_);
   }
   return {};
 }
@@ -339,8 +343,9 @@ Result<void> Session::bring_out(const Target& target) {
 }  // namespace
 
 Result<std::unique_ptr<LabSession>> LabSession::open(const Fd& channel, Death dead,
-                                                     std::chrono::seconds patience) {
-  auto session = std::make_unique<Session>(channel, std::move(dead), patience);
+                                                     std::chrono::seconds patience,
+                                                     const CancelPatience& cancelled) {
+  auto session = std::make_unique<Session>(channel, std::move(dead), patience, cancelled);
   VMM_TRY(session->greet());
   return session;
 }

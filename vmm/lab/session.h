@@ -61,8 +61,18 @@ class LabSession {
   // asked now and then whether the emulator has died, and says how. Errors (kind Lab): silence for
   // `patience` of wall-clock time, the emulator's death, a bad frame.
   using Death = std::function<std::optional<std::string>()>;
+  // How long a cancelled command is given: until SIGKILL, and until the lab is given up.
+  struct CancelPatience {
+    std::chrono::milliseconds term{3000};
+    std::chrono::milliseconds kill{20000};
+  };
   static Result<std::unique_ptr<LabSession>> open(const Fd& channel, Death dead,
-                                                  std::chrono::seconds patience);
+                                                  std::chrono::seconds patience) {
+    return open(channel, std::move(dead), patience, CancelPatience());
+  }
+  static Result<std::unique_ptr<LabSession>> open(const Fd& channel, Death dead,
+                                                  std::chrono::seconds patience,
+                                                  const CancelPatience& cancelled);
   virtual ~LabSession() = default;
 
   virtual const LabHello& hello() const = 0;
@@ -72,8 +82,8 @@ class LabSession {
   // itself does is a LabExit. An error about one command (kind Usage, or Lab for a command that
   // could not be started or a file that the lab could not take) leaves the session usable; after
   // the others every execute() fails with the same. `cancel`, when readable, ends the command
-  // inside with SIGTERM, after 3 s with SIGKILL; before the command runs, the result is SIGTERM at
-  // once.
+  // inside with SIGTERM, after 3 s with SIGKILL; one that does not end of that either within 20 s
+  // is a final error. Before the command runs, the result is SIGTERM at once.
   virtual Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
                                   int cancel = -1) = 0;
   // Nothing when the lab answers within `limit` of wall-clock time; else a final error.
