@@ -78,12 +78,13 @@ class KeptLabTest : public testing::Test {
 
   Diary diary_;
   Script script_;
+  LabBackend backend_ = LabBackend::Svm;
   std::optional<std::string> boot_fails_;
   SocketPair err_;
   KeptLab lab_{[this](int) -> Result<std::unique_ptr<Lab>> {
     diary_.push_back("boot");
     if (boot_fails_) return fail(Error::lab(*boot_fails_));
-    return std::make_unique<Lab>(LabBackend::Svm, std::make_unique<FakeEmulator>(diary_),
+    return std::make_unique<Lab>(backend_, std::make_unique<FakeEmulator>(diary_),
                                  std::make_unique<FakeSession>(diary_, script_));
   }};
 };
@@ -121,6 +122,13 @@ TEST_F(KeptLabTest, a_lab_that_does_not_answer_gets_no_command) {
   EXPECT_EQ(run("one")->code, 7);
   EXPECT_EQ(told(), "vmm: lab: it boots anew: the lab has been silent for 30 s\n");
   EXPECT_THAT(diary_, ElementsAre("boot", "end", "boot", "one"));
+}
+
+TEST_F(KeptLabTest, a_silent_vmx_lab_hints_at_what_bochs_cannot_interrupt) {
+  script_.command_fails = "the lab has been silent for 120 s";
+  EXPECT_EQ(run("one").error().hint_text(), "");
+  backend_ = LabBackend::Vmx;
+  EXPECT_THAT(run("two").error().hint_text(), HasSubstr("loops with interrupts off"));
 }
 
 TEST_F(KeptLabTest, a_boot_that_fails_is_tried_again_by_the_next_command) {

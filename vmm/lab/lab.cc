@@ -55,7 +55,13 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
 
 Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& streams, int cancel) {
   resume();
-  return session_->execute(command, streams, cancel);
+  auto result = session_->execute(command, streams, cancel);
+  if (result || backend_ != LabBackend::Vmx || healthy() || emulator_->death()) return result;
+  constexpr const char* kHint =
+      "a guest that loops with interrupts off, without PAUSE and without exits, holds up a whole "
+      "vmx "
+      "lab (docs/lab.md)";
+  return fail(std::move(result).error().hint(kHint));
 }
 
 Result<void> Lab::check() {
