@@ -50,7 +50,7 @@ TEST(QemuArguments, follow_the_spec) {
                         .kvm_params = {},
                         .log_dir = {}};
   const std::string text = joined(qemu_arguments(spec, kDescriptors, "kvm.x=1 kvm_amd.npt=0"));
-  EXPECT_THAT(text, HasSubstr("-cpu\nEPYC,+svm\n-smp\n2\n-m\n512M\n-icount\nshift=auto\n"));
+  EXPECT_THAT(text, HasSubstr("-cpu\nEPYC,+svm\n-smp\n2\n-m\n512M\n-icount\nshift=5\n"));
   EXPECT_THAT(text, HasSubstr("-accel\ntcg,thread=single\n"));
   EXPECT_THAT(text, HasSubstr(" kvm.x=1 kvm_amd.npt=0\n-chardev\n"));
 }
