@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint64_t kIdentityMap = 0xfeffc000;
 constexpr std::uint64_t kTss = 0xfeffd000;
 
-constexpr unsigned kIoapicPins = 24;
+// Of our own IOAPIC, twice: what each pin sends, and what it sent before it was led elsewhere.
+constexpr unsigned kIoapicRoutes = 48;
 
 // SDM vol. 3A 11.11: an interrupt message as a memory write.
 struct Msi {
@@ -90,7 +91,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool qu
                                                            KVM_MSR_EXIT_REASON_FILTER));
   if (!quirks) VMM_TRY(vm->disable_quirks());
   if (kind == IrqChipKind::Kernel) VMM_TRY(vm->create_irqchip());
-  if (kind == IrqChipKind::Split) VMM_TRY(vm->enable(capability::SPLIT_IRQCHIP, kIoapicPins));
+  if (kind == IrqChipKind::Split) VMM_TRY(vm->enable(capability::SPLIT_IRQCHIP, kIoapicRoutes));
   return vm;
 }
 
@@ -182,11 +183,11 @@ Result<void> Vm::send(const ApicMessage& message) {
   return {};
 }
 
-Result<void> Vm::set_routes(std::span<const std::optional<ApicMessage>> pins) {
-  VarSized<kvm_irq_routing, kvm_irq_routing_entry> table(pins.size());
-  for (std::uint32_t gsi = 0; gsi < pins.size(); ++gsi) {
-    if (!pins[gsi]) continue;
-    const Msi encoded = encode(*pins[gsi]);
+Result<void> Vm::set_routes(std::span<const std::optional<ApicMessage>> messages) {
+  VarSized<kvm_irq_routing, kvm_irq_routing_entry> table(messages.size());
+  for (std::uint32_t gsi = 0; gsi < messages.size(); ++gsi) {
+    if (!messages[gsi]) continue;
+    const Msi encoded = encode(*messages[gsi]);
     kvm_irq_routing_entry& entry = table->entries[table->nr++];
     entry.gsi = gsi;
     entry.type = KVM_IRQ_ROUTING_MSI;

@@ -33,9 +33,9 @@ class Vm {
   Result<void> set_irq_line(unsigned gsi, bool level);
   // A message to KVM's LAPICs, from an IOAPIC of ours.
   Result<void> send(const ApicMessage& message);
-  // What the pins of our IOAPIC send (nothing: never set up), so that KVM can tell whose EOI
-  // to report (KVM_EXIT_IOAPIC_EOI).
-  Result<void> set_routes(std::span<const std::optional<ApicMessage>> pins);
+  // What our IOAPIC sends, at most 48 messages (nothing: an unused place), so that KVM can tell
+  // whose EOI to report (KVM_EXIT_IOAPIC_EOI).
+  Result<void> set_routes(std::span<const std::optional<ApicMessage>> messages);
   // The guest's accesses to these MSRs exit with reason FILTER.
   Result<void> filter_msr(std::uint32_t index);
   // The vCPU with APIC id `id`, with KVM's paravirtual features tied to its CPUID where the host

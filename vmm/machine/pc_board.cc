@@ -192,14 +192,17 @@ bool Board::set_tsc_deadline(unsigned vcpu, std::uint64_t tsc) {
 void Board::sync_routes() {
   if (wiring_.irqchip != IrqChipKind::Split || ioapic_->generation() == seen_routes_) return;
   seen_routes_ = ioapic_->generation();
-  std::vector<std::optional<ApicMessage>> routes;
+  // A masked pin keeps its route, and one that was led elsewhere its last one too: the EOI of what
+  // was sent before is still to come, and KVM reports EOIs of vectors in this table alone (Linux
+  // 6.1 looks at the present destination, whatever is in service).
+  routes_.resize(std::size_t{2} * kIrqPins);
   for (unsigned pin = 0; pin < kIrqPins; ++pin) {
-    // A masked pin keeps its route: the EOI of what it sent before it was masked is still to come.
     const Ioapic::Route route = ioapic_->route(pin);
-    const bool ever_used = !route.masked || route.message.vector != 0;
-    routes.push_back(ever_used ? std::optional(route.message) : std::nullopt);
+    if (route.masked && route.message.vector == 0) continue;
+    if (routes_[pin] && *routes_[pin] != route.message) routes_[kIrqPins + pin] = routes_[pin];
+    routes_[pin] = route.message;
   }
-  wiring_.routes_changed(routes);
+  wiring_.routes_changed(routes_);
 }
 
 void Board::advance() {

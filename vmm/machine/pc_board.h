@@ -47,8 +47,8 @@ class Board {
     IrqSink* kernel_irq = nullptr;  // Kernel: KVM's lines
     // Split and User: vCPU `vcpu` must leave the guest, or its wait, and look at before_entry().
     std::function<void(unsigned vcpu)> wake = {};
-    // Split: a message to KVM's LAPICs; and what the IOAPIC's pins would send, or sent last,
-    // when that changed.
+    // Split: a message to KVM's LAPICs; and what the IOAPIC's pins send, and sent before, when
+    // that changed.
     std::function<void(const ApicMessage&)> send = {};
     std::function<void(std::span<const std::optional<ApicMessage>>)> routes_changed = {};
     // User: the id of each vCPU's LAPIC, whether the CPU model has a TSC-deadline timer, and how
@@ -137,6 +137,7 @@ class Board {
   std::unique_ptr<IrqPins> pins_;
   std::unique_ptr<Pit8254> pit_;
   std::uint64_t seen_routes_ = 0;
+  std::vector<std::optional<ApicMessage>> routes_;  // Split: of each pin now, then before that
   std::unique_ptr<Serial16550> serial_;
   std::unique_ptr<VgaText> vga_;
   std::unique_ptr<VgaWindow> vga_window_;

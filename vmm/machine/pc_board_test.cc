@@ -177,13 +177,16 @@ TEST(Board, the_split_chip_sends_messages_and_keeps_kvms_routes_true) {
   ioapic_write(*board, 0x11 + 2 * 4, 1u << 24);
   ioapic_write(*board, 0x10 + 2 * 4, 0x8045);
   const ApicMessage expected{.destination = 1, .vector = 0x45, .level_triggered = true};
-  ASSERT_EQ(routes.size(), 24u);
+  ASSERT_EQ(routes.size(), 48u);
   EXPECT_EQ(routes[4], expected);
   EXPECT_EQ(routes[5], std::nullopt);
   raise_serial_line(*board);
   EXPECT_EQ(sent, std::vector<ApicMessage>{expected});
   ioapic_write(*board, 0x10 + 2 * 4, 0x18045);
   EXPECT_EQ(routes[4], expected) << "masked, but an EOI may still be to come";
+  ioapic_write(*board, 0x11 + 2 * 4, 0);
+  EXPECT_EQ(routes[4]->destination, 0u);
+  EXPECT_EQ(routes[24 + 4], expected) << "what was sent there may still be in service";
 }
 
 TEST(Board, the_pit_line_is_pin_2_of_the_ioapic_and_input_0_of_the_8259a) {
