@@ -170,8 +170,8 @@ TEST_P(SeccompRules, is_needed) {
   const std::string message =
       fmt::format("seccomp stopped system call {},", seccomp_syscall_resolve_name(syscall.data()));
   const TempFolder folder;
-  // Some calls are made only when threads meet in a certain order, so a scenario may have to be seen
-  // more than once.
+  // Some calls are made only when threads meet in a certain order, so a scenario may have to be
+  // seen more than once.
   for (int round = 0; round < 5; ++round) {
     for (const Scenario& scenario : scenarios(folder)) {
       Environment environment = faults_of(scenario);
