@@ -33,10 +33,18 @@ bool is_value(std::string_view text) {
   return true;
 }
 
-// While a guest runs with interrupts off Bochs 2.7 holds the interrupts of the kernel below it back
-// as well, the timer's among them. A guest that waits with PAUSE would hold up the whole lab, since
-// KVM doubles the time after which PAUSE makes an exit; now there is one every 2 ms of Bochs' time.
-constexpr std::string_view kBochsPauseExits = "ple_window=262144 ple_window_grow=0";
+// For kvm_intel in Bochs 2.7.
+//
+// ple_window: while a guest runs with interrupts off Bochs holds the interrupts of the kernel below
+// it back as well, the timer's among them. A guest that waits with PAUSE would hold up the whole
+// lab, since KVM doubles the time after which PAUSE makes an exit; now there is one every 2 ms of
+// Bochs' time.
+//
+// preemption_timer: with it KVM 6.1 serves writes to IA32_TSC_DEADLINE before it looks at the MSR
+// filter, and keeps them from --irqchip user. KVM leaves a timer alone that counts as fast as the
+// TSC of a real machine; that of Bochs is slow enough for it.
+constexpr std::string_view kBochsParameters =
+    "ple_window=262144 ple_window_grow=0 preemption_timer=0";
 
 void append_word(std::string& line, std::string_view word) {
   if (!line.empty()) line += ' ';
@@ -54,7 +62,7 @@ Result<ModuleParameters> module_parameters(const LabSpec& spec) {
   const std::string vendor = vendor_module(spec.backend);
   ModuleParameters parameters;
   parameters.vendor = "nested=1";
-  if (spec.backend == LabBackend::Vmx) append_word(parameters.vendor, kBochsPauseExits);
+  if (spec.backend == LabBackend::Vmx) append_word(parameters.vendor, kBochsParameters);
   for (const std::string& text : spec.kvm_params) {
     const std::size_t equals = text.find('=');
     const std::string_view whole = std::string_view(text).substr(0, equals);

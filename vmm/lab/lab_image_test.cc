@@ -33,7 +33,7 @@ TEST(ModuleParameters, go_to_the_vendor_module_or_to_kvm) {
   EXPECT_EQ(parameters->vendor, "nested=1 npt=0 vgif=0");
   EXPECT_EQ(parameters->kvm, "ignore_msrs=1 x=y");
   EXPECT_EQ(module_parameters(spec_with({"ept=0"}, LabBackend::Vmx))->vendor,
-            "nested=1 ple_window=262144 ple_window_grow=0 ept=0");
+            "nested=1 ple_window=262144 ple_window_grow=0 preemption_timer=0 ept=0");
 }
 
 TEST(ModuleParameters, of_another_shape_are_refused) {
