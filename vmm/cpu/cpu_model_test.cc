@@ -76,6 +76,12 @@ TEST(CpuModel, a_file_holds_versions_that_build_on_each_other) {
   EXPECT_EQ(first.caches[0].kib, 32U);
 }
 
+TEST(CpuModel, a_comment_may_hold_any_letter) {
+  EXPECT_TRUE(parse_cpu_model(
+      replaced(kGood, "stepping = 4", "stepping = 4  # \u00e9t\u00e9 \u2003\u4e2d\U0001f600"),
+      "tiny.toml"));
+}
+
 struct BadFile {
   const char* from;
   const char* to;
@@ -137,6 +143,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"\"Tiny\"", "\"Ti\\u0007ny\"", "tiny.toml:17:9", "printable", ""},
         BadFile{"brand = \"Tiny\"", "brand = \"Tiny", "tiny.toml:17:14", "", ""},
         BadFile{"[[version]]", "[[version]", "tiny.toml:15:11", "", ""},
+        BadFile{"stepping = 4", "stepping = 4 \u00e9", "tiny.toml:24:14", "", ""},
+        BadFile{"stepping = 4", "stepping = \u00e9", "tiny.toml:24:12", "", ""},
+        BadFile{"stepping = 4", "\u00e9 = 4", "tiny.toml:24:1", "", ""},
         BadFile{"default = 2", "default = 2\ndefault = 2", "tiny.toml:5:11", "", ""}));
 
 TEST(CpuModel, files_that_are_nothing_are_errors) {
