@@ -69,6 +69,7 @@ constexpr Quirk kUnwantedQuirks[] = {
 
 Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool quirks) {
   std::unique_ptr<Vm> vm(new Vm(kvm));
+  vm->quirks_ = quirks;
   // The kernel may be interrupted while it sets the VM up; that is not a refusal.
   for (int attempt = 0;; ++attempt) {
     auto fd = kvm.fd().ioctl(request::CREATE_VM);
@@ -215,9 +216,10 @@ Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
   constexpr int kWanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   const int offered = VMM_TRY(kvm_.capability(capability::SYNC_REGS));
   auto vcpu = VMM_TRY(Vcpu::create(std::move(fd), kvm_.run_size(), (offered & kWanted) == kWanted));
-  // KVM's paravirtual MSRs are there for a guest whose CPUID announces them, and for no other.
+  // KVM's paravirtual MSRs and hypercalls are there for a guest whose CPUID announces them, and for
+  // no other. Whoever keeps KVM's quirks gets it as it comes in this, too.
   constexpr Capability kEnforce = capability::ENFORCE_PV_FEATURE_CPUID;
-  if (VMM_TRY(kvm_.capability(kEnforce)) != 0) {
+  if (!quirks_ && VMM_TRY(kvm_.capability(kEnforce)) != 0) {
     VMM_TRY(vcpu->enable(kEnforce, 1));
     if (std::find(enabled_.begin(), enabled_.end(), kEnforce.name) == enabled_.end())
       enabled_.emplace_back(kEnforce.name);

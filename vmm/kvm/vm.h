@@ -21,7 +21,7 @@ class Vm {
   // (exits on emulation failures and on MSRs that KVM does not know), and which of KVM's quirks are
   // switched off. `kvm` must outlive the VM.
   // `kind` says whose interrupt controllers it has; they are made before any vCPU. `quirks`: keep
-  // all of KVM's quirks.
+  // all of KVM's quirks, and its paravirtual MSRs and hypercalls whatever CPUID says.
   static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, IrqChipKind kind, bool quirks = false);
 
   // One slot per region of `memory`, which must outlive the VM.
@@ -55,6 +55,7 @@ class Vm {
 
   const Kvm& kvm_;
   Fd fd_;
+  bool quirks_ = false;
   std::vector<std::string> enabled_;
   std::vector<std::string> disabled_quirks_;
 };
