@@ -22,6 +22,7 @@
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
+#include "devices/post_port.h"
 #include "devices/reset_port.h"
 #include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
@@ -204,6 +205,7 @@ std::vector<Subject> subjects() {
                                                               [&rig](Gpa) { ++rig.events; });
                          }),
       subject<PciHost>("pci_host", [](Rig&) { return std::make_unique<PciHost>("pci", nullptr); }),
+      subject<PostPort>("post", [](Rig&) { return std::make_unique<PostPort>("post"); }),
       subject<Port92>("port92",
                       [=](Rig& rig) { return std::make_unique<Port92>("port92", event(rig)); }),
       subject<ResetPort>(

@@ -18,6 +18,7 @@
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
+#include "devices/post_port.h"
 #include "devices/reset_port.h"
 #include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
@@ -50,6 +51,7 @@ struct Board {
   BochsShutdownPort bochs{"bochs-shutdown", nullptr};
   PcTestdev testdev{"testdev", lines(), nullptr};
   Port92 port92{"port92", nullptr};
+  PostPort post{"post"};
   ResetPort reset_port{"rst-cnt", nullptr};
   PciHost pci{"pci", &reset_port};
 
@@ -63,9 +65,10 @@ struct Board {
   Lapic lapic{"lapic0", 0, true, {}};
   Pit8254 pit{"pit", pins.line(0)};
   RtcCmos rtc{"rtc", pins.line(8), 1700000000};
-  std::array<Device*, 18> devices = {
-      &serial,  &vga,        &vga_window, &debug_exit, &debugcon, &i8042,  &pm,    &bochs, &port92,
-      &testdev, &reset_port, &fw_cfg,     &pci,        &pic,      &ioapic, &lapic, &pit,   &rtc};
+  std::array<Device*, 19> devices = {&serial,  &vga,        &vga_window, &debug_exit, &debugcon,
+                                     &i8042,   &pm,         &bochs,      &port92,     &post,
+                                     &testdev, &reset_port, &fw_cfg,     &pci,        &pic,
+                                     &ioapic,  &lapic,      &pit,        &rtc};
   Board() { lapic.allow_tsc_deadline(true); }
 };
 

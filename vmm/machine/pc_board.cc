@@ -90,6 +90,9 @@ Result<void> Board::wire(const Wiring& wiring) {
   rtc_->set_cpu_count(wiring.vcpus);
   VMM_TRY(ports.map({.base = 0x70, .size = 2, .width = BusWidth::Byte}, *rtc_));
 
+  post_ = make<PostPort>("post");
+  VMM_TRY(ports.map({.base = 0x80, .size = 1, .width = BusWidth::Byte}, *post_));
+
   port92_ = make<Port92>("port92", [end_as] { end_as(ending::Reset{"port 92h bit 0"}); });
   VMM_TRY(ports.map({.base = 0x92, .size = 1, .width = BusWidth::Byte}, *port92_));
 

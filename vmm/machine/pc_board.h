@@ -20,6 +20,7 @@
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
+#include "devices/post_port.h"
 #include "devices/reset_port.h"
 #include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
@@ -144,6 +145,7 @@ class Board {
   std::unique_ptr<DebugExit> debug_exit_;
   std::unique_ptr<Debugcon> debugcon_;
   std::unique_ptr<I8042> i8042_;
+  std::unique_ptr<PostPort> post_;
   std::unique_ptr<Port92> port92_;
   std::unique_ptr<ResetPort> reset_port_;
   std::unique_ptr<AcpiPm> acpi_pm_;

@@ -56,6 +56,7 @@ TEST(Board, the_port_map_is_the_documented_one) {
             "port 0060h-0060h i8042\n"
             "port 0064h-0064h i8042\n"
             "port 0070h-0071h rtc\n"
+            "port 0080h-0080h post\n"
             "port 0092h-0092h port92\n"
             "port 00e9h-00e9h debugcon\n"
             "port 00f4h-00f7h debug-exit\n"
