@@ -70,8 +70,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& command_line)
     // CLI11 takes the words without the program's name, the last one first.
     app.parse(std::vector<std::string>(words.rbegin(), words.rend() - (words.empty() ? 0 : 1)));
   } catch (const CLI::CallForHelp&) {
-    const auto commands = app.get_subcommands();
-    return print_text((commands.empty() ? &app : commands.back())->help());
+    return print_text(app.help());
   } catch (const CLI::CallForAllHelp&) {
     return print_text(app.help("", CLI::AppFormatMode::All));
   } catch (const CLI::CallForVersion& version) {
