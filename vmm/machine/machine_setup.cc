@@ -1,0 +1,231 @@
+// A machine up to its first instruction: the host's VM, vCPUs with their model, memory and board.
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+
+#include <array>
+#include <cerrno>
+#include <ctime>
+
+#include "loader/acpi_tables.h"
+#include "loader/firmware_tables.h"
+#include "vmm/base/check.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/processor_reset.h"
+#include "vmm/machine/trace_file.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::uint32_t kIa32TscDeadline = 0x6e0;
+constexpr unsigned kTscDeadlineBit = 24;  // CPUID.1.ECX
+constexpr std::uint8_t kKvmIoapicVersion = 0x11;
+
+}  // namespace
+
+Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSpec& spec,
+                                                 const ResolvedCpu& cpu, const HostGrant& host,
+                                                 const IrqChipChoice& irqchip,
+                                                 const LoadedImage& image) {
+  std::unique_ptr<Machine> machine(
+      new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap))));
+  machine->symbols_ = image.symbols;
+  machine->irqchip_reason_ = irqchip.reason;
+  VMM_TRY(machine->place_firmware(cpu, irqchip.kind));
+  const CpuState start = VMM_TRY(place_image(image, spec.boot, machine->memory_));
+  VMM_TRY(machine->create_vm(kvm, cpu, host, irqchip.kind));
+  machine->tsc_deadline_ =
+      irqchip.kind == IrqChipKind::User && cpu.cpuid.bit(1, 0, CpuidReg::Ecx, kTscDeadlineBit);
+  if (machine->tsc_deadline_ && !VMM_TRY(machine->tsc_deadline_exits())) {
+    constexpr std::string_view kReason =
+        "this host's KVM keeps writes to IA32_TSC_DEADLINE to itself";
+    if (!irqchip.may_change)
+      return fail(Error::host(fmt::format("--irqchip user cannot carry tsc-deadline (1.ECX[24]) of "
+                                          "{}: {}",
+                                          cpu.text, kReason))
+                      .hint("--irqchip split has KVM's LAPIC; --cpu-model ...,-tsc-deadline does "
+                            "without"));
+    machine->tsc_deadline_ = false;
+    machine->irqchip_reason_ = kReason;
+    VMM_TRY(machine->create_vm(kvm, cpu, host, IrqChipKind::Split));
+  }
+  VMM_TRY(machine->open_outside());
+  VMM_TRY(machine->set_entry_state(start));
+  return machine;
+}
+
+// What a firmware would leave in memory, before an image that may be loaded over it.
+Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
+  BoardDescription board;
+  for (unsigned i = 0; i < spec_.topology.vcpus; ++i)
+    board.apic_ids.push_back(apic_id_of_vcpu(spec_.topology, i));
+  board.io_apic_version = kind == IrqChipKind::Kernel ? kKvmIoapicVersion : spec_.ioapic_version;
+  board.cpu_signature = cpu.cpuid.get(1).eax;
+  board.cpu_features = cpu.cpuid.get(1).edx;
+  place_bios_stub(memory_);
+  return place_firmware_tables(memory_, board);
+}
+
+// The VM with its vCPUs, memory mapped; a former one goes.
+Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
+                                IrqChipKind kind) {
+  vcpus_.clear();
+  kernel_chip_.reset();
+  irqchip_ = kind;
+  // kvm-unit-tests ask for KVM as it comes; on kvm_pvm a hypercall of the other vendor's kind would
+  // never come back then.
+  const bool quirks = spec_.compat_kvm_unit_tests && host.backend != KvmBackend::Pvm;
+  vm_ = VMM_TRY(Vm::create(kvm, kind, quirks));
+  VMM_TRY(vm_->map(memory_));
+  // As the board does with chips of its own.
+  if (kind == IrqChipKind::Kernel && spec_.testdev) VMM_TRY(vm_->set_bios_defaults());
+  if (kind != IrqChipKind::User) kernel_chip_ = std::make_unique<KernelIrqChip>(*vm_, kind);
+  VMM_TRY(create_vcpus(cpu, host));
+  signature_ = cpu.cpuid.get(1).eax;
+  return {};
+}
+
+Result<void> Machine::create_vcpus(const ResolvedCpu& cpu, const HostGrant& host) {
+  std::vector<Vcpu*> pointers;
+  for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
+    vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
+    pointers.push_back(vcpus_.back().get());
+    VMM_TRY(set_cpu(i, cpu, host));
+  }
+  if (kernel_chip_ != nullptr) kernel_chip_->attach(std::move(pointers));
+  return {};
+}
+
+// Whether a guest's write to IA32_TSC_DEADLINE comes to us, asked of vCPU 0 before its life begins:
+// without a LAPIC of its own KVM drops the write, unless the MSR filter comes first. On VMX it may
+// take a path that looks at no filter (platform of the host's kernel).
+Result<bool> Machine::tsc_deadline_exits() {
+  constexpr Gpa kProbe = 0x1000;
+  constexpr std::array<std::uint8_t, 3> kCode = {0x0f, 0x30, 0xf4};  // wrmsr; hlt
+  Vcpu& vcpu = *vcpus_[0];
+  tsc_khz_ = VMM_TRY(vcpu.tsc_khz());
+  VMM_TRY(vm_->filter_msr(kIa32TscDeadline));
+  std::array<std::uint8_t, kCode.size()> kept{};
+  VMM_CHECK(memory_.read(kProbe, kept) && memory_.write(kProbe, kCode), "low memory is RAM");
+  const CpuState before = VMM_TRY(vcpu.state());
+  CpuState probe = before;
+  probe.regs.rip = 0;
+  probe.regs.rcx = kIa32TscDeadline;
+  probe.regs.rax = 1;
+  start_at(probe, kProbe >> 12);
+  VMM_TRY_CONTEXT(vcpu.set_state(probe), "probe IA32_TSC_DEADLINE");
+  bool exits = false;
+  // A signal may come first; nothing else leads anywhere but to one of two exits.
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    const Exit exit = VMM_TRY_CONTEXT(vcpu.run(), "probe IA32_TSC_DEADLINE");
+    if (std::holds_alternative<Interrupted>(exit)) continue;
+    const auto* write = std::get_if<MsrWrite>(&exit);
+    exits = write != nullptr && write->index == kIa32TscDeadline;
+    break;
+  }
+  [[maybe_unused]] const Exit settled = VMM_TRY_CONTEXT(vcpu.settle(), "probe IA32_TSC_DEADLINE");
+  VMM_TRY_CONTEXT(vcpu.set_state(before), "probe IA32_TSC_DEADLINE");
+  VMM_CHECK(memory_.write(kProbe, kept), "low memory is RAM");
+  return exits;
+}
+
+// vCPU 0 enters the image; the others wait for INIT and SIPI, as KVM's LAPIC leaves them or ours
+// says.
+Result<void> Machine::set_entry_state(const CpuState& start) {
+  auto board = board_.lock();
+  UserIrqChip* chip = (*board)->user_chip();
+  for (unsigned i = 0; i < vcpu_count(); ++i) {
+    if (i > 0 && chip == nullptr) break;
+    CpuState state = VMM_TRY(vcpus_[i]->state());
+    // The APIC base is the LAPIC's; the loader decides about segments, tables and control
+    // registers.
+    const std::uint64_t apic_base = chip != nullptr ? chip->lapic(i).base() : state.sregs.apic_base;
+    if (i == 0) {
+      state.regs = start.regs;
+      state.sregs = start.sregs;
+    }
+    state.sregs.apic_base = apic_base;
+    VMM_TRY_CONTEXT(vcpus_[i]->set_state(state), fmt::format("set the entry state of vCPU {}", i));
+  }
+  return {};
+}
+
+// Gives a vCPU its CPUID and MSRs and looks at what KVM made of them. The order matters: quirks
+// (Vm::create) decide what either begins with; MSRs that depend on the CPUID read as 0 before it is
+// there (Linux 6.13), and setting it rewrites some of them.
+Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const HostGrant& host) {
+  Vcpu& vcpu = *vcpus_[index];
+  const CpuidTable wanted = cpuid_of_vcpu(cpu, spec_.topology, index);
+  VMM_TRY(vcpu.set_cpuid(wanted));
+  for (const CpuMsr& msr : cpu.msrs)
+    VMM_TRY_CONTEXT(vcpu.set_msr(msr.index, msr.value), "--cpu-model " + cpu.text);
+
+  CpuidTable read = VMM_TRY(vcpu.cpuid());
+  auto differences = unexpected_differences(wanted, read);
+  // kvm_pvm cannot intercept CPUID in the guest's ring 3 and puts the processor's own feature words
+  // into what the guest sees; no choice of ours changes that.
+  if (!differences.empty() && host.backend != KvmBackend::Pvm) {
+    const CpuidDifference& first = differences.front();
+    return fail(
+        Error::host(fmt::format("KVM changed the CPUID of vCPU {} after it was set: {} was {:08x}h "
+                                "and reads back {:08x}h ({} words differ)",
+                                index, cpuid_word_name(first.key, first.reg), first.left,
+                                first.right, differences.size()))
+            .hint("this host cannot give the model exactly; --cpu-model host is what it can give"));
+  }
+  for (const CpuMsr& msr : cpu.msrs) {
+    const std::uint64_t value = VMM_TRY(vcpu.msr(msr.index));
+    if (value != msr.value)
+      return fail(Error::host(
+          fmt::format("KVM changed MSR {:x}h of vCPU {}: {:x}h was set, {:x}h reads back",
+                      msr.index, index, msr.value, value)));
+  }
+  if (index == 0) {
+    guest_cpuid_ = std::move(read);
+    cpuid_differences_ = std::move(differences);
+  }
+  return {};
+}
+
+Result<void> Machine::open_outside() {
+  wake_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_) return fail(Error::system(ErrorKind::Internal, "eventfd", errno));
+  if (!spec_.trace.empty()) {
+    trace_ = VMM_TRY(JsonTraceFile::create(spec_.trace, &symbols_, [this] { wake(); }));
+  }
+  console_ = VMM_TRY(Console::open(spec_.serial, [this] { wake(); }));
+  Board::Wiring wiring;
+  wiring.irqchip = irqchip_;
+  wiring.kernel_irq = kernel_chip_.get();
+  wiring.wake = [this](unsigned vcpu) {
+    if (threads_ != nullptr) threads_->wake(vcpu);
+  };
+  wiring.send = [this](const ApicMessage& message) { count_failure(vm_->send(message)); };
+  wiring.routes_changed = [this](std::span<const std::optional<ApicMessage>> pins) {
+    count_failure(vm_->set_routes(pins));
+  };
+  for (unsigned i = 0; i < vcpu_count(); ++i)
+    wiring.apic_ids.push_back(apic_id_of_vcpu(spec_.topology, i));
+  wiring.tsc_deadline = tsc_deadline_;
+  wiring.until_tsc = [this](unsigned vcpu, std::uint64_t tsc) { return until_tsc(vcpu, tsc); };
+  wiring.ioapic_version = spec_.ioapic_version;
+  wiring.vcpus = vcpu_count();
+  wiring.memory = &memory_;
+  wiring.start_seconds = std::time(nullptr);
+  wiring.testdev = spec_.testdev;
+  wiring.suspend = [this] { suspend(); };
+  wiring.serial_out = &console_->output();
+  if (spec_.compat_kvm_unit_tests) {
+    verdicts_ = std::make_unique<VerdictCounter>(console_->output());
+    wiring.serial_out = verdicts_.get();
+  }
+  wiring.serial_in = &console_->input();
+  wiring.debugcon_out = &console_->output();
+  wiring.vga_window = memory_.vga_window();
+  wiring.vga_trap = spec_.vga.trap;
+  auto board = board_.lock();
+  *board = VMM_TRY(Board::create(wiring));
+  (*board)->trace = trace_ != nullptr ? &trace_->tracer() : nullptr;
+  return {};
+}
+
+}  // namespace vmm

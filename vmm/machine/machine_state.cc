@@ -1,0 +1,93 @@
+// The machine at rest: pausing it, and what its vCPUs hold then.
+#include "vmm/machine/machine.h"
+
+namespace vmm {
+namespace {
+
+// Whether a vCPU can only be woken by another one.
+bool waits_for_ever(const CpuState& cpu, bool other_wake_up) {
+  switch (cpu.mp_state) {
+    case KVM_MP_STATE_UNINITIALIZED:
+    case KVM_MP_STATE_INIT_RECEIVED:
+      return true;
+    case KVM_MP_STATE_HALTED:
+      return (cpu.regs.rflags & spec::RFLAGS_IF) == 0 && cpu.events.nmi.pending == 0 &&
+             cpu.events.nmi.injected == 0 && cpu.events.smi.pending == 0 && !other_wake_up;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Result<void> Machine::pause() {
+  threads_->pause();
+  (*board_.lock())->clock.pause();
+  return {};
+}
+
+Result<void> Machine::resume() {
+  (*board_.lock())->clock.resume();
+  threads_->resume();
+  return {};
+}
+
+// Where the LAPIC is ours KVM knows vCPUs that run and nothing else.
+Result<CpuState> Machine::cpu_state(unsigned vcpu) {
+  CpuState state = VMM_TRY(vcpus_[vcpu]->state());
+  auto board = board_.lock();
+  if (const UserIrqChip* chip = (*board)->user_chip()) {
+    switch (chip->activity(vcpu)) {
+      case UserIrqChip::Activity::Running:
+        break;
+      case UserIrqChip::Activity::Halted:
+        state.mp_state = KVM_MP_STATE_HALTED;
+        break;
+      case UserIrqChip::Activity::WaitForSipi:
+        state.mp_state = KVM_MP_STATE_UNINITIALIZED;
+        break;
+    }
+  }
+  return state;
+}
+
+Result<void> Machine::set_cpu_state(unsigned vcpu, const CpuState& state) {
+  CpuState wanted = state;
+  {
+    auto board = board_.lock();
+    if (UserIrqChip* chip = (*board)->user_chip()) {
+      using Activity = UserIrqChip::Activity;
+      chip->set_activity(vcpu, state.mp_state == KVM_MP_STATE_HALTED     ? Activity::Halted
+                               : state.mp_state == KVM_MP_STATE_RUNNABLE ? Activity::Running
+                                                                         : Activity::WaitForSipi);
+      wanted.mp_state = KVM_MP_STATE_RUNNABLE;
+    }
+  }
+  return vcpus_[vcpu]->set_state(wanted);
+}
+
+bool Machine::write_memory(Gpa gpa, std::span<const std::uint8_t> data) {
+  return memory_.write(gpa, data);
+}
+
+Result<bool> Machine::can_wake_masked(unsigned vcpu) {
+  if (kernel_chip_ != nullptr) return kernel_chip_->can_wake_masked(vcpu);
+  auto board = board_.lock();
+  return (*board)->user_chip()->can_wake_masked(vcpu);
+}
+
+// All vCPUs stopped at one moment: what one of them could still send is already delivered, so the
+// answer holds for good.
+bool Machine::halted_for_ever() {
+  if (!pause()) return false;
+  bool dead = true;
+  for (unsigned i = 0; i < vcpu_count() && dead; ++i) {
+    const auto state = cpu_state(i);
+    const auto other = can_wake_masked(i);
+    dead = state && other && waits_for_ever(*state, *other);
+  }
+  if (!dead) (void)resume();
+  return dead;
+}
+
+}  // namespace vmm
