@@ -20,8 +20,14 @@ struct TextFile {
   std::string_view text;
 };
 
+struct Alias {
+  std::string_view name;   // "haswell-notsx"
+  std::string_view model;  // "haswell", one of whose versions it is
+};
+
 std::span<const Feature> features();
 std::span<const NamedId> feature_names();  // names and aliases, sorted
 std::span<const TextFile> model_files();   // sorted by name
+std::span<const Alias> model_aliases();    // sorted by name
 
 }  // namespace vmm::builtin

@@ -204,20 +204,27 @@ NameAndVersion split_version(std::string_view selection) {
   return {selection.substr(0, at), selection.substr(at + 1)};
 }
 
+// As the files are named: case does not count, and '_' is '-' ("Opteron_G3", "EPYC-Rome").
+std::string model_name(std::string_view name) {
+  std::string result = lower(name);
+  std::replace(result.begin(), result.end(), '_', '-');
+  return result;
+}
+
 Error unknown_model(std::string_view name) {
   std::vector<std::string> names = builtin_cpu_models();
   names.emplace_back("host");
-  std::sort(names.begin(), names.end());
+  for (const builtin::Alias& alias : builtin::model_aliases()) names.emplace_back(alias.name);
   Error error = Error::usage(fmt::format("unknown CPU model '{}'", printable(name, 60)));
   if (const auto near = nearest_name(name, names))
     return std::move(error).hint(fmt::format("did you mean '{}'?", *near));
-  return std::move(error).hint(
-      fmt::format("there are {}; or name a file: ./my-model.toml", fmt::join(names, ", ")));
+  return std::move(error).hint("vmm cpu list shows the models; or name a file: ./my-model.toml");
 }
 
 const builtin::TextFile* builtin_file(std::string_view name) {
+  const std::string wanted = model_name(name);
   for (const builtin::TextFile& file : builtin::model_files())
-    if (file.name == name) return &file;
+    if (file.name == wanted) return &file;
   return nullptr;
 }
 
@@ -290,7 +297,7 @@ std::vector<std::string> builtin_cpu_models() {
 }
 
 Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
-  const builtin::TextFile* file = builtin_file(lower(name));
+  const builtin::TextFile* file = builtin_file(name);
   if (file == nullptr) return fail(unknown_model(name));
   return parse_builtin(*file);
 }
@@ -298,15 +305,15 @@ Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
 Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
   const std::string_view name = split_version(selection).name;
   if (const auto path = model_file_of(selection)) return read_cpu_model(*path);
-  if (builtin_file(lower(name)) != nullptr) return builtin_cpu_model(name);
+  if (builtin_file(name) != nullptr) return builtin_cpu_model(name);
   // Not a model of its own: another name of one version?
-  for (const builtin::TextFile& file : builtin::model_files()) {
-    CpuModelFile parsed = VMM_TRY(parse_builtin(file));
-    for (const CpuModel& model : parsed.versions) {
-      if (model.alias.empty() || model.alias != lower(name)) continue;
-      parsed.default_version = model.version;
-      return parsed;
-    }
+  const std::string wanted = model_name(name);
+  for (const builtin::Alias& alias : builtin::model_aliases()) {
+    if (alias.name != wanted) continue;
+    CpuModelFile parsed = VMM_TRY(builtin_cpu_model(alias.model));
+    for (const CpuModel& model : parsed.versions)
+      if (model.alias == alias.name) parsed.default_version = model.version;
+    return parsed;
   }
   return fail(unknown_model(name));
 }
@@ -323,10 +330,10 @@ Result<CpuModel> find_cpu_model(std::string_view selection) {
   }
   const CpuModelFile file = VMM_TRY(find_cpu_model_file(selection));
   // An alias is one version already.
-  const bool alias = !model_file_of(name) && builtin_file(lower(name)) == nullptr;
+  const bool alias = !model_file_of(name) && builtin_file(name) == nullptr;
   if (alias && wanted)
     return fail(Error::usage(fmt::format("'{}' is another name of {}@{} and has no versions",
-                                         lower(name), file.name, file.default_version)));
+                                         model_name(name), file.name, file.default_version)));
   const CpuModel* model = file.find(wanted.value_or(file.default_version));
   if (model == nullptr) {
     std::vector<unsigned> numbers;

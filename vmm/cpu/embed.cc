@@ -3,8 +3,9 @@
 //   embed_cpu_models OUTPUT.cc features.toml MODEL.toml ...
 //
 // features.toml becomes a constant table, since reading it would cost every start of vmm more than
-// opening /dev/kvm does. Models become texts, read by the same parser as a user's own files. What
-// is wrong in features.toml stops the build with file:line:column.
+// opening /dev/kvm does. Models become texts, read by the same parser as a user's own files, with a
+// table of their aliases beside them, so that an alias does not have every file read. What is wrong
+// in features.toml stops the build with file:line:column.
 
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
@@ -188,6 +189,21 @@ void check_needs(const std::vector<Bit>& bits, const std::map<std::string, std::
   for (std::size_t i = 0; i < bits.size(); ++i) visit(i);
 }
 
+// The other names of the versions in a model file. The rest of it is the parser's to judge, at run
+// time and in the tests.
+std::vector<std::string> aliases_of(const std::string& text, const std::string& path) {
+  file_name = path;
+  const toml::parse_result parsed = toml::parse(text, path);
+  if (!parsed) die(parsed.error().source(), std::string(parsed.error().description()));
+  std::vector<std::string> aliases;
+  const toml::node* versions = parsed.table().get("version");
+  if (versions == nullptr || !versions->is_array_of_tables()) return aliases;
+  for (const toml::node& version : *versions->as_array())
+    if (const toml::node* alias = version.as_table()->get("alias"))
+      aliases.push_back(string_of(alias, alias->source(), "alias"));
+  return aliases;
+}
+
 std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -240,6 +256,7 @@ int main(int argc, char** argv) {
     const std::string base = path.substr(path.rfind('/') + 1);
     models[base.substr(0, base.rfind('.'))] = path;
   }
+  std::map<std::string, std::string> aliases;  // to the name of the model
   out << "constexpr std::array<TextFile, " << models.size() << "> kModels = {{\n";
   for (const auto& [name, path] : models) {
     const std::string text = read_text(path);
@@ -247,13 +264,23 @@ int main(int argc, char** argv) {
       std::cerr << path << ": holds )toml\", which ends the literal\n";
       return 1;
     }
+    for (const std::string& alias : aliases_of(text, path)) {
+      if (models.contains(alias) || !aliases.emplace(alias, name).second) {
+        std::cerr << path << ": the alias '" << alias << "' is taken\n";
+        return 1;
+      }
+    }
     out << "    {" << quoted(name) << ", " << quoted("cpu-models/" + name + ".toml") << ", R\"toml("
         << text << ")toml\"},\n";
   }
+  out << "}};\n\nconstexpr std::array<Alias, " << aliases.size() << "> kAliases = {{\n";
+  for (const auto& [alias, name] : aliases)
+    out << "    {" << quoted(alias) << ", " << quoted(name) << "},\n";
   out << "}};\n\n}  // namespace\n\n"
          "std::span<const Feature> features() { return kFeatures; }\n"
          "std::span<const NamedId> feature_names() { return kNames; }\n"
-         "std::span<const TextFile> model_files() { return kModels; }\n\n"
+         "std::span<const TextFile> model_files() { return kModels; }\n"
+         "std::span<const Alias> model_aliases() { return kAliases; }\n\n"
          "}  // namespace vmm::builtin\n";
   std::ofstream file(argv[1], std::ios::binary);
   file << out.str();
