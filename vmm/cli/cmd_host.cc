@@ -172,6 +172,30 @@ std::string first_names(const ModelRow& row, std::size_t columns) {
   return text;
 }
 
+// There are too many models to list them all: those that run here, and the ones that nearly do.
+void print_models(std::vector<ModelRow> models) {
+  constexpr std::size_t kNearest = 5;
+  std::stable_sort(models.begin(), models.end(),
+                   [](const ModelRow& a, const ModelRow& b) { return a.missing < b.missing; });
+  const auto first_lacking =
+      std::find_if(models.begin(), models.end(), [](const ModelRow& m) { return m.missing != 0; });
+  std::vector<std::string> given;
+  for (auto it = models.begin(); it != first_lacking; ++it) given.push_back(it->name);
+  const std::string names = given.empty() ? "none" : fmt::format("{}", fmt::join(given, ", "));
+  fmt::print("\nCPU models under --cpu-policy strict\n{}",
+             wrap_text("  given in full: ", names, kColumns));
+  const auto lacking = static_cast<std::size_t>(models.end() - first_lacking);
+  for (std::size_t i = 0; i < std::min(lacking, kNearest); ++i) {
+    const ModelRow& m = first_lacking[static_cast<std::ptrdiff_t>(i)];
+    fmt::print("  {:<20} lacks {} bit{}: {}\n", m.name, m.missing, m.missing == 1 ? "" : "s",
+               first_names(m, 50));
+  }
+  if (lacking > kNearest)
+    fmt::print("  {} more lack {} bits or more: vmm cpu list\n", lacking - kNearest,
+               first_lacking[kNearest].missing);
+  fmt::print("\nvmm cpu check MODEL says for each bit who refuses it.\n");
+}
+
 void print_host(const HostGrant& host, const Offers& offers, const std::vector<Finding>& findings,
                 const std::vector<ModelRow>& models) {
   fmt::print("backend  {} (Linux {})\n", backend_name(host.backend), host.kernel);
@@ -198,13 +222,7 @@ void print_host(const HostGrant& host, const Offers& offers, const std::vector<F
   for (const auto& [row, value] : offers)
     fmt::print("  {:<26} {}\n", row.capability.name,
                value != 0 ? "yes" : fmt::format("no   {}", row.without));
-  fmt::print("\nCPU models under --cpu-policy strict\n");
-  for (const ModelRow& m : models)
-    fmt::print("  {:<20} {}\n", m.name,
-               m.missing == 0
-                   ? "yes"
-                   : fmt::format("no, {} bits are missing: {}", m.missing, first_names(m, 50)));
-  fmt::print("\nvmm cpu check MODEL says for each bit who refuses it.\n");
+  print_models(models);
 }
 
 Result<int> run_host(bool as_json) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 
 #include "vmm/base/bytes.h"
 #include "vmm/cpu/features.h"
@@ -84,23 +85,41 @@ std::string vendor_name(const std::string& vendor) {
 }
 
 std::vector<std::string> list_lines(const std::vector<ModelRow>& rows) {
-  const bool known = std::any_of(rows.begin(), rows.end(),
-                                 [](const ModelRow& r) { return r.missing.has_value(); });
+  // At least as wide as the headings.
+  std::size_t names = 5;
+  std::size_t versions = 8;
+  std::size_t titles = 10;
+  std::set<std::string> vendors;  // sorted; rows without one come first
+  bool known = false;
+  for (const ModelRow& row : rows) {
+    names = std::max(names, row.name.size());
+    versions = std::max(versions, row.versions.size());
+    titles = std::max(titles, row.title.size());
+    vendors.insert(row.vendor);
+    known = known || row.missing.has_value();
+  }
   std::vector<std::string> lines;
-  const auto add = [&](const std::string& name, const std::string& versions,
-                       const std::string& vendor, const std::string& title, std::string host) {
+  const auto add = [&](const std::string& name, const std::string& range, const std::string& title,
+                       const std::string& host) {
     std::string line =
-        fmt::format("{:<17} {:<8} {:<6} {:<49} {}", name, versions, vendor, title, host);
+        fmt::format("{:<{}} {:<{}} {:<{}} {}", name, names, range, versions, title, titles, host);
     line.erase(line.find_last_not_of(' ') + 1);
     lines.push_back(std::move(line));
   };
-  add("MODEL", "VERSIONS", "VENDOR", "WHAT IT IS", known ? "THIS HOST" : "");
-  for (const ModelRow& row : rows)
-    add(row.name, row.versions, row.vendor, row.title,
-        !row.missing ? ""
-        : *row.missing == 0
-            ? "gives it"
-            : fmt::format("lacks {} bit{}", *row.missing, *row.missing == 1 ? "" : "s"));
+  add("MODEL", "VERSIONS", "WHAT IT IS", known ? "THIS HOST" : "");
+  for (const std::string& vendor : vendors) {
+    if (!vendor.empty()) {
+      lines.emplace_back();
+      lines.push_back(vendor);
+    }
+    for (const ModelRow& row : rows)
+      if (row.vendor == vendor)
+        add(row.name, row.versions, row.title,
+            !row.missing ? ""
+            : *row.missing == 0
+                ? "gives it"
+                : fmt::format("lacks {} bit{}", *row.missing, *row.missing == 1 ? "" : "s"));
+  }
   return lines;
 }
 

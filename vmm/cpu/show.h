@@ -19,7 +19,7 @@ struct ModelRow {
   std::optional<std::size_t> missing;  // bits this host cannot give; absent when not known
 };
 
-// A heading and one line per row.
+// A heading and one line per row, grouped by vendor.
 std::vector<std::string> list_lines(const std::vector<ModelRow>& rows);
 
 // "1-4", "1, 3-5" for rising numbers.
