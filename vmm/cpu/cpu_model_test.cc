@@ -173,7 +173,7 @@ TEST(CpuModel, every_truncation_is_an_error_or_a_smaller_model) {
 }
 
 TEST(CpuModel, built_in_models_are_good_and_named_as_their_files) {
-  EXPECT_THAT(builtin_cpu_models(), ElementsAre("epyc", "haswell", "qemu64", "skylake-server"));
+  EXPECT_THAT(builtin_cpu_models(), testing::SizeIs(32));
   for (const std::string& name : builtin_cpu_models()) {
     const auto file = builtin_cpu_model(name);
     ASSERT_TRUE(file) << file.error().text();
@@ -207,7 +207,12 @@ TEST(CpuModel, a_name_means_one_version) {
       {"qemu64", "qemu64@1"},
       {"skylake-server", "skylake-server@5"},
       {"Skylake-Server-IBRS", "skylake-server@2"},
-      {"Skylake_Server", "skylake-server@5"},
+      {"Skylake-Client-noTSX-IBRS", "skylake-client@3"},
+      {"Icelake-Server-noTSX", "icelake-server@2"},
+      {"Cascadelake-Server-noTSX", "cascadelake-server@3"},
+      {"IvyBridge", "ivybridge@2"},
+      {"Opteron_G3", "opteron-g3@1"},
+      {"Icelake-Server", "icelake-server@6"},  // the last version with two sources
   };
   for (const auto& [name, meaning] : kMeanings) {
     const auto model = find_cpu_model(name);

@@ -38,6 +38,36 @@ std::uint32_t highest_leaf(const CpuidTable& table, std::uint32_t first) {
   return highest;
 }
 
+// Numbers that a feature comes with, in words that hold no features or not only: a guest that finds
+// the bit reads them next. Under `host` they are the host's.
+void derive_numbers(CpuWords& words, const CpuidTable& given) {
+  CpuidTable& t = words.cpuid;
+  if (!words.has("amx-tile")) {
+    t.erase(0x1d);
+    t.erase(0x1e);
+  } else if (given.entries().empty()) {
+    // One palette: 8 tiles of 16 rows of 64 bytes, 8 KiB in all; the unit multiplies 16 rows by 64
+    // columns (SDM Vol. 2A, CPUID, leaves 1Dh and 1Eh; all silicon so far).
+    t.at(0x1d, 0) = {1, 0, 0, 0};
+    t.at(0x1d, 1) = {0x04002000, 0x00080040, 16, 0};
+    t.at(0x1e, 0) = {0, 0x4010, 0, 0};
+  }
+  // AVX10 has a version, of which 1 is the first (Intel AVX10 specification, 3.1), and version 2 of
+  // performance monitoring has a number of core counters: the six that perfctr-core stands for (APM
+  // Vol. 3, E.4.21).
+  const auto number = [&](const char* feature, std::uint32_t leaf, std::uint32_t mask,
+                          std::uint32_t value) {
+    if (!words.has(feature) && t.find(leaf) == nullptr) return;
+    std::uint32_t& ebx = t.at(leaf).ebx;
+    if (!words.has(feature))
+      ebx &= ~mask;
+    else if ((ebx & mask) == 0)
+      ebx |= value;
+  };
+  number("avx10", 0x24, 0xff, 1);
+  number("perfmon-v2", 0x80000022, 0xf, 6);
+}
+
 }  // namespace
 
 std::uint64_t CpuWords::word(const FeatureWord& word) const {
@@ -140,6 +170,7 @@ void derive(CpuWords& words, const CpuidTable& given) {
     extended.edx = (extended.edx & ~kAmdAliasBits) | (t.get(1).edx & kAmdAliasBits);
   }
   build_xsave(t, amd, given);
+  derive_numbers(words, given);
   CpuidRegs& widths = t.at(0x80000008);
   const std::uint32_t virt = words.has("la57") ? 57 : 48;
   widths.eax = (widths.eax & ~0xff00U) | virt << 8;
