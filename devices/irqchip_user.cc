@@ -28,7 +28,9 @@ UserIrqChip::UserIrqChip(std::span<const std::uint32_t> apic_ids, Wires wires)
       if (wires_.broadcast_eoi) wires_.broadcast_eoi(vector);
     };
     lapic.local_event = [this, i](DeliveryMode mode) { local_event(i, mode); };
-    lapic.note = [this, i](std::string_view kind, std::uint64_t value) { note(kind, i, value); };
+    lapic.note = [this, i](TraceKind kind, std::uint64_t value) {
+      note({.vcpu = i, .kind = kind, .value = value});
+    };
     processors_[i].lapic =
         std::make_unique<Lapic>(fmt::format("lapic{}", i), apic_ids[i], i == 0, std::move(lapic));
   }
@@ -70,7 +72,7 @@ void UserIrqChip::after_exit(unsigned vcpu, const EntryState& state) {
   if (state.cr8 != lapic.tpr() >> 4) lapic.set_tpr(static_cast<std::uint8_t>(state.cr8 << 4));
   if (state.apic_base != lapic.base()) {
     lapic.set_base(state.apic_base);
-    note("apic-base", vcpu, state.apic_base);
+    note({.vcpu = vcpu, .kind = "apic-base", .value = state.apic_base});
   }
 }
 
@@ -100,17 +102,22 @@ EntryPlan UserIrqChip::before_entry(unsigned vcpu, const EntryState& state, VmTi
     self.activity = Activity::Running;
   }
   self.lapic->advance(now);
+  const bool slept = self.activity == Activity::Halted;
   // After a SIPI the flags that KVM left are those of a life before: interrupts are off.
   const bool interrupts_on = state.interrupts_on && !plan.sipi;
   if (self.nmi) {
     self.nmi = false;
     self.activity = Activity::Running;
     plan.nmi = true;
-    note("inject-nmi", vcpu, 2);
+    if (slept) note({.vcpu = vcpu, .kind = "wake"});
+    note({.vcpu = vcpu, .kind = "inject-nmi"});
   }
   const bool extint = extint_wanted(self);
   if (const auto vector = self.lapic->pending(); extint || vector) {
-    if (interrupts_on) self.activity = Activity::Running;
+    if (interrupts_on && self.activity == Activity::Halted) {
+      self.activity = Activity::Running;
+      note({.vcpu = vcpu, .kind = "wake"});
+    }
     if (interrupts_on && state.ready && !plan.nmi) {
       // The 8259A comes before the LAPIC, as in KVM.
       if (extint) {
@@ -120,7 +127,10 @@ EntryPlan UserIrqChip::before_entry(unsigned vcpu, const EntryState& state, VmTi
         self.lapic->acknowledge(*vector);
         plan.interrupt = *vector;
       }
-      note("inject", vcpu, *plan.interrupt);
+      note({.vcpu = vcpu,
+            .kind = "inject",
+            .value = *plan.interrupt,
+            .device = extint ? "pic" : "lapic"});
       // Another one may be behind it.
       plan.window = self.lapic->pending().has_value() || extint_wanted(self);
     } else if (self.activity == Activity::Running) {
@@ -143,32 +153,33 @@ std::optional<std::uint64_t> UserIrqChip::register_at(unsigned vcpu, std::uint64
 
 void UserIrqChip::command(unsigned from, const ApicCommand& sent) {
   const ApicMessage& message = sent.message;
-  note("ipi", from,
-       message.vector | (static_cast<unsigned>(message.mode) << 8) |
-           (static_cast<std::uint64_t>(message.destination) << 32));
+  note({.vcpu = from,
+        .kind = "ipi",
+        .address = message.destination,
+        .value = message_bits(message, sent.shorthand)});
   switch (sent.shorthand) {
     case ApicShorthand::None:
-      return send(message);
+      return send(from, message);
     case ApicShorthand::Self:
-      return deliver(message, [from](unsigned vcpu) { return vcpu == from; });
+      return deliver(from, message, [from](unsigned vcpu) { return vcpu == from; });
     case ApicShorthand::All:
-      return deliver(message, [](unsigned) { return true; });
+      return deliver(from, message, [](unsigned) { return true; });
     case ApicShorthand::AllButSelf:
-      return deliver(message, [from](unsigned vcpu) { return vcpu != from; });
+      return deliver(from, message, [from](unsigned vcpu) { return vcpu != from; });
   }
 }
 
-void UserIrqChip::send(const ApicMessage& message) {
-  deliver(message, [&](unsigned vcpu) {
+void UserIrqChip::send(unsigned from, const ApicMessage& message) {
+  deliver(from, message, [&](unsigned vcpu) {
     return processors_[vcpu].lapic->matches(message.destination, message.logical);
   });
 }
 
 template <typename Match>
-void UserIrqChip::deliver(const ApicMessage& message, const Match& match) {
+void UserIrqChip::deliver(unsigned from, const ApicMessage& message, const Match& match) {
   if (message.mode != DeliveryMode::LowestPriority) {
     for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu)
-      if (match(vcpu)) deliver_to(vcpu, message);
+      if (match(vcpu)) deliver_to(vcpu, from, message);
     return;
   }
   std::optional<unsigned> lowest;
@@ -176,55 +187,64 @@ void UserIrqChip::deliver(const ApicMessage& message, const Match& match) {
     if (!match(vcpu) || !software_enabled(lapic(vcpu))) continue;
     if (!lowest || lapic(vcpu).ppr() < lapic(*lowest).ppr()) lowest = vcpu;
   }
-  if (lowest) deliver_to(*lowest, message);
+  if (lowest) deliver_to(*lowest, from, message);
 }
 
-void UserIrqChip::deliver_to(unsigned vcpu, const ApicMessage& message) {
+void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message) {
   Processor& target = processors_[vcpu];
+  const auto ignored = [&] {
+    note({.vcpu = vcpu,
+          .other = from,
+          .kind = "ignored",
+          .address = message.destination,
+          .value = message_bits(message)});
+  };
   switch (message.mode) {
     case DeliveryMode::Fixed:
     case DeliveryMode::LowestPriority:
-      target.lapic->accept(message.vector, message.level_triggered);
+      if (!target.lapic->accept(message.vector, message.level_triggered)) return ignored();
+      note({.vcpu = vcpu, .other = from, .kind = "accept", .value = message.vector});
       // A vCPU that runs and could not take it now has no reason to come out: the EOI or the lower
       // priority that lets it in will be an exit.
       if (target.activity == Activity::WaitForSipi || !target.lapic->pending()) return;
       break;
     case DeliveryMode::Smi:
       ++ignored_smis_;
-      note("smi-ignored", vcpu, 0);
-      return;
+      return ignored();
     case DeliveryMode::Nmi:
-      if (target.activity == Activity::WaitForSipi) return;  // 9.4: only INIT and SIPI get through
+      // 9.4: only INIT and SIPI get through.
+      if (target.activity == Activity::WaitForSipi) return ignored();
       target.nmi = true;
-      note("nmi", vcpu, 2);
+      note({.vcpu = vcpu, .other = from, .kind = "nmi"});
       break;
     case DeliveryMode::Init:
       if (!message.asserted) return;
-      return init(vcpu);
+      return init(vcpu, from);
     case DeliveryMode::Startup:
       // One that comes while the INIT is still being processed is kept; any other processor than a
       // waiting one ignores it (9.4.4.1).
-      if (!target.init && target.activity != Activity::WaitForSipi) return;
+      if (!target.init && target.activity != Activity::WaitForSipi) return ignored();
       target.sipi = message.vector;
-      note("sipi", vcpu, message.vector);
+      note({.vcpu = vcpu, .other = from, .kind = "sipi", .value = message.vector});
       break;
     case DeliveryMode::ExtInt:
       target.extint = true;
+      note({.vcpu = vcpu, .other = from, .kind = "extint"});
       break;
   }
   if (wires_.wake) wires_.wake(vcpu);
 }
 
-void UserIrqChip::init(unsigned vcpu) {
+void UserIrqChip::init(unsigned vcpu, unsigned from) {
   Processor& target = processors_[vcpu];
   target.init = true;
   target.sipi.reset();
-  note("init", vcpu, 0);
+  note({.vcpu = vcpu, .other = from, .kind = "init"});
   if (wires_.wake) wires_.wake(vcpu);
 }
 
 void UserIrqChip::local_event(unsigned vcpu, DeliveryMode mode) {
-  deliver_to(vcpu, ApicMessage{.mode = mode});
+  deliver_to(vcpu, kNoVcpu, ApicMessage{.mode = mode});
 }
 
 void UserIrqChip::set_intr(bool level) {

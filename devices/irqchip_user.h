@@ -14,13 +14,13 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "devices/lapic.h"
 #include "vmm/base/archive.h"
 #include "vmm/core/apic_message.h"
 #include "vmm/core/irqchip.h"
+#include "vmm/core/trace.h"
 
 namespace vmm {
 
@@ -38,8 +38,8 @@ class UserIrqChip final : public IrqChip {
     std::function<std::uint8_t()> extint_acknowledge;
     // An EOI for the IOAPICs.
     std::function<void(std::uint8_t vector)> broadcast_eoi;
-    // For the timeline: "ipi", "init", "sipi", "inject", "eoi", ... as seen on vCPU `vcpu`.
-    std::function<void(std::string_view kind, unsigned vcpu, std::uint64_t value)> note;
+    // For the timeline: "ipi", "init", "sipi", "inject", "eoi", ... without a time.
+    std::function<void(const TraceEvent&)> note;
   };
 
   // One processor for each of `apic_ids` (at least one); the first is the bootstrap processor and
@@ -69,7 +69,7 @@ class UserIrqChip final : public IrqChip {
   std::optional<std::uint64_t> register_at(unsigned vcpu, std::uint64_t gpa) const;
 
   // A message of an IOAPIC, an MSI, or ours.
-  void send(const ApicMessage& message);
+  void send(const ApicMessage& message) { send(kNoVcpu, message); }
   // The INTR output of the 8259A pair: LINT0 of every processor.
   void set_intr(bool level);
 
@@ -81,8 +81,9 @@ class UserIrqChip final : public IrqChip {
 
   // As power-on: everyone but the bootstrap processor waits for a SIPI.
   void reset();
-  // INITs one processor, as a message of that mode would.
-  void init(unsigned vcpu);
+  // INITs one processor, as a message of that mode would; `from`: which processor sent it, if one
+  // did.
+  void init(unsigned vcpu, unsigned from = kNoVcpu);
   void visit(Archive& archive);
 
  private:
@@ -97,12 +98,12 @@ class UserIrqChip final : public IrqChip {
 
   void command(unsigned from, const ApicCommand& command);
   template <typename Match>
-  void deliver(const ApicMessage& message, const Match& match);
-  void deliver_to(unsigned vcpu, const ApicMessage& message);
-  void accept(unsigned vcpu, const ApicMessage& message);
+  void deliver(unsigned from, const ApicMessage& message, const Match& match);
+  void deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message);
+  void send(unsigned from, const ApicMessage& message);
   void local_event(unsigned vcpu, DeliveryMode mode);
-  void note(std::string_view kind, unsigned vcpu, std::uint64_t value) {
-    if (wires_.note) wires_.note(kind, vcpu, value);
+  void note(const TraceEvent& event) {
+    if (wires_.note) wires_.note(event);
   }
   bool extint_wanted(const Processor& processor) const;
 

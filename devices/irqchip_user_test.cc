@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "vmm/base/bytes.h"
 
@@ -28,7 +31,7 @@ class UserChip : public testing::Test {
                   return std::uint8_t{0x28};
                 },
             .broadcast_eoi = [this](std::uint8_t vector) { eois.push_back(vector); },
-            .note = {}};
+            .note = [this](const TraceEvent& event) { notes.push_back(event); }};
   }
   void write(unsigned vcpu, std::uint64_t offset, std::uint32_t value) {
     std::array<std::uint8_t, 4> data;
@@ -46,6 +49,13 @@ class UserChip : public testing::Test {
                            .apic_base = chip_.lapic(vcpu).base()};
     return chip_.before_entry(vcpu, state, VmTime{0});
   }
+  // What was noted since the last time, each with the vCPU in front.
+  std::vector<std::string> noted() {
+    std::vector<std::string> texts;
+    for (const TraceEvent& event : std::exchange(notes, {}))
+      texts.push_back(std::to_string(event.vcpu) + ": " + event.text());
+    return texts;
+  }
   void start_all() {
     for (unsigned i = 1; i < 4; ++i) chip_.set_activity(i, Activity::Running);
   }
@@ -54,6 +64,7 @@ class UserChip : public testing::Test {
   std::array<unsigned, 4> woken{};
   bool extint = false;
   std::vector<std::uint8_t> eois;
+  std::vector<TraceEvent> notes;
   UserIrqChip chip_;
 };
 
@@ -332,6 +343,55 @@ TEST_F(UserChip, state_goes_round) {
   ASSERT_TRUE(load_state(other, saved));
   EXPECT_EQ(save_state(other), saved);
   EXPECT_EQ(other.activity(1), Activity::Halted);
+}
+
+// ---- the timeline
+
+using Texts = std::vector<std::string>;
+
+TEST_F(UserChip, the_timeline_names_who_started_whom) {
+  icr(0, 0, 0xc4500);
+  EXPECT_EQ(noted(), (Texts{"0: ipi init to all-but-self", "1: init from vCPU 0",
+                            "2: init from vCPU 0", "3: init from vCPU 0"}));
+  icr(0, 2u << 24, 0x469a);
+  EXPECT_EQ(noted(), (Texts{"0: ipi sipi 9ah to 2h", "2: sipi 9ah from vCPU 0"}));
+  enter(2);
+  icr(0, 2u << 24, 0x469a);
+  EXPECT_EQ(noted(), (Texts{"0: ipi sipi 9ah to 2h", "2: ignored sipi 9ah to 2h from vCPU 0"}))
+      << "it runs by now";
+  icr(0, 7u << 24, 0x4500);
+  EXPECT_EQ(noted(), Texts{"0: ipi init to 7h"}) << "no processor has that id";
+}
+
+TEST_F(UserChip, the_timeline_follows_an_interrupt_from_sender_to_eoi) {
+  start_all();
+  chip_.halt(1);
+  icr(2, 1u << 24, 0x4041);
+  EXPECT_EQ(noted(), (Texts{"2: ipi fixed 41h to 1h", "1: accept 41h from vCPU 2"}));
+  enter(1);
+  EXPECT_EQ(noted(), (Texts{"1: wake", "1: inject 41h lapic"}));
+  write(1, kEoi, 0);
+  EXPECT_EQ(noted(), Texts{"1: eoi 41h"});
+  chip_.send({.destination = 1, .vector = 0x42});
+  EXPECT_EQ(noted(), Texts{"1: accept 42h"}) << "of the IOAPIC";
+  write(3, kSvr, 0xff);
+  icr(2, 4u << 24, 0x4043);
+  EXPECT_EQ(noted(), (Texts{"2: ipi fixed 43h to 4h", "3: ignored fixed 43h to 4h from vCPU 2"}))
+      << "its LAPIC is off";
+}
+
+TEST_F(UserChip, the_timeline_has_nmis_and_the_8259a) {
+  start_all();
+  chip_.halt(1);
+  icr(0, 1u << 24, 0x4400);
+  enter(1);
+  EXPECT_EQ(noted(), (Texts{"0: ipi nmi to 1h", "1: nmi from vCPU 0", "1: wake", "1: inject-nmi"}));
+  extint = true;
+  chip_.set_intr(true);
+  enter(0);
+  EXPECT_EQ(noted(), Texts{"0: inject 28h pic"});
+  icr(0, 1u << 24, 0x4200);
+  EXPECT_EQ(noted(), (Texts{"0: ipi smi to 1h", "1: ignored smi to 1h from vCPU 0"}));
 }
 
 }  // namespace

@@ -117,14 +117,15 @@ bool Lapic::matches(std::uint32_t destination, bool logical) const {
   }
 }
 
-void Lapic::accept(std::uint8_t vector, bool level_triggered) {
-  if (!hardware_enabled() || !software_enabled()) return;
+bool Lapic::accept(std::uint8_t vector, bool level_triggered) {
+  if (!hardware_enabled() || !software_enabled()) return false;
   if (vector < spec::FIRST_LEGAL_VECTOR) {
     report_error(spec::ESR_RECEIVE_ILLEGAL_VECTOR);
-    return;
+    return false;
   }
   put(state_.irr, vector, true);
   put(state_.tmr, vector, level_triggered);
+  return true;
 }
 
 // What an LVT entry does when its source asks.
@@ -215,7 +216,7 @@ void Lapic::end_of_interrupt() {
   }
 }
 
-void Lapic::note(std::string_view kind, std::uint64_t value) const {
+void Lapic::note(TraceKind kind, std::uint64_t value) const {
   if (wires_.note) wires_.note(kind, value);
 }
 

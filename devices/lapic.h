@@ -25,6 +25,7 @@
 
 #include "vmm/core/apic_message.h"
 #include "vmm/core/device.h"
+#include "vmm/core/trace_kind.h"
 
 namespace vmm {
 
@@ -73,7 +74,7 @@ class Lapic final : public Device {
     // An LVT entry in NMI, SMI or INIT mode fired: an event for this processor.
     std::function<void(DeliveryMode)> local_event = {};
     // For the timeline: "lapic-timer" (vector), "eoi" (vector), "lapic-error" (ESR bits).
-    std::function<void(std::string_view kind, std::uint64_t value)> note = {};
+    std::function<void(TraceKind kind, std::uint64_t value)> note = {};
   };
 
   // `id` is the x2APIC id; its low 8 bits are the xAPIC id. `bootstrap` sets BSP in the base MSR.
@@ -133,7 +134,8 @@ class Lapic final : public Device {
   bool matches(std::uint32_t destination, bool logical) const;
   // A fixed or lowest-priority interrupt arrives: IRR, and TMR for its trigger. A vector below 16
   // sets "received illegal vector". Nothing while the LAPIC is disabled, by software or hardware.
-  void accept(std::uint8_t vector, bool level_triggered);
+  // Whether it is in IRR now.
+  bool accept(std::uint8_t vector, bool level_triggered);
   // The level of the LINT0 and LINT1 pins. In Fixed mode an edge is accepted (with LINT0's trigger
   // bit the level, again after each EOI); ExtINT is asked by wants_extint(); NMI, SMI and INIT
   // mode: local_event on the rising edge, of LINT1 also while hardware-disabled (it is NMI then).
@@ -166,7 +168,7 @@ class Lapic final : public Device {
   void fire(LvtEntry entry);
   void sense_lint0();
   void end_of_interrupt();
-  void note(std::string_view kind, std::uint64_t value) const;
+  void note(TraceKind kind, std::uint64_t value) const;
   void restrain();
   // lapic_registers.cc
   std::uint32_t x2apic_ldr() const;

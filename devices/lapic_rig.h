@@ -22,8 +22,8 @@ class LapicRig : public testing::Test {
               {.send = [this](const ApicCommand& command) { sent.push_back(command); },
                .broadcast_eoi = [this](std::uint8_t vector) { eois.push_back(vector); },
                .local_event = [this](DeliveryMode mode) { events.push_back(mode); },
-               .note = [this](std::string_view kind,
-                              std::uint64_t value) { notes.emplace_back(kind, value); }}) {}
+               .note = [this](TraceKind kind,
+                              std::uint64_t value) { notes.emplace_back(kind.name(), value); }}) {}
 
   std::uint32_t get(std::uint64_t offset) {
     std::array<std::uint8_t, 4> data{};

@@ -81,6 +81,7 @@ void Pit8254::follow_out() {
     irq0_.set(false);
     irq0_.set(true);
     state_.late = !out;
+    if (on_expiry) on_expiry();
   } else if (out || !state_.late) {
     irq0_.set(out);
     state_.late = false;

@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -40,6 +41,10 @@ class Pit8254 final : public Device {
   };
 
   Pit8254(std::string name, IrqLine irq0);
+
+  // Called when the output of counter 0 has risen, once however often that was since the last look;
+  // may be empty. It must not call back.
+  std::function<void()> on_expiry;
 
   // What a firmware leaves: counter 0 in mode 3 at 18.2 Hz, counter 1 in mode 2 for the refresh.
   void set_bios_defaults();

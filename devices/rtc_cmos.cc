@@ -147,6 +147,7 @@ void RtcCmos::settle() {
   const VmTime from = std::exchange(s.settled, s.now) - s.epoch;
   const VmTime to = s.now - s.epoch;
   bool alarm = false;
+  const std::uint8_t before = s.flags;
   if (!is_divider_held()) {
     const std::int64_t period = periodic_clocks(reg_a());
     if (period != 0 && clocks_in(to) / period > clocks_in(from) / period) s.flags |= spec::C_PF;
@@ -159,6 +160,7 @@ void RtcCmos::settle() {
       rtc_advance(s.ram, format(), seconds);
     }
   }
+  if (on_expiry && (s.flags & ~before) != 0) on_expiry(s.flags & ~before);
   irq8_.set(interrupt());
   arm();
   if (alarm && (reg_b() & spec::B_AIE) != 0 && on_alarm) on_alarm();

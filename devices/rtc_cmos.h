@@ -52,6 +52,10 @@ class RtcCmos final : public Device {
   // Called when the alarm strikes while AIE is set; may be empty. It must not call back.
   std::function<void()> on_alarm;
 
+  // Called when flags of register C were newly set (PF 40h, AF 20h, UF 10h), as far as anyone
+  // looked; may be empty. It must not call back.
+  std::function<void(std::uint8_t flags)> on_expiry;
+
   // What a firmware asks for; kept over reset(). RAM in bytes, from address 0 to the hole below
   // 4 GiB and from 4 GiB up: 15h to 18h, 30h, 31h, 34h, 35h, 5Bh to 5Dh.
   void set_memory_size(std::uint64_t below_4g, std::uint64_t above_4g);

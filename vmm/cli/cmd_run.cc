@@ -48,6 +48,7 @@ struct RunOptions {
   std::string serial;
   std::string vga = "none";
   std::string trace;
+  std::vector<std::string> trace_filter;
   std::string outcome_json;
   std::string exit_protocol = "plain";
   double timeout = 0;
@@ -116,8 +117,16 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->group(console);
 
   const char* debugging = "Debugging";
-  run.add_option("--trace", o.trace, "write every exit to this file, one JSON object a line")
+  run.add_option("--trace", o.trace,
+                 "write every event to this file: Chrome trace JSON if it ends in .json, else one "
+                 "JSON object a line")
       ->group(debugging);
+  run.add_option("--trace-filter", o.trace_filter,
+                 "events that go into the trace, such as 'kind=sipi|init,vcpu=0-1' or "
+                 "'!device=serial0'; repeatable, any may fit")
+      ->group(debugging)
+      ->type_size(1)
+      ->allow_extra_args(false);
   run.add_flag("--lint-paging", o.lint_paging,
                "at the end, name page-table features that the CPU model lacks")
       ->group(debugging);
@@ -182,6 +191,10 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--vga text and --serial stdio both want this terminal")
                     .hint("use --serial file:P, --serial pty or --vga png:P"));
   spec.trace = o.trace;
+  if (!o.trace_filter.empty() && o.trace.empty())
+    return fail(Error::usage("--trace-filter needs --trace")
+                    .hint("name the file, such as --trace events.json"));
+  spec.trace_filter = VMM_TRY(TraceFilter::parse(o.trace_filter));
   spec.timeout = o.timeout;
   spec.stall_timeout = o.stall_timeout;
   if (lower(o.exit_protocol) == "qemu")
@@ -251,6 +264,16 @@ std::string start_line(const MachineSpec& spec, const LoadedImage& image, const 
                      irqchip_name(machine.irqchip()), why, backend_name(host.backend), host.kernel);
 }
 
+// What a filter asks for and this interrupt chip keeps to itself.
+std::string invisible_line(const MachineSpec& spec, IrqChipKind irqchip) {
+  const auto names = spec.trace_filter.invisible_under(irqchip);
+  if (names.empty()) return {};
+  return fmt::format(
+      "vmm: --trace-filter asks for {}: with --irqchip {} that happens inside KVM and is not seen "
+      "(--irqchip user shows it)\n",
+      fmt::join(names, ", "), irqchip_name(irqchip));
+}
+
 // The run itself; what is known so far stays in `cpu` and `host` for a refusal's document.
 Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome_file,
                       const OutputFile& picture_file, std::optional<ResolvedCpu>& cpu,
@@ -283,6 +306,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
     for (const std::string& note : cpu->notes) fmt::print(stderr, "vmm: {}\n", note);
     fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host, *machine));
     fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
+    fmt::print(stderr, "{}", invisible_line(spec, machine->irqchip()));
   }
   if (dry_run) {
     for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);

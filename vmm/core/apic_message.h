@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 namespace vmm {
 
@@ -41,5 +43,20 @@ struct ApicCommand {
 
   bool operator==(const ApicCommand&) const = default;
 };
+
+// A message as the low half of an ICR holds it (SDM vol. 3A figure 11-12), for timelines: one
+// number besides the destination.
+constexpr std::uint32_t message_bits(const ApicMessage& message,
+                                     ApicShorthand shorthand = ApicShorthand::None) {
+  return message.vector | static_cast<std::uint32_t>(message.mode) << 8 |
+         (message.logical ? 0x800u : 0u) | (message.asserted ? 0x4000u : 0u) |
+         (message.level_triggered ? 0x8000u : 0u) | static_cast<std::uint32_t>(shorthand) << 18;
+}
+// Of those bits: "fixed", "lowest-priority", "smi", "nmi", "init", "sipi", "extint".
+std::string_view message_mode(std::uint64_t bits);
+// "self", "all", "all-but-self"; empty: none, the destination counts.
+std::string_view message_shorthand(std::uint64_t bits);
+// "fixed 30h to 2h", "sipi 9ah to all-but-self", "nmi to logical 1h".
+std::string message_text(std::uint64_t bits, std::uint64_t destination);
 
 }  // namespace vmm

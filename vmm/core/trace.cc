@@ -3,46 +3,83 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+
+#include "vmm/core/apic_message.h"
 
 namespace vmm {
+namespace {
+
+std::string access_text(const TraceEvent& e) {
+  const bool writes = e.kind == "out" || e.kind == "mmio-write" || e.kind == "wrmsr";
+  std::string text = fmt::format(" {:x}h {} {:x}h", e.address, writes ? "<-" : "->", e.value);
+  if (e.count > 1) text += fmt::format(" x{}", e.count);
+  text += e.device.empty() ? " (nothing there)" : fmt::format(" {}", e.device);
+  return text;
+}
+
+}  // namespace
 
 std::string TraceEvent::text() const {
-  const bool writes = kind == "out" || kind == "mmio-write" || kind == "wrmsr";
-  std::string line(kind);
-  if (width != 0) line += fmt::format(" {:x}h {} {:x}h", address, writes ? "<-" : "->", value);
-  if (count > 1) line += fmt::format(" x{}", count);
-  if (!device.empty())
-    line += fmt::format(" {}", device);
-  else if (width != 0)
-    line += " (nothing there)";
+  std::string line(kind.name());
+  switch (kind.info().fields) {
+    case TraceFields::None:
+      break;
+    case TraceFields::Access:
+      // Without a width there was no access: an event that a test made by hand.
+      return width == 0 ? line : line + access_text(*this);
+    case TraceFields::Value:
+      line += fmt::format(" {:x}h", value);
+      break;
+    case TraceFields::Vector:
+      line += fmt::format(" {:x}h", value);
+      break;
+    case TraceFields::Message:
+      line += " " + message_text(value, address);
+      break;
+    case TraceFields::Line:
+      line += fmt::format(" {} {}", address, value != 0 ? "high" : "low");
+      break;
+  }
+  if (other != kNoVcpu) line += fmt::format(" from vCPU {}", other);
+  if (!device.empty()) line += fmt::format(" {}", device);
   return line;
 }
 
-std::vector<TraceEvent> FlightRecorder::last(std::size_t count, int vcpu) const {
+FlightRecorder::FlightRecorder(std::size_t capacity)
+    : events_(std::bit_ceil(capacity)), mask_(events_.size() - 1) {
+  VMM_CHECK(capacity > 0, "a flight recorder needs room");
+}
+
+template <typename Wanted>
+std::vector<TraceEvent> FlightRecorder::newest(std::size_t count, const Wanted& wanted) const {
   std::vector<TraceEvent> result;
   const std::uint64_t held = std::min<std::uint64_t>(next_, events_.size());
   for (std::uint64_t i = 0; i < held && result.size() < count; ++i) {
-    const TraceEvent& event = events_[(next_ - 1 - i) % events_.size()];
-    if (vcpu < 0 || event.vcpu == static_cast<unsigned>(vcpu)) result.push_back(event);
+    const TraceEvent& event = events_[(next_ - 1 - i) & mask_];
+    if (wanted(event)) result.push_back(event);
   }
   std::reverse(result.begin(), result.end());
   return result;
 }
 
-void JsonLinesTracer::event(const TraceEvent& event) {
-  // Every string here is a literal or a device's name of ours, so nothing needs escaping but the
-  // symbol, which SymbolTable has made printable; quotes and backslashes are taken out here.
-  std::string symbol;
-  if (symbols_ != nullptr) symbol = symbols_->name_of(event.rip).value_or("");
-  std::erase_if(symbol, [](char c) { return c == '"' || c == '\\'; });
-  std::string line = fmt::format(R"({{"ns":{},"vcpu":{},"rip":"0x{:x}","kind":"{}")",
-                                 event.time.count(), event.vcpu, event.rip, event.kind);
-  if (!symbol.empty()) line += fmt::format(R"(,"symbol":"{}")", symbol);
-  if (event.width != 0)
-    line += fmt::format(R"(,"address":"0x{:x}","width":{},"count":{},"value":"0x{:x}","device":{})",
-                        event.address, event.width, event.count, event.value,
-                        event.device.empty() ? "null" : fmt::format("\"{}\"", event.device));
-  write_(line + "}\n");
+std::vector<TraceEvent> FlightRecorder::last(std::size_t count, int vcpu) const {
+  return newest(count, [vcpu](const TraceEvent& event) {
+    return vcpu < 0 || event.vcpu == static_cast<unsigned>(vcpu);
+  });
+}
+
+std::vector<TraceEvent> FlightRecorder::last_exits(std::size_t count) const {
+  return newest(count, [](const TraceEvent& event) {
+    return event.kind.in_group(trace_group::kExit) && event.kind != "interrupted" &&
+           event.kind != "irq-window";
+  });
+}
+
+void FlightRecorder::remember(const TraceEvent& event) {
+  if (event.vcpu >= starts_.size()) return;
+  ProcessorStart& start = starts_[event.vcpu];
+  (event.kind == "sipi" ? start.sipi : start.init) = event;
 }
 
 }  // namespace vmm

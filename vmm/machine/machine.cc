@@ -97,6 +97,11 @@ Result<VcpuThreads::Next> Machine::before_run(unsigned index) {
   return Next::Run;
 }
 
+// When the guest goes on: for the file alone, as every exit has one.
+void Machine::note_entry(unsigned vcpu) {
+  (*board_.lock())->note_for_trace({.vcpu = vcpu, .kind = "enter"});
+}
+
 // How long until the TSC of `vcpu`, which asks for it, is at `tsc`.
 VmTime Machine::until_tsc(unsigned vcpu, std::uint64_t tsc) {
   constexpr auto kLongest = std::chrono::hours(24 * 365);
@@ -157,7 +162,14 @@ Result<RunOutcome> Machine::run() {
   hooks.handle = [this](const Exit& exit, unsigned vcpu, Gva rip) {
     return handle(exit, vcpu, rip);
   };
-  hooks.before_run = [this](unsigned vcpu) { return before_run(vcpu); };
+  hooks.before_run = [this](unsigned vcpu) {
+    auto next = before_run(vcpu);
+    if (trace_ != nullptr && next && *next == VcpuThreads::Next::Run) note_entry(vcpu);
+    return next;
+  };
+  hooks.interrupted = [this](unsigned vcpu, Gva rip) {
+    (void)handle_exit(Interrupted{}, **board_.lock(), vcpu, rip);
+  };
   hooks.ended = [this] { wake(); };
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
@@ -165,7 +177,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(resume());
   VMM_TRY(event_loop(screen.get()));
   VMM_TRY(pause());
-  if (trace_ != nullptr) trace_->drain();
+  if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);
   restore_terminal();

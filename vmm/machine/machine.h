@@ -21,7 +21,7 @@
 
 namespace vmm {
 
-class JsonTraceFile;
+class TraceFile;
 class LiveScreen;
 
 class Machine final : public DebugTarget {
@@ -61,6 +61,8 @@ class Machine final : public DebugTarget {
   // Where that differs from what was set; empty except on kvm_pvm.
   const std::vector<CpuidDifference>& cpuid_differences() const { return cpuid_differences_; }
   VmTime now();
+  // The file of --trace; null without one.
+  const TraceFile* trace() const { return trace_.get(); }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
   std::optional<TestVerdicts> test_verdicts();
 
@@ -76,6 +78,8 @@ class Machine final : public DebugTarget {
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
   Result<VcpuThreads::Next> before_run(unsigned vcpu);
+  void note_entry(unsigned vcpu);
+  Result<void> check_trace_devices(const Board& board) const;
   Result<void> restart(unsigned vcpu, const EntryPlan& plan);
   VmTime until_tsc(unsigned vcpu, std::uint64_t tsc);
   void hear_deadline(Board& board);
@@ -108,7 +112,7 @@ class Machine final : public DebugTarget {
   std::vector<CpuidDifference> cpuid_differences_;
   std::unique_ptr<Console> console_;
   std::unique_ptr<VerdictCounter> verdicts_;
-  std::unique_ptr<JsonTraceFile> trace_;
+  std::unique_ptr<TraceFile> trace_;
   Guarded<std::unique_ptr<Board>> board_;
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <ctime>
@@ -9,6 +10,7 @@
 #include "loader/acpi_tables.h"
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
+#include "vmm/base/text.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/processor_reset.h"
 #include "vmm/machine/trace_file.h"
@@ -190,7 +192,8 @@ Result<void> Machine::open_outside() {
   wake_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_) return fail(Error::system(ErrorKind::Internal, "eventfd", errno));
   if (!spec_.trace.empty()) {
-    trace_ = VMM_TRY(JsonTraceFile::create(spec_.trace, &symbols_, [this] { wake(); }));
+    trace_ = VMM_TRY(TraceFile::create(spec_.trace, spec_.trace_filter, &symbols_, vcpu_count(),
+                                       [this] { wake(); }));
   }
   console_ = VMM_TRY(Console::open(spec_.serial, [this] { wake(); }));
   Board::Wiring wiring;
@@ -224,7 +227,28 @@ Result<void> Machine::open_outside() {
   wiring.vga_trap = spec_.vga.trap;
   auto board = board_.lock();
   *board = VMM_TRY(Board::create(wiring));
-  (*board)->trace = trace_ != nullptr ? &trace_->tracer() : nullptr;
+  (*board)->trace = trace_.get();
+  return check_trace_devices(**board);
+}
+
+// A device that a filter names must be there, or the trace would be empty without a word.
+Result<void> Machine::check_trace_devices(const Board& board) const {
+  std::vector<std::string> names;
+  for (const Device* device : board.devices()) names.emplace_back(device->name());
+  for (unsigned i = 0; irqchip_ == IrqChipKind::User && i < vcpu_count(); ++i)
+    names.push_back(fmt::format("lapic{}", i));
+  for (const std::string& wanted : spec_.trace_filter.devices()) {
+    if (std::ranges::any_of(names, [&](const std::string& name) {
+          return TraceFilter::means_device(wanted, name);
+        }))
+      continue;
+    const auto nearest = nearest_name(wanted, names);
+    return fail(
+        Error::usage(fmt::format("--trace-filter: device={}: this machine has no such device",
+                                 printable(wanted)))
+            .hint(nearest ? fmt::format("did you mean {}?", *nearest)
+                          : fmt::format("it has {}", fmt::join(names, ", "))));
+  }
   return {};
 }
 

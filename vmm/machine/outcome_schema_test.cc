@@ -33,6 +33,7 @@ struct Fixture {
                          {.kind = "out", .address = 0x3f8, .value = 65, .width = 1}};
     report.unclaimed = {{"port", 0x2e9, {1, 2}}};
     report.unknown_msrs[0x10] = {1, 0};
+    report.trace = {"events.json", 12, 3, "ENOSPC"};
   }
   json document() const { return outcome_json(report, spec, cpu, host, image); }
 };

@@ -24,7 +24,8 @@ Result<std::unique_ptr<Board>> Board::create(const Wiring& wiring) {
 // board but the lines that lead to it.
 Result<void> Board::wire_interrupts(const Wiring& wiring) {
   if (wiring.irqchip == IrqChipKind::Kernel) {
-    pins_ = std::make_unique<IrqPins>(*wiring.kernel_irq, kIrqPins);
+    tap_ = std::make_unique<LineTap>(*this, *wiring.kernel_irq);
+    pins_ = std::make_unique<IrqPins>(*tap_, kIrqPins);
     return {};
   }
   if (wiring.irqchip == IrqChipKind::User) {
@@ -34,8 +35,7 @@ Result<void> Board::wire_interrupts(const Wiring& wiring) {
                              .extint_pending = [this] { return pic_->pending().has_value(); },
                              .extint_acknowledge = [this] { return pic_->acknowledge(); },
                              .broadcast_eoi = [this](std::uint8_t v) { ioapic_->eoi(v); },
-                             .note = [this](std::string_view kind, unsigned vcpu,
-                                            std::uint64_t value) { note(kind, vcpu, value); },
+                             .note = [this](const TraceEvent& event) { note(event); },
                          });
     for (unsigned i = 0; i < user_chip_->vcpu_count(); ++i) {
       user_chip_->lapic(i).allow_tsc_deadline(wiring.tsc_deadline);
@@ -54,6 +54,11 @@ Result<void> Board::wire_interrupts(const Wiring& wiring) {
   VMM_TRY(ports.map({.base = 0xa0, .size = 2, .displacement = 2, .width = BusWidth::Byte}, *pic_));
   VMM_TRY(ports.map({.base = 0x4d0, .size = 2, .displacement = 4, .width = BusWidth::Byte}, *pic_));
   ioapic_ = make<Ioapic>("ioapic", wiring.ioapic_version, [this](const ApicMessage& message) {
+    note({.vcpu = kNoVcpu,
+          .kind = "message",
+          .address = message.destination,
+          .value = message_bits(message),
+          .device = "ioapic"});
     if (user_chip_ != nullptr)
       user_chip_->send(message);
     else
@@ -61,8 +66,10 @@ Result<void> Board::wire_interrupts(const Wiring& wiring) {
   });
   VMM_TRY(mmio.map({.base = kIoapicBase, .size = 0x1000}, *ioapic_));
   router_ = std::make_unique<IsaRouter>(*pic_, *ioapic_);
-  pins_ = std::make_unique<IrqPins>(*router_, kIrqPins);
+  tap_ = std::make_unique<LineTap>(*this, *router_);
+  pins_ = std::make_unique<IrqPins>(*tap_, kIrqPins);
   pit_ = make<Pit8254>("pit", pins_->line(kPitIrq));
+  pit_->on_expiry = [this] { note({.vcpu = kNoVcpu, .kind = "pit-timer", .device = "pit"}); };
   VMM_TRY(ports.map({.base = 0x40, .size = 4, .width = BusWidth::Byte}, *pit_));
   VMM_TRY(ports.map({.base = 0x61, .size = 1, .displacement = 4, .width = BusWidth::Byte}, *pit_));
   return {};
@@ -87,6 +94,9 @@ Result<void> Board::wire(const Wiring& wiring) {
 
   rtc_ = make<RtcCmos>("rtc", pins_->line(kRtcIrq), wiring.start_seconds);
   rtc_->on_alarm = [this] { acpi_pm_->rtc_alarm(); };
+  rtc_->on_expiry = [this](std::uint8_t flags) {
+    note({.vcpu = kNoVcpu, .kind = "rtc-timer", .value = flags, .device = "rtc"});
+  };
   rtc_->set_cpu_count(wiring.vcpus);
   VMM_TRY(ports.map({.base = 0x70, .size = 2, .width = BusWidth::Byte}, *rtc_));
 
@@ -179,7 +189,7 @@ EntryPlan Board::before_entry(unsigned vcpu, const EntryState& state) {
   if (!pic_->pending()) return plan;
   if (state.ready && state.interrupts_on) {
     plan.interrupt = pic_->acknowledge();
-    note("inject", vcpu, *plan.interrupt);
+    note({.vcpu = vcpu, .kind = "inject", .value = *plan.interrupt, .device = "pic"});
   }
   plan.window = pic_->pending().has_value();
   return plan;
@@ -224,8 +234,22 @@ std::optional<VmTime> Board::next_deadline() const {
   return soonest;
 }
 
-void Board::note(std::string_view kind, unsigned vcpu, std::uint64_t value) {
-  event({.time = clock.now(), .vcpu = vcpu, .kind = kind, .value = value});
+void Board::LineTap::set_pin(unsigned gsi, bool level) {
+  board_.note({.vcpu = kNoVcpu, .kind = "line", .address = gsi, .value = level ? 1u : 0u});
+  sink_.set_pin(gsi, level);
+}
+
+void Board::note(TraceEvent noted) {
+  noted.time = clock.now();
+  if (served_vcpu_ != kNoVcpu && (noted.vcpu == served_vcpu_ || noted.other == served_vcpu_))
+    noted.rip = served_rip_;
+  event(noted);
+}
+
+void Board::note_for_trace(TraceEvent noted) {
+  if (trace == nullptr) return;
+  noted.time = clock.now();
+  trace->event(noted);
 }
 
 void Board::event(const TraceEvent& event) {

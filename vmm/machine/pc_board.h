@@ -114,10 +114,28 @@ class Board {
   // When advance() must be called next, over all devices.
   std::optional<VmTime> next_deadline() const;
   void event(const TraceEvent& event);
-  // An event of a chip, at this moment.
-  void note(std::string_view kind, unsigned vcpu, std::uint64_t value);
+  // An event of a chip, at this moment. What the vCPU that is being served caused gets its RIP.
+  void note(TraceEvent event);
+  // The same, for the trace alone: what comes with each exit and would push out the rest.
+  void note_for_trace(TraceEvent event);
+  // From now on vCPU `vcpu` is served, which is at `rip`; kNoVcpu: nobody is.
+  void serve(unsigned vcpu, Gva rip) {
+    served_vcpu_ = vcpu;
+    served_rip_ = rip;
+  }
 
  private:
+  // Writes down what lines do on their way.
+  class LineTap final : public IrqSink {
+   public:
+    LineTap(Board& board, IrqSink& sink) : board_(board), sink_(sink) {}
+    void set_pin(unsigned gsi, bool level) override;
+
+   private:
+    Board& board_;
+    IrqSink& sink_;
+  };
+
   Board() = default;
   Result<void> wire(const Wiring& wiring);
   Result<void> wire_interrupts(const Wiring& wiring);
@@ -130,11 +148,14 @@ class Board {
   }
 
   Wiring wiring_;
+  unsigned served_vcpu_ = kNoVcpu;
+  Gva served_rip_ = 0;
   std::vector<Device*> devices_;
   std::unique_ptr<UserIrqChip> user_chip_;
   std::unique_ptr<Pic8259> pic_;
   std::unique_ptr<Ioapic> ioapic_;
   std::unique_ptr<IsaRouter> router_;
+  std::unique_ptr<LineTap> tap_;
   std::unique_ptr<IrqPins> pins_;
   std::unique_ptr<Pit8254> pit_;
   std::uint64_t seen_routes_ = 0;

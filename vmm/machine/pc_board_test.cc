@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <string>
 
 #include "vmm/base/bytes.h"
 #include "vmm/core/irq_fake.h"
@@ -213,6 +215,84 @@ TEST(Board, the_first_ending_stays) {
   board->ports.write(0xf4, {&one, 1});
   board->ports.write(0xf4, {&two, 1});
   EXPECT_EQ(board->ending, RunOutcome(ending::GuestExit{1}));
+}
+
+// ---- the timeline
+
+std::vector<std::string> texts(const Board& board) {
+  std::vector<std::string> all;
+  for (const TraceEvent& event : board.recorder.last(64)) all.push_back(event.text());
+  return all;
+}
+
+TEST(BoardTimeline, a_line_and_what_the_ioapic_makes_of_it) {
+  for (const IrqChipKind kind : {IrqChipKind::User, IrqChipKind::Split}) {
+    std::vector<std::uint8_t> window(kVgaWindowSize);
+    const auto board = own_chips(kind, window);
+    ioapic_write(*board, 0x18, 0x30);  // pin 4: vector 30h, fixed, edge
+    raise_serial_line(*board);
+    const auto all = texts(*board);
+    const std::vector<std::string> expected{"line 4 high", "message fixed 30h to 0h ioapic"};
+    ASSERT_GE(all.size(), 2u);
+    EXPECT_EQ(std::vector(all.begin(), all.begin() + 2), expected);
+    EXPECT_EQ(board->recorder.last(64).front().vcpu, kNoVcpu);
+  }
+}
+
+TEST(BoardTimeline, the_rtc_and_the_pit_say_when_they_expire) {
+  std::vector<std::uint8_t> window(kVgaWindowSize);
+  const auto board = own_chips(IrqChipKind::Split, window);
+  out(*board, 0x43, 0x34);  // counter 0, mode 2, every 2 ticks
+  out(*board, 0x40, 2);
+  out(*board, 0x40, 0);
+  out(*board, 0x70, 0x0b);
+  out(*board, 0x71, 0x42);  // PIE, at the 1024 Hz of power-on
+  const auto has = [&](const char* text) {
+    const auto all = texts(*board);
+    return std::ranges::find(all, text) != all.end();
+  };
+  // Real time, as the board knows no other; it only has to go on.
+  for (int i = 0; i < 1'000'000 && !(has("pit-timer pit") && has("rtc-timer 40h rtc")); ++i)
+    board->advance();
+  EXPECT_TRUE(has("pit-timer pit"));
+  EXPECT_TRUE(has("rtc-timer 40h rtc"));
+}
+
+TEST(BoardTimeline, what_the_served_vcpu_sends_has_its_rip) {
+  std::vector<std::uint8_t> window(kVgaWindowSize);
+  const auto board = own_chips(IrqChipKind::User, window);
+  board->serve(0, 0x1234);
+  std::array<std::uint8_t, 4> command;
+  store_uint(command, 0xc4500);
+  (void)board->user_chip()->lapic(0).write(0x300, command);
+  store_uint(command, 0xc469a);
+  (void)board->user_chip()->lapic(0).write(0x300, command);
+  board->serve(kNoVcpu, 0);
+  const ProcessorStart& start = board->recorder.start(1);
+  ASSERT_TRUE(start.sipi && start.init);
+  EXPECT_EQ(start.sipi->value, 0x9au);
+  EXPECT_EQ(start.sipi->other, 0u);
+  EXPECT_EQ(start.sipi->rip, 0x1234u);
+  board->user_chip()->init(1);
+  EXPECT_EQ(board->recorder.start(1).init->rip, 0u) << "nobody is being served";
+  EXPECT_EQ(board->recorder.start(1).init->other, kNoVcpu);
+}
+
+TEST(BoardTimeline, what_is_for_the_file_alone_does_not_push_out_the_rest) {
+  class Listener final : public Tracer {
+   public:
+    void event(const TraceEvent& event) override { events.push_back(event); }
+    std::vector<TraceEvent> events;
+  } listener;
+  std::vector<std::uint8_t> window(kVgaWindowSize);
+  const auto board = own_chips(IrqChipKind::User, window);
+  board->note_for_trace({.kind = "enter"});
+  board->trace = &listener;
+  board->note_for_trace({.vcpu = 1, .kind = "enter"});
+  board->note({.vcpu = 1, .kind = "wake"});
+  ASSERT_EQ(listener.events.size(), 2u);
+  EXPECT_EQ(listener.events[0].kind.name(), "enter");
+  EXPECT_EQ(texts(*board), std::vector<std::string>{"wake"});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/machine/trace_file.h"
 
 namespace vmm {
 namespace {
@@ -144,7 +145,7 @@ json machine_json(const MachineSpec& spec, std::optional<IrqChipKind> irqchip,
 }
 
 json event_json(const TraceEvent& e) {
-  json j = {{"ns", e.time.count()}, {"vcpu", e.vcpu}, {"rip", hex(e.rip)}, {"kind", e.kind}};
+  json j = {{"ns", e.time.count()}, {"vcpu", e.vcpu}, {"rip", hex(e.rip)}, {"kind", e.kind.name()}};
   if (e.width != 0) {
     j["address"] = hex(e.address);
     j["value"] = hex(e.value);
@@ -195,6 +196,9 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   report.elapsed_seconds = std::chrono::duration<double>(machine.now()).count();
   report.irqchip = machine.irqchip();
   report.test_verdicts = machine.test_verdicts();
+  if (const TraceFile* trace = machine.trace())
+    report.trace = {trace->path(), trace->totals().events, trace->totals().dropped,
+                    trace->error_number() != 0 ? errno_name(trace->error_number()) : ""};
   report.kvm_capabilities = machine.kvm_capabilities();
   report.disabled_quirks = machine.disabled_quirks();
   report.cpuid_differences = machine.cpuid_differences();
@@ -219,7 +223,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   }
   {
     auto board = machine.board().lock();
-    report.last_exits = (*board)->recorder.last(kLastExits);
+    report.last_exits = (*board)->recorder.last_exits(kLastExits);
     for (const Bus* bus : {&(*board)->ports, &(*board)->mmio}) {
       for (const auto& [address, counts] : bus->unclaimed())
         report.unclaimed.push_back({std::string(bus->name()), address, counts});
@@ -294,6 +298,11 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   for (const auto& [index, counts] : report.unknown_msrs)
     msrs.push_back({{"msr", hex(index)}, {"reads", counts.reads}, {"writes", counts.writes}});
   j["unknown_msrs"] = std::move(msrs);
+  if (const auto& trace = report.trace)
+    j["trace"] = {{"path", trace->path},
+                  {"events", trace->events},
+                  {"dropped", trace->dropped},
+                  {"error", trace->error.empty() ? json() : json(trace->error)}};
   if (const auto& verdicts = report.test_verdicts)
     j["test_verdicts"] = {
         {"passed", verdicts->passed}, {"failed", verdicts->failed}, {"skipped", verdicts->skipped}};
@@ -365,6 +374,12 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     text += fmt::format("vmm: MSR {:x}h: KVM refused it and the guest got #GP ({})\n", index,
                         counts_text(counts.reads, counts.writes));
   }
+  if (const auto& trace = report.trace; trace && trace->dropped > 0)
+    text += fmt::format("vmm: --trace {}: {} events were dropped, {} written: {}\n",
+                        printable(trace->path), trace->dropped, trace->events,
+                        trace->error.empty() ? "they came faster than they could be written; "
+                                               "--trace-filter takes fewer"
+                                             : trace->error);
   if (const auto& verdicts = report.test_verdicts; verdicts && !spec.quiet)
     text += fmt::format("vmm: test results: {} passed, {} failed, {} skipped{}\n", verdicts->passed,
                         verdicts->failed, verdicts->skipped,

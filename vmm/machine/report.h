@@ -38,6 +38,13 @@ struct RunReport {
   IrqChipKind irqchip = IrqChipKind::User;
   std::vector<std::string> kvm_capabilities;
   std::vector<std::string> disabled_quirks;
+  struct Trace {
+    std::string path;
+    std::uint64_t events;
+    std::uint64_t dropped;
+    std::string error;  // why the file ends early; empty: it does not
+  };
+  std::optional<Trace> trace;                 // --trace
   std::optional<TestVerdicts> test_verdicts;  // --compat kvm-unit-tests
   double elapsed_seconds = 0;
 };

@@ -21,7 +21,13 @@ std::string_view name_of(const Device* device) {
 
 class Handler {
  public:
-  Handler(Board& board, unsigned vcpu, Gva rip) : board_(board), vcpu_(vcpu), rip_(rip) {}
+  Handler(Board& board, unsigned vcpu, Gva rip)
+      : board_(board), vcpu_(vcpu), rip_(rip), came_(board.clock.now()) {
+    board_.serve(vcpu, rip);
+  }
+  ~Handler() { board_.serve(kNoVcpu, 0); }
+  Handler(const Handler&) = delete;
+  Handler& operator=(const Handler&) = delete;
 
   // A string instruction is one exit with `count` elements of `width` bytes at one port.
   Step operator()(const PioIn& e) {
@@ -93,7 +99,10 @@ class Handler {
     event({.kind = "internal-error", .value = e.suberror});
     return step::Stop{ending::InternalFailure{vcpu_, e}};
   }
-  Step operator()(const Interrupted&) { return step::Continue{}; }
+  Step operator()(const Interrupted&) {
+    event({.kind = "interrupted"});
+    return step::Continue{};
+  }
   // Only where the interrupt controller that they concern is ours; else a fault of ours or KVM's.
   Step operator()(const Halt&) {
     if (board_.user_chip() == nullptr) return unexpected(Halt{});
@@ -102,19 +111,28 @@ class Handler {
     return next();
   }
   Step operator()(const IrqWindow&) {
+    event({.kind = "irq-window"});
     return board_.plans_entries(vcpu_) ? next() : unexpected(IrqWindow{});
   }
   Step operator()(const SetTpr&) {
-    return board_.user_chip() != nullptr ? next() : unexpected(SetTpr{});
+    if (board_.user_chip() == nullptr) return unexpected(SetTpr{});
+    event({.kind = "set-tpr", .value = board_.user_chip()->lapic(vcpu_).tpr()});
+    return next();
   }
   Step operator()(const IoapicEoi& e) {
     if (board_.ioapic() == nullptr) return unexpected(e);
-    event({.kind = "eoi", .value = e.vector});
+    event({.kind = "ioapic-eoi", .value = e.vector});
     board_.ioapic()->eoi(e.vector);
     return next();
   }
-  Step operator()(const DebugStop& e) { return unexpected(e); }
-  Step operator()(const UnknownExit& e) { return unexpected(e); }
+  Step operator()(const DebugStop& e) {
+    event({.kind = "debug", .value = e.exception});
+    return unexpected(e);
+  }
+  Step operator()(const UnknownExit& e) {
+    event({.kind = "unknown-exit", .value = e.reason});
+    return unexpected(e);
+  }
 
  private:
   static constexpr std::string_view kLapic = "lapic";
@@ -181,7 +199,7 @@ class Handler {
       return nullptr;
     return &board_.unknown_msrs[index];
   }
-  void trace(std::string_view kind, std::uint64_t address, std::span<const std::uint8_t> data,
+  void trace(TraceKind kind, std::uint64_t address, std::span<const std::uint8_t> data,
              std::size_t width, const Device* device) {
     event({.kind = kind,
            .address = address,
@@ -191,7 +209,7 @@ class Handler {
            .device = name_of(device)});
   }
   void event(TraceEvent event) {
-    event.time = board_.clock.now();
+    event.time = came_;
     event.vcpu = vcpu_;
     event.rip = rip_;
     board_.event(event);
@@ -200,12 +218,14 @@ class Handler {
   Board& board_;
   unsigned vcpu_;
   Gva rip_;
+  VmTime came_;
 };
 
 }  // namespace
 
 Step handle_exit(const Exit& exit, Board& board, unsigned vcpu, Gva rip) {
-  return std::visit(Handler(board, vcpu, rip), exit);
+  Handler handler(board, vcpu, rip);
+  return std::visit(handler, exit);
 }
 
 }  // namespace vmm

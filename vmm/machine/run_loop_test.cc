@@ -98,7 +98,7 @@ TEST_F(RunLoop, trapped_screen_memory_takes_writes_and_is_traced_with_the_addres
   handle_exit(MmioWrite{0xb8000, cell}, *board_, 3, 0x4711);
   EXPECT_EQ(window_[0x18000], 'H');
   const TraceEvent event = board_->recorder.last(1).front();
-  EXPECT_EQ(event.kind, "mmio-write");
+  EXPECT_EQ(event.kind.name(), "mmio-write");
   EXPECT_EQ(event.address, 0xb8000u);
   EXPECT_EQ(event.value, 0x0748u);
   EXPECT_EQ(event.vcpu, 3u);
@@ -153,6 +153,37 @@ TEST_F(RunLoop, exits_that_nobody_asked_for_are_faults_of_ours) {
     EXPECT_EQ(exit_code(*outcome(step)), 70) << to_string(exit);
   }
   EXPECT_EQ(outcome(handle_exit(Interrupted{}, *board_, 0, 0)), nullptr);
+}
+
+TEST_F(RunLoop, every_exit_is_an_event) {
+  InternalError internal;
+  std::uint64_t value = 0;
+  std::uint8_t error = 0;
+  std::array<std::uint8_t, 4> data{};
+  const std::vector<std::pair<Exit, std::string>> exits = {
+      {PioIn{0x2e9, 1, std::span(data).first(1)}, "in"},
+      {PioOut{0xe9, 1, std::span(data).first(1)}, "out"},
+      {MmioRead{0xd0000000, data}, "mmio-read"},
+      {MmioWrite{0xd0000000, data}, "mmio-write"},
+      {MsrRead{0x123, 0, &value, &error}, "rdmsr"},
+      {MsrWrite{0x123, 0, 0, &error}, "wrmsr"},
+      {Interrupted{}, "interrupted"},
+      {IrqWindow{}, "irq-window"},
+      {DebugStop{3, 0, 0, 0}, "debug"},
+      {SystemEvent{1}, "system-event"},
+      {Shutdown{}, "shutdown"},
+      {FailEntry{7, 0}, "fail-entry"},
+      {internal, "internal-error"},
+      {UnknownExit{99}, "unknown-exit"},
+  };
+  for (const auto& [exit, kind] : exits) {
+    handle_exit(exit, *board_, 2, 0x4711);
+    const TraceEvent event = board_->recorder.last(1).front();
+    EXPECT_EQ(event.kind.name(), kind);
+    EXPECT_TRUE(event.kind.in_group(trace_group::kExit)) << kind;
+    EXPECT_EQ(event.vcpu, 2u) << kind;
+    EXPECT_EQ(event.rip, 0x4711u) << kind;
+  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "loader/boot.h"
 #include "vmm/core/irqchip.h"
 #include "vmm/core/outcome.h"
+#include "vmm/core/trace_filter.h"
 #include "vmm/cpu/resolve.h"
 
 namespace vmm {
@@ -45,7 +46,8 @@ struct MachineSpec {
 
   SerialTarget serial;
   VgaTarget vga;
-  std::string trace;  // JSON lines go here
+  std::string trace;  // the timeline goes here; Chrome's form if it ends in .json
+  TraceFilter trace_filter;
 
   double timeout = 0;        // seconds, 0: none
   double stall_timeout = 0;  // seconds, 0: none

@@ -1,41 +1,66 @@
-// --trace: events as JSON lines, handed by the vCPU threads to a bounded buffer and written by the
-// event loop, so that no guest waits for a disk.
+// --trace: events go into a bounded buffer as they are, on the vCPU threads, and become text on the
+// event loop's, so that no guest waits for a disk.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "vmm/base/fd.h"
-#include "vmm/core/trace.h"
+#include "vmm/core/trace_filter.h"
+#include "vmm/core/trace_format.h"
 
 namespace vmm {
 
-class JsonTraceFile {
+class TraceFile final : public Tracer {
  public:
   // Creates `path`. `wake` asks the event loop to call drain() soon.
-  static Result<std::unique_ptr<JsonTraceFile>> create(const std::string& path,
-                                                       const SymbolTable* symbols,
-                                                       std::function<void()> wake);
-  Tracer& tracer() { return tracer_; }
-  // Writes what has gathered.
+  static Result<std::unique_ptr<TraceFile>> create(const std::string& path, TraceFilter filter,
+                                                   const SymbolTable* symbols, unsigned vcpus,
+                                                   std::function<void()> wake);
+  // Keeps the event for drain(), or counts it as dropped. Allocates nothing.
+  void event(const TraceEvent& event) override;
+  // Writes what has gathered, as far as the file takes it without waiting.
   void drain();
-  // Events that found the buffer full.
-  std::uint64_t lost() const { return lost_; }
+  // The same for the last time, at virtual time `now`, with what ends the file; a pipe may keep it
+  // waiting for a while. Nothing comes after that.
+  void finish(VmTime now);
+
+  const std::string& path() const { return path_; }
+  const TraceFilter& filter() const { return filter_; }
+  // Events that are in the file, and those that found the buffer or the disk full.
+  TraceFormat::Totals totals() const { return totals_; }
+  // Why nothing more was written; 0: nothing went wrong.
+  int error_number() const { return errno_; }
 
  private:
-  static constexpr std::size_t kMaxBuffer = 8u << 20;
-  static constexpr std::size_t kWakeAt = 256u << 10;
-  JsonTraceFile(Fd fd, const SymbolTable* symbols, std::function<void()> wake);
-  void take(std::string_view line);
+  static constexpr std::size_t kMaxEvents = 64u << 10;  // 4.5 MiB, and twice that
+  static constexpr std::size_t kWakeAt = 4u << 10;
+  TraceFile(std::string path, Fd fd, TraceFilter filter, std::unique_ptr<TraceFormat> format,
+            std::function<void()> wake);
+  bool flush();
 
+  std::string path_;
   Fd fd_;
+  TraceFilter filter_;
+  std::unique_ptr<TraceFormat> format_;
   std::function<void()> wake_;
+
   std::mutex mutex_;
-  std::string buffer_;
-  std::uint64_t lost_ = 0;
-  JsonLinesTracer tracer_;
+  std::vector<TraceEvent> gathered_;  // under the mutex
+  std::uint64_t newly_dropped_ = 0;   // under the mutex: what came behind those
+
+  // The event loop's.
+  std::vector<TraceEvent> draining_;
+  std::size_t formatted_ = 0;         // of those
+  std::uint64_t dropped_behind_ = 0;  // those
+  std::string text_;                  // not yet in the file
+  std::uint64_t in_text_ = 0;         // events
+  TraceFormat::Totals totals_;
+  int errno_ = 0;
+  bool finished_ = false;
 };
 
 }  // namespace vmm

@@ -57,7 +57,10 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
       if (*next == Next::Wait) wait_for_bell(vcpu);
       if (*next != Next::Run) continue;
     }
-    if (!served(backend.run())) return;
+    const Result<Exit> exit = backend.run();
+    if (hooks_.interrupted && exit && std::holds_alternative<Interrupted>(*exit))
+      hooks_.interrupted(vcpu, backend.last_rip());
+    if (!served(exit)) return;
   }
   // Complete what is pending; each part of a split access is an exit of its own.
   while (true) {

@@ -29,6 +29,9 @@ class VcpuThreads {
     std::function<Result<Next>(unsigned vcpu)> before_run;
     // Serves an exit (takes the board's lock).
     std::function<Step(const Exit&, unsigned vcpu, Gva rip)> handle;
+    // The vCPU came out because it was asked to, and nothing else; not an exit that counts as
+    // progress. May be empty.
+    std::function<void(unsigned vcpu, Gva rip)> interrupted;
     // Something ended the run; called once, from the thread that saw it. Must not block.
     std::function<void()> ended;
   };

@@ -59,6 +59,7 @@ class VcpuThreadsTest : public testing::Test {
     };
     hooks.ended = [this] { ++ended; };
     hooks.before_run = before_run;
+    hooks.interrupted = on_interrupted;
     threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
     return *threads_;
   }
@@ -72,6 +73,7 @@ class VcpuThreadsTest : public testing::Test {
   std::atomic<unsigned> ended{0};
   bool refuse_start = false;
   std::function<Result<VcpuThreads::Next>(unsigned)> before_run;
+  std::function<void(unsigned, Gva)> on_interrupted;
   std::unique_ptr<VcpuThreads> threads_;
 };
 
@@ -207,6 +209,24 @@ TEST_F(VcpuThreadsTest, pausing_and_resuming_many_times_loses_nobody) {
     threads.pause();
   }
   threads.stop();
+}
+
+TEST_F(VcpuThreadsTest, coming_out_for_a_kick_is_told_and_counts_as_no_exit) {
+  std::atomic<unsigned> told{0};
+  on_interrupted = [&](unsigned vcpu, Gva rip) {
+    EXPECT_EQ(vcpu, 0u);
+    EXPECT_EQ(rip, 0x1234u);
+    ++told;
+  };
+  VcpuThreads& threads = make(1);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (told == 0) {
+    threads.wake(0);
+    std::this_thread::yield();
+  }
+  threads.pause();
+  EXPECT_EQ(threads.exits(), handled);
 }
 
 }  // namespace
