@@ -1,4 +1,4 @@
-// --trace and --trace-filter as users have them.
+// --trace and --trace-filter as users have them, and what the card says about lost processors.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -166,6 +166,47 @@ TEST_F(Timeline, a_disk_that_is_full_is_told_at_the_end_and_in_the_outcome) {
   EXPECT_GT(trace["dropped"], 0);
   EXPECT_EQ(trace["error"], "ENOSPC");
 }
+
+struct Lost {
+  const char* guest;
+  std::vector<std::string> options;
+  const char* rule;
+  const char* place;  // "started at ..."
+};
+
+class LostProcessors : public KvmTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(LostProcessors, the_card_says_where_they_were_sent_and_what_lies_there) {
+  const TempFolder folder;
+  const std::string chip = GetParam();
+  const std::string enough = test_lab().empty() ? "0.5" : "2";  // seconds
+  const std::vector<Lost> all = {
+      {"ap-lost.elf", {}, "processor-started-in-zeroes", "at 70000h, where only zeroes lie"},
+      {"ap-lost-ffs.elf", {}, "processor-started-in-ffs", "at 70000h, where only ffs lie"},
+      {"ap-lost-hole.elf",
+       {"--vga", "none,trap"},
+       "processor-started-in-hole",
+       "at a1000h, which is the VGA window (A0000h-BFFFFh), not RAM"}};
+  for (const Lost& lost : all) {
+    for (const char* count : {"2", "3", "4"}) {
+      const std::string outcome = folder.file("o.json");
+      std::vector<std::string> options{"--smp",          count,  "--irqchip", chip,
+                                       "--cpu-policy",   "mask", "--timeout", enough,
+                                       "--outcome-json", outcome};
+      options.insert(options.end(), lost.options.begin(), lost.options.end());
+      const RunResult r = run_guest(lost.guest, options);
+      EXPECT_FALSE(r.hung) << lost.guest;
+      const json cause = read_json_file(outcome)["cause"];
+      EXPECT_EQ(cause["rule"], lost.rule) << count << r.text();
+      const auto text = cause["text"].get<std::string>();
+      EXPECT_THAT(text, HasSubstr(lost.place)) << count;
+      EXPECT_THAT(text, HasSubstr(chip == "user" ? "from vCPU 0 at " : "KVM's LAPIC")) << count;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LostProcessors, testing::Values("user", "split", "kernel"),
+                         [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
 }  // namespace vmm

@@ -8,6 +8,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 #include "vmm/machine/explain_rules.h"
+#include "vmm/machine/explain_starts.h"
 
 namespace vmm {
 namespace {
@@ -96,6 +97,7 @@ class Card {
       gates();
       lint();
     }
+    starts();
     exits();
     CrashCard card;
     card.rule = verdict_.rule;
@@ -247,6 +249,12 @@ class Card {
       lines.push_back(std::move(line));
     }
     if (!lines.empty()) add({"lint", std::move(lines), 4});
+  }
+
+  void starts() {
+    // Where the start is the cause, the first line has said it.
+    if (verdict_.rule.starts_with("processor-started")) return;
+    if (auto lines = start_lines(f_); !lines.empty()) add({"start", std::move(lines), 5, 1});
   }
 
   void exits() {

@@ -28,8 +28,10 @@ struct CrashScene {
   const MemoryReader* memory = nullptr;
   const SymbolTable* symbols = nullptr;
   std::vector<TraceEvent> last_exits;  // oldest first
-  std::string kvm_backend;             // "vmx", "svm", "pvm"; empty when unknown
-  bool host_has_pdpe1gb = true;        // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
+  // What started each processor; empty where no one saw that: KVM's LAPIC, dumps.
+  std::vector<ProcessorStart> starts;
+  std::string kvm_backend;       // "vmx", "svm", "pvm"; empty when unknown
+  bool host_has_pdpe1gb = true;  // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
   // The processor itself walks the guest's tables (NPT, EPT): what is reserved in them is then for
   // the silicon to say. Under shadow paging KVM walks, by the rules of the model.
   bool nested_paging = false;

@@ -4,6 +4,7 @@
 
 #include "vmm/core/uapi.h"
 #include "vmm/machine/explain_rule_parts.h"
+#include "vmm/machine/explain_starts.h"
 
 namespace vmm {
 namespace {
@@ -58,9 +59,12 @@ std::vector<std::string> vcpu_lines(const Facts& facts, std::size_t count) {
     std::string state;
     switch (cpu.mp_state) {
       case KVM_MP_STATE_UNINITIALIZED:
-      case KVM_MP_STATE_INIT_RECEIVED:
-        lines.push_back(fmt::format("vCPU {}: waits for a SIPI (never started, or INIT)", i));
+      case KVM_MP_STATE_INIT_RECEIVED: {
+        const std::string why = waiting_text(facts, static_cast<unsigned>(i));
+        lines.push_back(fmt::format("vCPU {}: waits for a SIPI ({})", i,
+                                    why.empty() ? "never started, or INIT" : why));
         continue;
+      }
       case KVM_MP_STATE_HALTED:
         state = "halted";
         break;

@@ -2,6 +2,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/machine/explain_rule_parts.h"
+#include "vmm/machine/explain_starts.h"
 
 namespace vmm {
 namespace {
@@ -172,6 +173,7 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
 }
 
 constexpr Rule kRules[] = {
+    {"processor-started-in-nothing", started_in_nothing},
     {"inferred-from-tables", tables_found},
     {"registers-reset-by-svm", registers_reset},
     {"entry-failure", entry_failure},

@@ -221,8 +221,12 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   } else if (const auto* entry = std::get_if<ending::EntryFailure>(&outcome)) {
     died = entry->vcpu;
   }
+  std::vector<ProcessorStart> starts;
   {
     auto board = machine.board().lock();
+    if ((*board)->user_chip() != nullptr)
+      for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+        starts.push_back((*board)->recorder.start(i));
     report.last_exits = (*board)->recorder.last_exits(kLastExits);
     for (const Bus* bus : {&(*board)->ports, &(*board)->mmio}) {
       for (const auto& [address, counts] : bus->unclaimed())
@@ -241,6 +245,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.memory = &machine.memory();
   scene.symbols = &machine.symbols();
   scene.last_exits = report.last_exits;
+  scene.starts = std::move(starts);
   scene.kvm_backend = backend_name(host.backend);
   scene.host_has_pdpe1gb = host.supported.bit(0x80000001, 0, CpuidReg::Edx, 26);
   const auto npt = host.module_parameters.find("kvm_amd.npt");
