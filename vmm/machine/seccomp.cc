@@ -32,9 +32,7 @@ constexpr SeccompRule kRules[] = {
     {kVcpu, "madvise", "glibc gives back the stack when the thread ends"},
     {kVcpu, "exit", "the thread ends"},
     {kVcpu, "exit_group", "a failed check, or the handler of a forbidden call, ends the process"},
-    {kVcpu, "brk", "memory for an error's text"},
-    {kVcpu, "mmap", "memory for an error's text or a long trace"},
-    {kVcpu, "munmap", "a trace's buffer that grew: the old one goes"},
+    {kVcpu, "brk", "memory for the addresses and MSRs that are counted; for an error's text"},
     // The main thread serves descriptors that are already open, then reports.
     {kMain, "ppoll", "the event loop; waiting until the console or the report is taken"},
     {kMain, "read", "console input, the eventfd, the signalfd"},
