@@ -24,6 +24,8 @@ class HostClock final : public Clock {
     stood_still_at_ = now();
     paused_ = true;
   }
+  // Another moment of the machine's life, while it is paused.
+  void set(VmTime time) { stood_still_at_ = time; }
   void resume() {
     if (paused_) started_ = std::chrono::steady_clock::now() - stood_still_at_;
     paused_ = false;

@@ -60,6 +60,9 @@ class IrqPins {
   IrqPins(IrqSink& sink, unsigned count);
   // A new line on pin `gsi` (a check that it exists).
   IrqLine line(unsigned gsi);
+  // Whether any line holds pin `gsi` high.
+  bool level(unsigned gsi) const { return pins_.at(gsi)->raised != 0; }
+  unsigned count() const { return static_cast<unsigned>(pins_.size()); }
 
  private:
   std::vector<std::shared_ptr<IrqLine::Pin>> pins_;

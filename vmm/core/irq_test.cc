@@ -30,6 +30,15 @@ TEST_F(Lines, a_change_reaches_the_pin_once) {
   EXPECT_THAT(irq_.changes, ElementsAre(std::pair(4u, true), std::pair(4u, false)));
 }
 
+TEST_F(Lines, a_pin_is_high_while_a_line_that_was_restored_is) {
+  IrqLine restored = pins_.line(3);
+  EXPECT_FALSE(pins_.level(3));
+  restored.restore_level(true);
+  EXPECT_TRUE(pins_.level(3));
+  restored.set(false);
+  EXPECT_FALSE(pins_.level(3));
+}
+
 TEST_F(Lines, a_pulse_is_one_edge_up_and_down) {
   IrqLine line = pins_.line(0);
   line.pulse();

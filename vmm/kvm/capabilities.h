@@ -26,6 +26,11 @@ inline constexpr Capability X86_USER_SPACE_MSR{KVM_CAP_X86_USER_SPACE_MSR, "X86_
 inline constexpr Capability X86_MSR_FILTER{KVM_CAP_X86_MSR_FILTER, "X86_MSR_FILTER"};
 inline constexpr Capability SET_GUEST_DEBUG2{KVM_CAP_SET_GUEST_DEBUG2, "SET_GUEST_DEBUG2"};
 inline constexpr Capability READONLY_MEM{KVM_CAP_READONLY_MEM, "READONLY_MEM"};
+inline constexpr Capability SREGS2{KVM_CAP_SREGS2, "SREGS2"};
+inline constexpr Capability XCRS{KVM_CAP_XCRS, "XCRS"};
+inline constexpr Capability XSAVE{KVM_CAP_XSAVE, "XSAVE"};
+inline constexpr Capability ADJUST_CLOCK{KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK"};
+inline constexpr Capability VM_TSC_CONTROL{KVM_CAP_VM_TSC_CONTROL, "VM_TSC_CONTROL"};
 inline constexpr Capability TSC_CONTROL{KVM_CAP_TSC_CONTROL, "TSC_CONTROL"};
 inline constexpr Capability TSC_DEADLINE_TIMER{KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER"};
 inline constexpr Capability XSAVE2{KVM_CAP_XSAVE2, "XSAVE2"};

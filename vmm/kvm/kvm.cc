@@ -73,6 +73,14 @@ Result<std::map<std::uint32_t, std::uint64_t>> Kvm::feature_msrs() const {
   return values;
 }
 
+Result<std::vector<std::uint32_t>> Kvm::state_msrs() const {
+  constexpr std::size_t kMost = 2048;
+  VarSized<kvm_msr_list, std::uint32_t> list(kMost);
+  list->nmsrs = kMost;
+  VMM_TRY(fd_.ioctl(request::GET_MSR_INDEX_LIST, list.get(), fmt::format("nmsrs={}", kMost)));
+  return std::vector<std::uint32_t>(list->indices, list->indices + list->nmsrs);
+}
+
 CpuidTable native_cpuid(const CpuidTable& like) {
   CpuidTable table;
   const auto read = [&table](std::uint32_t leaf, std::uint32_t subleaf) {

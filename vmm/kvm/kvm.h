@@ -24,6 +24,8 @@ class Kvm {
   Result<CpuidTable> supported_cpuid() const;
   // Every feature MSR and KVM's value (its maximum) for it.
   Result<std::map<std::uint32_t, std::uint64_t>> feature_msrs() const;
+  // The MSRs that KVM_GET_MSRS may give of a vCPU, and that make up its state.
+  Result<std::vector<std::uint32_t>> state_msrs() const;
   // Bytes of the kvm_run mapping.
   std::size_t run_size() const { return run_size_; }
   const Fd& fd() const { return fd_; }

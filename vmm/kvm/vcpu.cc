@@ -23,14 +23,14 @@ void install_kick_handler() {
   sigaction(kick_signal(), &action, nullptr);  // no SA_RESTART: KVM_RUN must come back
 }
 
-Vcpu::Vcpu(Fd fd, Mapping mapping, bool sync_regs)
-    : fd_(std::move(fd)), mapping_(std::move(mapping)), sync_regs_(sync_regs) {
-  if (sync_regs_) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+Vcpu::Vcpu(Fd fd, Mapping mapping, VcpuOffer offer)
+    : fd_(std::move(fd)), mapping_(std::move(mapping)), offer_(std::move(offer)) {
+  if (offer_.sync_regs) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 }
 
-Result<std::unique_ptr<Vcpu>> Vcpu::create(Fd fd, std::size_t run_size, bool sync_regs) {
+Result<std::unique_ptr<Vcpu>> Vcpu::create(Fd fd, std::size_t run_size, VcpuOffer offer) {
   Mapping mapping = VMM_TRY_CONTEXT(Mapping::shared(fd, run_size), "map kvm_run");
-  return std::unique_ptr<Vcpu>(new Vcpu(std::move(fd), std::move(mapping), sync_regs));
+  return std::unique_ptr<Vcpu>(new Vcpu(std::move(fd), std::move(mapping), std::move(offer)));
 }
 
 Result<void> Vcpu::set_cpuid(const CpuidTable& cpuid) {
@@ -87,6 +87,11 @@ Result<kvm_lapic_state> Vcpu::lapic() {
   return state;
 }
 
+Result<void> Vcpu::set_lapic(const kvm_lapic_state& state) {
+  VMM_TRY(fd_.ioctl(request::SET_LAPIC, &state));
+  return {};
+}
+
 Result<std::optional<Gpa>> Vcpu::translate(Gva gva) {
   kvm_translation translation{};
   translation.linear_address = gva;
@@ -96,7 +101,7 @@ Result<std::optional<Gpa>> Vcpu::translate(Gva gva) {
 }
 
 Result<Exit> Vcpu::enter() {
-  if (sync_regs_) {
+  if (offer_.sync_regs) {
     previous_regs_ = shared()->s.regs.regs;
     previous_sregs_ = shared()->s.regs.sregs;
   }
@@ -106,7 +111,7 @@ Result<Exit> Vcpu::enter() {
   immediate_exit().store(0);
   if (result == -EINTR || result == -EAGAIN) return Exit{Interrupted{}};
   if (result < 0) return fail(Error::system(ErrorKind::Host, "KVM_RUN", -result));
-  have_previous_ = sync_regs_;
+  have_previous_ = offer_.sync_regs;
   return decode_exit(*shared(), mapping_.bytes());
 }
 
@@ -134,13 +139,17 @@ Result<void> Vcpu::set_state(const CpuState& state) {
   VMM_TRY(fd_.ioctl(request::SET_VCPU_EVENTS, &state.events));
   kvm_mp_state mp{state.mp_state};
   VMM_TRY(fd_.ioctl(request::SET_MP_STATE, &mp, fmt::format("mp_state={}", state.mp_state)));
-  // What the next exit would say: entry_state() is asked before the first one too.
+  expect_entry(state);
+  return {};
+}
+
+// What the next exit would say: entry_state() is asked before the first one too.
+void Vcpu::expect_entry(const CpuState& state) {
   kvm_run& run = *shared();
   run.apic_base = state.sregs.apic_base;
   run.cr8 = state.sregs.cr8;
   run.if_flag = (state.regs.rflags & spec::RFLAGS_IF) != 0 ? 1 : 0;
   run.ready_for_interrupt_injection = 0;
-  return {};
 }
 
 Result<std::uint32_t> Vcpu::mp_state() {
@@ -149,7 +158,7 @@ Result<std::uint32_t> Vcpu::mp_state() {
   return mp.mp_state;
 }
 
-std::uint64_t Vcpu::last_rip() const { return sync_regs_ ? shared()->s.regs.regs.rip : 0; }
+std::uint64_t Vcpu::last_rip() const { return offer_.sync_regs ? shared()->s.regs.regs.rip : 0; }
 
 EntryState Vcpu::entry_state() const {
   const kvm_run& run = *shared();
@@ -175,6 +184,11 @@ Result<std::uint64_t> Vcpu::tsc() { return msr(kIa32Tsc); }
 
 Result<std::uint32_t> Vcpu::tsc_khz() {
   return static_cast<std::uint32_t>(VMM_TRY(fd_.ioctl(request::GET_TSC_KHZ)));
+}
+
+Result<void> Vcpu::set_tsc_khz(std::uint32_t khz) {
+  VMM_TRY(fd_.ioctl(request::SET_TSC_KHZ, khz, fmt::format("tsc_khz={}", khz)));
+  return {};
 }
 
 void Vcpu::bind_to_this_thread() {

@@ -13,6 +13,7 @@
 #include "vmm/core/backend.h"
 #include "vmm/core/cpuid_table.h"
 #include "vmm/core/uapi.h"
+#include "vmm/core/vcpu_state.h"
 #include "vmm/kvm/capabilities.h"
 
 namespace vmm {
@@ -22,10 +23,22 @@ namespace vmm {
 int kick_signal();
 void install_kick_handler();
 
+// What the host's KVM gives of a vCPU's state, the same for all vCPUs of a VM.
+struct VcpuOffer {
+  bool sync_regs = false;
+  bool sregs2 = false;
+  bool xcrs = false;
+  bool lapic = false;                    // KVM's
+  std::size_t xsave = 0;                 // bytes of the XSAVE area
+  bool xsave2 = false;                   // read with KVM_GET_XSAVE2
+  std::size_t nested = 0;                // most bytes of the nested state
+  std::vector<std::uint32_t> msrs = {};  // KVM_GET_MSR_INDEX_LIST
+};
+
 class Vcpu final : public VcpuBackend {
  public:
   // Takes the vCPU's descriptor and maps its kvm_run of `run_size` bytes.
-  static Result<std::unique_ptr<Vcpu>> create(Fd fd, std::size_t run_size, bool sync_regs);
+  static Result<std::unique_ptr<Vcpu>> create(Fd fd, std::size_t run_size, VcpuOffer offer);
 
   // KVM_SET_CPUID2; must precede the first run.
   Result<void> set_cpuid(const CpuidTable& cpuid);
@@ -38,10 +51,28 @@ class Vcpu final : public VcpuBackend {
   Result<void> enable(const Capability& capability, std::uint64_t argument);
   // KVM_GET_LAPIC: the 1 KiB register page of KVM's LAPIC.
   Result<kvm_lapic_state> lapic();
+  Result<void> set_lapic(const kvm_lapic_state& state);
   // KVM_GET_TSC_KHZ: the frequency of the guest's TSC.
   Result<std::uint32_t> tsc_khz();
+  Result<void> set_tsc_khz(std::uint32_t khz);
   // KVM_TRANSLATE: the guest physical address of `gva`, or nothing when it is not mapped.
   Result<std::optional<Gpa>> translate(Gva gva);
+
+  // All of it, with the TSC and, of KVM's LAPIC, the timer as they are now. Which MSRs belong to it
+  // is found out by the first call and stays: the CPUID must have been set.
+  Result<VcpuState> full_state();
+  // Puts it back, but for the TSC. What KVM's LAPIC counts goes on from what the page says; with
+  // another list of MSRs, or an area of another size, nothing is changed.
+  Result<void> set_full_state(const VcpuState& state);
+  // IA32_TSC_DEADLINE of KVM's LAPIC; 0: not armed, or a vCPU without that timer.
+  Result<std::uint64_t> tsc_deadline();
+  // Exactly what KVM adds to the host's (scaled) TSC; nothing where the host has no such attribute
+  // (Linux before 5.16).
+  Result<std::optional<std::uint64_t>> tsc_offset();
+  // False: KVM took the value, and has another one all the same (kvm_pvm).
+  Result<bool> set_tsc_offset(std::uint64_t offset);
+  // Tells a guest with kvmclock that it was stopped, so that its watchdogs hold still.
+  void tell_paused();
 
   Result<Exit> run() override;
   Result<Exit> settle() override;
@@ -64,7 +95,14 @@ class Vcpu final : public VcpuBackend {
   bool registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const;
 
  private:
-  Vcpu(Fd fd, Mapping mapping, bool sync_regs);
+  Vcpu(Fd fd, Mapping mapping, VcpuOffer offer);
+  Result<void> find_msrs();
+  Result<std::vector<std::uint64_t>> read_msrs(std::span<const std::uint32_t> indices);
+  Result<void> write_changed_msrs(const VcpuState& state);
+  Result<void> read_areas(VcpuState& state);
+  Result<void> write_sregs(const VcpuState& state);
+  Result<void> write_areas(const VcpuState& state);
+  void expect_entry(const CpuState& state);
   kvm_run* shared() const { return reinterpret_cast<kvm_run*>(mapping_.bytes().data()); }
   std::atomic_ref<std::uint8_t> immediate_exit() const {
     return std::atomic_ref<std::uint8_t>(shared()->immediate_exit);
@@ -73,7 +111,8 @@ class Vcpu final : public VcpuBackend {
 
   Fd fd_;
   Mapping mapping_;
-  bool sync_regs_;
+  VcpuOffer offer_;
+  bool msrs_found_ = false;
   kvm_regs previous_regs_{};
   kvm_sregs previous_sregs_{};
   bool have_previous_ = false;

@@ -93,6 +93,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool qu
   if (!quirks) VMM_TRY(vm->disable_quirks());
   if (kind == IrqChipKind::Kernel) VMM_TRY(vm->create_irqchip());
   if (kind == IrqChipKind::Split) VMM_TRY(vm->enable(capability::SPLIT_IRQCHIP, kIoapicRoutes));
+  VMM_TRY(vm->ask_for_offer(kind));
   return vm;
 }
 
@@ -213,9 +214,7 @@ Result<void> Vm::filter_msr(std::uint32_t index) {
 
 Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
   Fd fd(VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id))));
-  constexpr int kWanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-  const int offered = VMM_TRY(kvm_.capability(capability::SYNC_REGS));
-  auto vcpu = VMM_TRY(Vcpu::create(std::move(fd), kvm_.run_size(), (offered & kWanted) == kWanted));
+  auto vcpu = VMM_TRY(Vcpu::create(std::move(fd), kvm_.run_size(), offer_));
   // KVM's paravirtual MSRs and hypercalls are there for a guest whose CPUID announces them, and for
   // no other. Whoever keeps KVM's quirks gets it as it comes in this, too.
   constexpr Capability kEnforce = capability::ENFORCE_PV_FEATURE_CPUID;

@@ -10,6 +10,7 @@
 #include "vmm/core/apic_message.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/irqchip.h"
+#include "vmm/core/vcpu_state.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 
@@ -36,6 +37,17 @@ class Vm {
   // What our IOAPIC sends, at most 48 messages (nothing: an unused place), so that KVM can tell
   // whose EOI to report (KVM_EXIT_IOAPIC_EOI).
   Result<void> set_routes(std::span<const std::optional<ApicMessage>> messages);
+  // KVM's PICs, IOAPIC and PIT (with kind Kernel) and kvmclock.
+  Result<VmState> state();
+  Result<void> set_chips(const VmState::Chips& chips);
+  // False: this KVM has no kvmclock to set (KVM_CAP_ADJUST_CLOCK).
+  Result<bool> set_clock(std::uint64_t nanoseconds);
+  // KVM's PIT goes no further until set_pit(): its interrupts would pile up.
+  Result<void> stop_pit(const kvm_pit_state2& now);
+  Result<void> set_pit(const kvm_pit_state2& state);
+  // KVM_SET_TSC_KHZ for all vCPUs to come.
+  Result<void> set_tsc_khz(std::uint32_t khz);
+
   // The guest's accesses to these MSRs exit with reason FILTER.
   Result<void> filter_msr(std::uint32_t index);
   // The vCPU with APIC id `id`, with KVM's paravirtual features tied to its CPUID where the host
@@ -52,10 +64,15 @@ class Vm {
   Result<void> enable(const Capability& capability, std::uint64_t argument);
   Result<void> disable_quirks();
   Result<void> create_irqchip();
+  Result<void> ask_for_offer(IrqChipKind kind);
+  Result<kvm_irqchip> chip(std::uint32_t id);
 
   const Kvm& kvm_;
   Fd fd_;
   bool quirks_ = false;
+  IrqChipKind kind_ = IrqChipKind::User;
+  VcpuOffer offer_;
+  bool clock_ = false;
   std::vector<std::string> enabled_;
   std::vector<std::string> disabled_quirks_;
 };
