@@ -38,14 +38,16 @@ UserIrqChip::UserIrqChip(std::span<const std::uint32_t> apic_ids, Wires wires)
 }
 
 void UserIrqChip::reset() {
-  for (Processor& processor : processors_) {
-    processor.lapic->reset();
-    processor.activity = Activity::WaitForSipi;
-    processor.init = processor.nmi = processor.extint = false;
-    processor.sipi.reset();
-  }
-  processors_[0].activity = Activity::Running;
-  processors_[0].lapic->set_virtual_wire();
+  for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu) reset(vcpu);
+}
+
+void UserIrqChip::reset(unsigned vcpu) {
+  Processor& processor = processors_[vcpu];
+  processor.lapic->reset();
+  processor.activity = vcpu == 0 ? Activity::Running : Activity::WaitForSipi;
+  processor.init = processor.nmi = processor.extint = false;
+  processor.sipi.reset();
+  if (vcpu == 0) processor.lapic->set_virtual_wire();
 }
 
 Result<bool> UserIrqChip::can_wake_masked(unsigned vcpu) {

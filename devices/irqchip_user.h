@@ -81,6 +81,8 @@ class UserIrqChip final : public IrqChip {
 
   // As power-on: everyone but the bootstrap processor waits for a SIPI.
   void reset();
+  // The same for one of them, while it does not run.
+  void reset(unsigned vcpu);
   // INITs one processor, as a message of that mode would; `from`: which processor sent it, if one
   // did.
   void init(unsigned vcpu, unsigned from = kNoVcpu);

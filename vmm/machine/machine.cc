@@ -136,6 +136,11 @@ std::optional<TestVerdicts> Machine::test_verdicts() {
   return verdicts_->verdicts();
 }
 
+bool Machine::paused() {
+  const std::lock_guard rest(rest_);
+  return held_.has_value();
+}
+
 VmTime Machine::now() { return (*board_.lock())->clock.now(); }
 
 Result<RunOutcome> Machine::run() {
@@ -176,7 +181,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(enter_seccomp(SeccompThread::Main));
   VMM_TRY(resume());
   VMM_TRY(event_loop(screen.get()));
-  VMM_TRY(pause());
+  stop();
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);
@@ -237,6 +242,8 @@ Result<void> Machine::event_loop(LiveScreen* screen) {
     if (now - last_look < (looks < kEarlyLooks ? kFirstLook : kLaterLook)) continue;
     last_look = now;
     ++looks;
+    // Whoever paused the machine does not want it ended for that.
+    if (paused()) last_progress = now;
     if (const std::uint64_t exits = threads_->exits(); exits != seen_exits) {
       seen_exits = exits;
       last_progress = now;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "vmm/machine/console.h"
 #include "vmm/machine/irqchip_choice.h"
 #include "vmm/machine/pc_board.h"
+#include "vmm/machine/saved_state.h"
 #include "vmm/machine/spec.h"
 #include "vmm/machine/test_verdicts.h"
 #include "vmm/machine/vcpu_threads.h"
@@ -40,11 +42,23 @@ class Machine final : public DebugTarget {
   Result<RunOutcome> run();
 
   unsigned vcpu_count() const override { return static_cast<unsigned>(vcpus_.size()); }
+  // The guest's clocks stand still too, but for what_cannot_stand_still().
   Result<void> pause() override;
   Result<void> resume() override;
+  // The guest's clocks that go on while it is paused, each with its reason, as far as this host let
+  // that be seen: the last resume() knows it.
+  const std::vector<std::string>& what_cannot_stand_still() const { return moving_clocks_; }
   Result<CpuState> cpu_state(unsigned vcpu) override;
   Result<void> set_cpu_state(unsigned vcpu, const CpuState& state) override;
   const MemoryReader& memory() const override { return memory_; }
+  // Only while paused, or before run(): all of the machine but its memory and what lies outside
+  // (console, trace). Loading needs a machine of the same spec with the same memory; an error
+  // leaves a machine that must not go on.
+  Result<MachineState> save_state();
+  Result<void> load_state(const MachineState& state);
+  // Only while paused: the processor as after power-on, its LAPIC too. vCPU 0 goes on at the reset
+  // vector, another waits for a SIPI. Its TSC goes on.
+  Result<void> reset_vcpu(unsigned vcpu);
   bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override;
   const SymbolTable& symbols() const override { return symbols_; }
 
@@ -60,6 +74,8 @@ class Machine final : public DebugTarget {
   const CpuidTable& guest_cpuid() const { return guest_cpuid_; }
   // Where that differs from what was set; empty except on kvm_pvm.
   const std::vector<CpuidDifference>& cpuid_differences() const { return cpuid_differences_; }
+  // The rate of the guest's TSC, as KVM reads it back.
+  std::uint32_t tsc_khz() const { return tsc_khz_; }
   VmTime now();
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
@@ -71,7 +87,8 @@ class Machine final : public DebugTarget {
   Result<void> place_firmware(const ResolvedCpu& cpu, IrqChipKind kind);
   Result<void> create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
                          IrqChipKind kind);
-  Result<void> create_vcpus(const ResolvedCpu& cpu, const HostGrant& host);
+  Result<void> create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host);
+  Result<void> set_tsc_rate(const Kvm& kvm, Vcpu& vcpu);
   Result<bool> tsc_deadline_exits();
   Result<void> set_entry_state(const CpuState& start);
   Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
@@ -88,6 +105,16 @@ class Machine final : public DebugTarget {
   Result<void> event_loop(LiveScreen* screen);
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
+  bool paused();
+  void stop();
+  Result<void> power_on(unsigned vcpu, const CpuState& start);
+  CpuState power_on_registers(Board& board, unsigned vcpu);
+  Result<void> hold_time();
+  Result<void> release_time();
+  Result<bool> restore_tscs(const std::vector<VcpuTime>& vcpus);
+  Result<void> restore_lapic_timer(unsigned vcpu, const VcpuTime& time, bool tsc_held);
+  template <typename Visit>
+  Result<void> visit_state(Board& board, Visit&& visit);
   Result<bool> can_wake_masked(unsigned vcpu);
   // An interrupt that KVM did not take (none, on a working host).
   void count_failure(const Result<void>& result) { irq_failures_ += result ? 0 : 1; }
@@ -116,6 +143,14 @@ class Machine final : public DebugTarget {
   Guarded<std::unique_ptr<Board>> board_;
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;
+  // Whoever stops the vCPUs holds this; no vCPU's thread takes it. In front of the board's lock.
+  std::mutex rest_;
+  // What the guest's clocks in KVM said when the machine was paused; nothing while it runs.
+  std::optional<HeldTime> held_;
+  std::vector<std::string> moving_clocks_;
+  // As KVM made them, before the first instruction.
+  std::vector<VcpuState> power_on_;
+  VmState vm_power_on_;
 };
 
 }  // namespace vmm

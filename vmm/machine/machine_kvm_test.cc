@@ -79,7 +79,14 @@ TEST_F(MachineKvm, each_set_up_ioctl_that_fails_is_named_and_nothing_else_happen
                            "KVM_SET_REGS",
                            "KVM_SET_DEBUGREGS",
                            "KVM_SET_VCPU_EVENTS",
-                           "KVM_SET_MP_STATE"});
+                           "KVM_SET_MP_STATE",
+                           "KVM_GET_MSR_INDEX_LIST",
+                           "KVM_GET_XCRS",
+                           "KVM_GET_LAPIC",
+                           "KVM_GET_CLOCK",
+                           "KVM_GET_IRQCHIP",
+                           "KVM_GET_PIT2",
+                           "KVM_GET_TSC_KHZ"});
   spec_.irqchip = IrqChipKind::Split;
   expect_each_to_be_named({"KVM_ENABLE_CAP", "KVM_CREATE_VCPU"});
   spec_.irqchip = IrqChipKind::User;

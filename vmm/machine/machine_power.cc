@@ -22,6 +22,8 @@ void Machine::suspend() {
 // ACPI 6.4 16.3.2: the processor goes on in real mode at the FACS's waking vector, memory as it
 // was, everything else as after power-on.
 Result<void> Machine::wake_from_s3() {
+  const std::lock_guard rest(rest_);
+  if (held_) return {};  // paused: it wakes when that is over
   threads_->pause();
   std::array<std::uint8_t, 4> vector{};
   VMM_CHECK(memory_.read(kFacs + kFacsWakingVector, vector), "the FACS is in RAM");
@@ -31,22 +33,52 @@ Result<void> Machine::wake_from_s3() {
         "wake-up from S3, but the FACS has no waking vector below 1 MiB ({:x}h)", waking)});
     return {};
   }
-  (*board_.lock())->wake_up();
-  for (unsigned i = 0; i < vcpu_count(); ++i) {
-    CpuState state = after_init(VMM_TRY(vcpus_[i]->state()), signature_);
-    state.sregs.cr0 = spec::CR0_ET;
-    if (i == 0) {
-      // CS:IP of a physical address (5.2.10): the segment has its bits 19:4.
-      state.sregs.cs.selector = static_cast<std::uint16_t>(waking >> 4);
-      state.sregs.cs.base = waking & ~0xfu;
-      state.regs.rip = waking & 0xf;
-    } else if (kernel_chip_ != nullptr) {
-      state.mp_state = KVM_MP_STATE_UNINITIALIZED;
+  {
+    auto board = board_.lock();
+    (*board)->wake_up();
+    if (vm_power_on_.chips) VMM_TRY_CONTEXT(vm_->set_chips(*vm_power_on_.chips), "wake from S3");
+    for (unsigned i = 0; i < vcpu_count(); ++i) {
+      CpuState state = power_on_registers(**board, i);
+      state.sregs.cr0 = spec::CR0_ET;
+      if (i == 0) {
+        // CS:IP of a physical address (5.2.10): the segment has its bits 19:4.
+        state.sregs.cs.selector = static_cast<std::uint16_t>(waking >> 4);
+        state.sregs.cs.base = waking & ~0xfu;
+        state.regs.rip = waking & 0xf;
+      }
+      VMM_TRY_CONTEXT(power_on(i, state), fmt::format("wake vCPU {} from S3", i));
     }
-    VMM_TRY_CONTEXT(vcpus_[i]->set_state(state), "wake from S3");
   }
   suspended_ = false;
   threads_->resume();
+  return {};
+}
+
+// As KVM made the vCPU, its LAPIC with it; ours decides about the APIC base.
+CpuState Machine::power_on_registers(Board& board, unsigned index) {
+  const CpuState& fresh = power_on_[index].cpu;
+  CpuState state = after_init(fresh, signature_);
+  state.sregs.cr0 = fresh.sregs.cr0;
+  state.mp_state = fresh.mp_state;
+  if (UserIrqChip* chip = board.user_chip()) state.sregs.apic_base = chip->lapic(index).base();
+  return state;
+}
+
+// Everything else too: x87 and SSE, XCR0, the MSRs as the CPU model sets them, VMX or SVM left.
+Result<void> Machine::power_on(unsigned index, const CpuState& start) {
+  VcpuState state = power_on_[index];
+  state.cpu = start;
+  return vcpus_[index]->set_full_state(state);
+}
+
+Result<void> Machine::reset_vcpu(unsigned index) {
+  const std::lock_guard rest(rest_);
+  if (!held_) return fail(Error::internal("a vCPU was to be reset while the machine ran"));
+  auto board = board_.lock();
+  if (UserIrqChip* chip = (*board)->user_chip()) chip->reset(index);
+  VMM_TRY_CONTEXT(power_on(index, power_on_registers(**board, index)),
+                  fmt::format("reset vCPU {}", index));
+  held_->vcpus[index] = VcpuTime{.tsc = held_->vcpus[index].tsc};
   return {};
 }
 

@@ -71,6 +71,7 @@ Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
 Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
                                 IrqChipKind kind) {
   vcpus_.clear();
+  power_on_.clear();
   kernel_chip_.reset();
   irqchip_ = kind;
   // kvm-unit-tests ask for KVM as it comes; on kvm_pvm a hypercall of the other vendor's kind would
@@ -80,21 +81,49 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
   VMM_TRY(vm_->map(memory_));
   // As the board does with chips of its own.
   if (kind == IrqChipKind::Kernel && spec_.testdev) VMM_TRY(vm_->set_bios_defaults());
+  vm_power_on_ = VMM_TRY(vm_->state());
   if (kind != IrqChipKind::User) kernel_chip_ = std::make_unique<KernelIrqChip>(*vm_, kind);
-  VMM_TRY(create_vcpus(cpu, host));
+  if (spec_.tsc_khz && VMM_TRY(kvm.capability(capability::TSC_CONTROL)) != 0 &&
+      VMM_TRY(kvm.capability(capability::VM_TSC_CONTROL)) != 0)
+    VMM_TRY_CONTEXT(vm_->set_tsc_khz(*spec_.tsc_khz), "--tsc-khz");
+  VMM_TRY(create_vcpus(kvm, cpu, host));
   signature_ = cpu.cpuid.get(1).eax;
   return {};
 }
 
-Result<void> Machine::create_vcpus(const ResolvedCpu& cpu, const HostGrant& host) {
+Result<void> Machine::create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host) {
   std::vector<Vcpu*> pointers;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
     vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
     pointers.push_back(vcpus_.back().get());
+    VMM_TRY(set_tsc_rate(kvm, *vcpus_.back()));
     VMM_TRY(set_cpu(i, cpu, host));
+    power_on_.push_back(VMM_TRY(vcpus_.back()->full_state()));
   }
   if (kernel_chip_ != nullptr) kernel_chip_->attach(std::move(pointers));
   return {};
+}
+
+// --tsc-khz, and the rate that the vCPU has in the end. KVM without TSC scaling takes other rates
+// too, and then either does nothing or moves the TSC ahead at each entry.
+Result<void> Machine::set_tsc_rate(const Kvm& kvm, Vcpu& vcpu) {
+  tsc_khz_ = VMM_TRY(vcpu.tsc_khz());
+  if (!spec_.tsc_khz) return {};
+  const std::uint32_t wanted = *spec_.tsc_khz;
+  const auto same = [&] { return same_tsc_rate(wanted, tsc_khz_); };
+  if (same()) return {};
+  if (VMM_TRY(kvm.capability(capability::TSC_CONTROL)) == 0)
+    return fail(Error::host(fmt::format("--tsc-khz {}: this host's TSC has {} kHz and cannot be "
+                                        "scaled (KVM_CAP_TSC_CONTROL)",
+                                        wanted, tsc_khz_))
+                    .hint(fmt::format("leave --tsc-khz out, or write {}; --on vmx has a processor "
+                                      "with TSC scaling",
+                                      tsc_khz_)));
+  VMM_TRY_CONTEXT(vcpu.set_tsc_khz(wanted), "--tsc-khz");
+  tsc_khz_ = VMM_TRY(vcpu.tsc_khz());
+  if (same()) return {};
+  return fail(Error::host(
+      fmt::format("--tsc-khz {}: KVM took it, and {} kHz reads back", wanted, tsc_khz_)));
 }
 
 // Whether a guest's write to IA32_TSC_DEADLINE comes to us, asked of vCPU 0 before its life begins:
@@ -104,7 +133,6 @@ Result<bool> Machine::tsc_deadline_exits() {
   constexpr Gpa kProbe = 0x1000;
   constexpr std::array<std::uint8_t, 3> kCode = {0x0f, 0x30, 0xf4};  // wrmsr; hlt
   Vcpu& vcpu = *vcpus_[0];
-  tsc_khz_ = VMM_TRY(vcpu.tsc_khz());
   VMM_TRY(vm_->filter_msr(kIa32TscDeadline));
   std::array<std::uint8_t, kCode.size()> kept{};
   VMM_CHECK(memory_.read(kProbe, kept) && memory_.write(kProbe, kCode), "low memory is RAM");

@@ -21,15 +21,26 @@ bool waits_for_ever(const CpuState& cpu, bool other_wake_up) {
 }  // namespace
 
 Result<void> Machine::pause() {
-  threads_->pause();
+  const std::lock_guard rest(rest_);
+  if (held_) return {};
+  if (threads_ != nullptr) threads_->pause();
   (*board_.lock())->clock.pause();
-  return {};
+  return hold_time();
 }
 
 Result<void> Machine::resume() {
+  const std::lock_guard rest(rest_);
+  VMM_TRY(release_time());
   (*board_.lock())->clock.resume();
-  threads_->resume();
+  if (threads_ != nullptr) threads_->resume();
   return {};
+}
+
+// For good, so no clock has to be put back.
+void Machine::stop() {
+  const std::lock_guard rest(rest_);
+  threads_->pause();
+  (*board_.lock())->clock.pause();
 }
 
 // Where the LAPIC is ours KVM knows vCPUs that run and nothing else.
@@ -79,14 +90,17 @@ Result<bool> Machine::can_wake_masked(unsigned vcpu) {
 // All vCPUs stopped at one moment: what one of them could still send is already delivered, so the
 // answer holds for good.
 bool Machine::halted_for_ever() {
-  if (!pause()) return false;
+  const std::lock_guard rest(rest_);
+  if (held_) return false;
+  // No clock is touched: this is done several times a second, and the guest must not notice.
+  threads_->pause();
   bool dead = true;
   for (unsigned i = 0; i < vcpu_count() && dead; ++i) {
     const auto state = cpu_state(i);
     const auto other = can_wake_masked(i);
     dead = state && other && waits_for_ever(*state, *other);
   }
-  if (!dead) (void)resume();
+  if (!dead) threads_->resume();
   return dead;
 }
 

@@ -1,5 +1,7 @@
 #include "vmm/machine/pc_board.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace vmm {
@@ -200,6 +202,34 @@ bool Board::set_tsc_deadline(unsigned vcpu, std::uint64_t tsc) {
   const VmTime expiry = tsc == 0 ? VmTime{0} : clock.now() + wiring_.until_tsc(vcpu, tsc);
   user_chip_->lapic(vcpu).set_tsc_deadline(tsc, expiry);
   return true;
+}
+
+void Board::rearm_tsc_deadlines() {
+  if (!has_tsc_deadline()) return;
+  for (unsigned i = 0; i < user_chip_->vcpu_count(); ++i)
+    if (const std::uint64_t tsc = user_chip_->lapic(i).tsc_deadline(); tsc != 0)
+      set_tsc_deadline(i, tsc);
+}
+
+// Split: what KVM has been told of the IOAPIC's pins, past ones too (sync_routes()).
+void Board::visit(Archive& archive) {
+  archive.block("board", 1);
+  if (wiring_.irqchip != IrqChipKind::Split) return;
+  routes_.resize(std::size_t{2} * kIrqPins);
+  for (std::size_t i = 0; i < routes_.size(); ++i) {
+    const std::string name = fmt::format("route{}", i);
+    bool present = routes_[i].has_value();
+    archive(name, present);
+    ApicMessage message = routes_[i].value_or(ApicMessage{});
+    if (present) {
+      archive(name + ".mode", message.mode)(name + ".vector", message.vector);
+      archive(name + ".destination", message.destination)(name + ".logical", message.logical);
+      archive(name + ".level_triggered", message.level_triggered);
+      archive(name + ".asserted", message.asserted);
+    }
+    routes_[i] = present ? std::optional<ApicMessage>(message) : std::nullopt;
+  }
+  seen_routes_ = ~std::uint64_t{0};  // KVM is to be told
 }
 
 void Board::sync_routes() {

@@ -101,8 +101,15 @@ class Board {
   // IA32_TSC_DEADLINE of `vcpu`, where the LAPIC is ours and the CPU model has it.
   bool has_tsc_deadline() const { return user_chip_ != nullptr && wiring_.tsc_deadline; }
   bool set_tsc_deadline(unsigned vcpu, std::uint64_t tsc);
+  // IA32_TSC_DEADLINE of every armed LAPIC of ours against the TSC as it is now.
+  void rearm_tsc_deadlines();
   // Tells KVM what changed in the IOAPIC (Split); after each access.
   void sync_routes();
+
+  // What the board itself remembers beside its chips.
+  void visit(Archive& archive);
+  // The pins that lead to KVM's own controllers (Kernel) or to ours, and their levels.
+  const IrqPins& pins() const { return *pins_; }
 
   // The firmware's part of a wake-up from S3: everything but memory and the real-time clock is as
   // after power-on, and ACPI says that it woke. The vCPUs are the machine's matter.

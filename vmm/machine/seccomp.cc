@@ -38,7 +38,7 @@ constexpr SeccompRule kRules[] = {
     {kMain, "read", "console input, the eventfd, the signalfd"},
     {kMain, "write", "console output, the report on stderr, files that are already open"},
     {kMain, "futex", "the board's lock; waiting for vCPUs to park"},
-    {kMain, "ioctl", "registers of parked vCPUs; the terminal's mode"},
+    {kMain, "ioctl", "all the state of parked vCPUs and of KVM's chips; the terminal's mode"},
     {kMain, "tgkill", "kicking vCPUs"},
     {kMain, "getpid", "pthread_kill names the process"},
     {kMain, "rt_sigprocmask", "pthread_kill blocks signals around the kick"},

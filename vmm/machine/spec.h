@@ -41,6 +41,8 @@ struct MachineSpec {
   std::optional<IrqChipKind> irqchip;  // nothing: auto
   std::uint8_t ioapic_version = 0x20;  // of our own IOAPIC: 20h, or 11h without an EOI register
 
+  std::optional<std::uint32_t> tsc_khz;  // nothing: the host's
+
   bool testdev = false;                // --testdev
   bool compat_kvm_unit_tests = false;  // --compat kvm-unit-tests
 
@@ -67,6 +69,8 @@ Result<VgaTarget> parse_vga(std::string_view text);
 Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
 // "11" or "20".
 Result<std::uint8_t> parse_ioapic_version(std::string_view text);
+// A rate in kHz, 1 MHz to 10 GHz.
+Result<std::uint32_t> parse_tsc_khz(std::string_view text);
 // "strict", "mask" or "force".
 Result<CpuPolicy> parse_policy(std::string_view text);
 std::string_view policy_name(CpuPolicy policy);
