@@ -86,6 +86,40 @@ TEST_P(IrqChips, a_machine_halted_for_ever_is_found_and_an_idle_one_is_not) {
 INSTANTIATE_TEST_SUITE_P(Each, IrqChips, testing::Values("user", "split", "kernel"),
                          [](const auto& chosen) { return std::string(chosen.param); });
 
+// Where the host scales TSCs the guest counts at the rate that it was given, by the PIT; where not,
+// it never starts.
+TEST_P(IrqChips, the_tsc_has_the_rate_that_was_asked_for) {
+  const RunResult dry = run("tsc-rate.elf", {"--tsc-khz", "1000000", "--dry-run"});
+  const RunResult r = run("tsc-rate.elf", {"--tsc-khz", "1000000"});
+  EXPECT_EQ(dry.code, r.code) << dry.text();
+  if (r.code == 77) {
+    EXPECT_THAT(r.err, HasSubstr("--tsc-khz 1000000: this host's TSC has "));
+    EXPECT_THAT(r.err, HasSubstr("cannot be scaled (KVM_CAP_TSC_CONTROL)"));
+    EXPECT_EQ(r.out, "");
+    return;
+  }
+  ASSERT_EQ(r.code, 0) << r.text();
+  ASSERT_NE(host_backend(), "pvm") << "kvm_pvm has no TSC scaling";
+  EXPECT_THAT(r.err, HasSubstr("TSC 1000000 kHz"));
+  ASSERT_THAT(r.out, HasSubstr("TSC "));
+  const double khz = std::stod(r.out.substr(r.out.find("TSC ") + 4));
+  EXPECT_GT(khz, 0.9e6) << "slower than the PIT says";
+  EXPECT_LT(khz, 2e6) << r.out;
+}
+
+TEST_F(KvmTest, the_outcome_has_the_rate_of_the_tsc) {
+  const TempFolder folder;
+  const std::string path = folder.file("outcome.json");
+  ASSERT_EQ(run_guest("minimal.elf", {"--outcome-json", path}).code, 0);
+  const auto khz = read_json_file(path)["machine"]["tsc_khz"];
+  ASSERT_TRUE(khz.is_number()) << khz;
+  // The host's own rate is no other one.
+  const RunResult same =
+      run_guest("minimal.elf", {"--tsc-khz", std::to_string(khz.get<std::uint32_t>())});
+  EXPECT_EQ(same.code, 0) << same.text();
+  EXPECT_THAT(same.err, HasSubstr(", TSC "));
+}
+
 TEST_F(KvmTest, a_user_chip_that_cannot_carry_the_model_is_refused_under_strict) {
   const std::vector<std::string> model{"--cpu-model", "host,+kvm-pv-unhalt", "--dry-run"};
   if (run_guest("hello.elf", model).code != 0) GTEST_SKIP() << "this KVM has no PV unhalt";

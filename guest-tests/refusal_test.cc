@@ -94,6 +94,8 @@ TEST_F(Refusal, of_a_wrong_command_line) {
   expect_run_refused({hello_, "--irqchip", "usr"}, 64, {"--irqchip", "usr", "did you mean user?"});
   expect_run_refused({hello_, "--compat", "bochs"}, 64, {"--compat", "kvm-unit-tests"});
   expect_run_refused({hello_, "--ioapic-version", "12"}, 64, {"--ioapic-version", "12"});
+  for (const char* rate : {"0", "999", "10000001", "fast", "-2000000"})
+    expect_run_refused({hello_, "--tsc-khz", rate}, 64, {"--tsc-khz", "10000000 kHz"});
   expect_refused({.arguments = {"runn"}}, 64, {"'runn'", "hint: did you mean run?"});
   expect_refused({.arguments = {"hots"}}, 64, {"'hots'", "hint: did you mean host?"});
   expect_refused({.arguments = {"cpu", "shwo", "haswell"}}, 64, {"'shwo'", "did you mean show?"});

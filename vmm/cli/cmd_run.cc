@@ -38,6 +38,7 @@ struct RunOptions {
   std::string memory = "256M";
   std::string irqchip = "auto";
   std::string ioapic_version = "20";
+  std::string tsc_khz;
   bool testdev = false;
   std::string compat;
   std::string boot;
@@ -75,6 +76,10 @@ void add_options(CLI::App& run, RunOptions& o) {
          "bits the host cannot give: strict refuses, mask removes, force sets (default strict)")
       ->group(cpu);
   run.add_option("--smp", o.smp, "N[,sockets=,cores=,threads=] (default 1)")->group(cpu);
+
+  run.add_option("--tsc-khz", o.tsc_khz,
+                 "rate of the guest's TSC, where the host can scale it (default the host's)")
+      ->group(cpu);
 
   const char* machine = "Machine";
   run.add_option("--mem", o.memory, "guest RAM, such as 512M or 8G (default 256M)")->group(machine);
@@ -161,6 +166,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   VMM_TRY(GuestMemory::check_size(spec.memory));
   spec.irqchip = VMM_TRY(parse_irqchip(o.irqchip));
   spec.ioapic_version = VMM_TRY(parse_ioapic_version(o.ioapic_version));
+  if (!o.tsc_khz.empty()) spec.tsc_khz = VMM_TRY(parse_tsc_khz(o.tsc_khz));
   if (!o.compat.empty() && lower(o.compat) != "kvm-unit-tests")
     return fail(Error::usage(fmt::format("--compat '{}' is unknown", printable(o.compat)))
                     .hint("write kvm-unit-tests"));
@@ -257,11 +263,13 @@ std::string start_line(const MachineSpec& spec, const LoadedImage& image, const 
   const std::string why = machine.irqchip_reason().empty()
                               ? std::string()
                               : fmt::format(" ({})", machine.irqchip_reason());
-  return fmt::format("vmm: {} ({}) on {} ({}), {} vCPU{}, {}, irqchip {}{}, kvm {} {}\n",
-                     printable(image.path), protocol_name(image.protocol), cpu.text,
-                     policy_name(cpu.policy), spec.topology.vcpus,
-                     spec.topology.vcpus == 1 ? "" : "s", format_size(spec.memory),
-                     irqchip_name(machine.irqchip()), why, backend_name(host.backend), host.kernel);
+  const std::string tsc =
+      spec.tsc_khz ? fmt::format(", TSC {} kHz", machine.tsc_khz()) : std::string();
+  return fmt::format(
+      "vmm: {} ({}) on {} ({}), {} vCPU{}, {}, irqchip {}{}{}, kvm {} {}\n", printable(image.path),
+      protocol_name(image.protocol), cpu.text, policy_name(cpu.policy), spec.topology.vcpus,
+      spec.topology.vcpus == 1 ? "" : "s", format_size(spec.memory),
+      irqchip_name(machine.irqchip()), why, tsc, backend_name(host.backend), host.kernel);
 }
 
 // What a filter asks for and this interrupt chip keeps to itself.

@@ -134,14 +134,15 @@ json host_json(const HostGrant& host) {
 }
 
 json machine_json(const MachineSpec& spec, std::optional<IrqChipKind> irqchip,
+                  std::optional<std::uint32_t> tsc_khz,
                   const std::vector<std::string>& capabilities,
                   const std::vector<std::string>& disabled_quirks) {
   return {
-      {"vcpus", spec.topology.vcpus},      {"sockets", spec.topology.sockets},
-      {"cores", spec.topology.cores},      {"threads", spec.topology.threads},
-      {"memory_bytes", spec.memory},       {"irqchip", irqchip ? irqchip_name(*irqchip) : "auto"},
-      {"vga_trap", spec.vga.trap},         {"kvm_capabilities", capabilities},
-      {"disabled_quirks", disabled_quirks}};
+      {"vcpus", spec.topology.vcpus},       {"sockets", spec.topology.sockets},
+      {"cores", spec.topology.cores},       {"threads", spec.topology.threads},
+      {"memory_bytes", spec.memory},        {"irqchip", irqchip ? irqchip_name(*irqchip) : "auto"},
+      {"vga_trap", spec.vga.trap},          {"kvm_capabilities", capabilities},
+      {"disabled_quirks", disabled_quirks}, {"tsc_khz", tsc_khz ? json(*tsc_khz) : json()}};
 }
 
 json event_json(const TraceEvent& e) {
@@ -195,6 +196,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   report.outcome = outcome;
   report.elapsed_seconds = std::chrono::duration<double>(machine.now()).count();
   report.irqchip = machine.irqchip();
+  report.tsc_khz = machine.tsc_khz();
   report.test_verdicts = machine.test_verdicts();
   if (const TraceFile* trace = machine.trace())
     report.trace = {trace->path(), trace->totals().events, trace->totals().dropped,
@@ -271,8 +273,8 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   for (const CpuidDifference& d : report.cpuid_differences)
     j["cpu"]["overridden_by_kvm"].push_back(
         {{"word", cpuid_word_name(d.key, d.reg)}, {"set", hex(d.left)}, {"read", hex(d.right)}});
-  j["machine"] =
-      machine_json(spec, report.irqchip, report.kvm_capabilities, report.disabled_quirks);
+  j["machine"] = machine_json(spec, report.irqchip, report.tsc_khz, report.kvm_capabilities,
+                              report.disabled_quirks);
   j["host"] = host_json(host);
   j["image"] = {{"path", image.path},
                 {"protocol", protocol_name(image.protocol)},
@@ -346,7 +348,7 @@ json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu
   j["layer"] = layer_of(error.kind());
   j["cause"] = nullptr;
   j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
-  j["machine"] = machine_json(spec, spec.irqchip, {}, {});
+  j["machine"] = machine_json(spec, spec.irqchip, spec.tsc_khz, {}, {});
   j["host"] = host != nullptr ? host_json(*host) : json();
   j["image"] = nullptr;
   j["elapsed_seconds"] = 0;

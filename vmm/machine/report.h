@@ -36,6 +36,7 @@ struct RunReport {
   std::vector<CpuidDifference> cpuid_differences;  // set against read back
   std::string guest_digest;  // SHA-256 of the CPUID as read back, run-time bits masked
   IrqChipKind irqchip = IrqChipKind::User;
+  std::uint32_t tsc_khz = 0;  // of the guest's TSC
   std::vector<std::string> kvm_capabilities;
   std::vector<std::string> disabled_quirks;
   struct Trace {

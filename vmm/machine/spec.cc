@@ -65,6 +65,17 @@ Result<std::uint8_t> parse_ioapic_version(std::string_view text) {
   return choose<std::uint8_t>("--ioapic-version", text, {{"11", 0x11}, {"20", 0x20}});
 }
 
+Result<std::uint32_t> parse_tsc_khz(std::string_view text) {
+  constexpr std::uint64_t kLeast = 1'000;
+  constexpr std::uint64_t kMost = 10'000'000;
+  const auto khz = parse_number(text);
+  if (!khz || *khz < kLeast || *khz > kMost)
+    return fail(Error::usage(fmt::format("--tsc-khz '{}' is no rate from {} to {} kHz",
+                                         printable(text), kLeast, kMost))
+                    .hint("write for instance 2500000 for 2.5 GHz"));
+  return static_cast<std::uint32_t>(*khz);
+}
+
 Result<CpuPolicy> parse_policy(std::string_view text) {
   return choose<CpuPolicy>(
       "--cpu-policy", text,
