@@ -25,7 +25,13 @@ void install_kick_handler() {
 
 Vcpu::Vcpu(Fd fd, Mapping mapping, VcpuOffer offer)
     : fd_(std::move(fd)), mapping_(std::move(mapping)), offer_(std::move(offer)) {
-  if (offer_.sync_regs) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+  if (offer_.sync_regs) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS;
+}
+
+void Vcpu::keep_registers() {
+  if (!offer_.sync_regs) return;
+  keep_registers_ = true;
+  shared()->kvm_valid_regs |= KVM_SYNC_X86_SREGS;
 }
 
 Result<std::unique_ptr<Vcpu>> Vcpu::create(Fd fd, std::size_t run_size, VcpuOffer offer) {
@@ -101,7 +107,7 @@ Result<std::optional<Gpa>> Vcpu::translate(Gva gva) {
 }
 
 Result<Exit> Vcpu::enter() {
-  if (offer_.sync_regs) {
+  if (keep_registers_) {
     previous_regs_ = shared()->s.regs.regs;
     previous_sregs_ = shared()->s.regs.sregs;
   }
@@ -111,7 +117,7 @@ Result<Exit> Vcpu::enter() {
   immediate_exit().store(0);
   if (result == -EINTR || result == -EAGAIN) return Exit{Interrupted{}};
   if (result < 0) return fail(Error::system(ErrorKind::Host, "KVM_RUN", -result));
-  have_previous_ = offer_.sync_regs;
+  have_previous_ = keep_registers_;
   return decode_exit(*shared(), mapping_.bytes());
 }
 

@@ -89,9 +89,11 @@ class Vcpu final : public VcpuBackend {
 
   // The thread that will call run(), for kick(); set once by that thread.
   void bind_to_this_thread();
+  // From now on registers_before_last_exit() knows: KVM copies the system registers at every exit,
+  // which is some hundredths of it, so only where an exit may destroy them.
+  void keep_registers();
   // The general and system registers as of the exit before the last one, from the shared page;
-  // false when the host does not give them (no KVM_CAP_SYNC_REGS). Used where the last exit
-  // destroys them.
+  // false without keep_registers() or when the host does not give them (no KVM_CAP_SYNC_REGS).
   bool registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const;
 
  private:
@@ -113,6 +115,7 @@ class Vcpu final : public VcpuBackend {
   Mapping mapping_;
   VcpuOffer offer_;
   bool msrs_found_ = false;
+  bool keep_registers_ = false;
   kvm_regs previous_regs_{};
   kvm_sregs previous_sregs_{};
   bool have_previous_ = false;

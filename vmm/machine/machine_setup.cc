@@ -96,6 +96,8 @@ Result<void> Machine::create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
     vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
     pointers.push_back(vcpus_.back().get());
+    // There KVM resets a vCPU before it tells of its triple fault.
+    if (host.backend == KvmBackend::Svm) vcpus_.back()->keep_registers();
     VMM_TRY(set_tsc_rate(kvm, *vcpus_.back()));
     VMM_TRY(set_cpu(i, cpu, host));
     power_on_.push_back(VMM_TRY(vcpus_.back()->full_state()));
