@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -13,6 +15,9 @@ namespace vmm {
 
 namespace {
 constexpr std::uint32_t kIa32Tsc = 0x10;
+
+// The thread id of a vCPU's thread, on that thread alone.
+thread_local pid_t own_thread = 0;
 }  // namespace
 
 int kick_signal() { return SIGRTMIN; }
@@ -198,14 +203,17 @@ Result<void> Vcpu::set_tsc_khz(std::uint32_t khz) {
 }
 
 void Vcpu::bind_to_this_thread() {
-  thread_ = pthread_self();
-  bound_ = true;
+  process_ = getpid();
+  own_thread = gettid();
+  thread_ = own_thread;
 }
 
 void Vcpu::kick() {
   immediate_exit().store(1);
-  // The vCPU's own thread is not in the guest while it kicks itself.
-  if (bound_ && pthread_equal(thread_, pthread_self()) == 0) pthread_kill(thread_, kick_signal());
+  const pid_t thread = thread_;
+  // The vCPU's own thread is not in the guest while it kicks itself. pthread_kill() would block all
+  // signals around the call: three system calls more.
+  if (thread != 0 && thread != own_thread) syscall(SYS_tgkill, process_, thread, kick_signal());
 }
 
 bool Vcpu::registers_before_last_exit(kvm_regs& regs, kvm_sregs& sregs) const {

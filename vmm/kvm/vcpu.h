@@ -1,7 +1,7 @@
 // One vCPU of KVM.
 #pragma once
 
-#include <pthread.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
@@ -119,8 +119,8 @@ class Vcpu final : public VcpuBackend {
   kvm_regs previous_regs_{};
   kvm_sregs previous_sregs_{};
   bool have_previous_ = false;
-  pthread_t thread_{};
-  std::atomic<bool> bound_{false};
+  pid_t process_ = 0;
+  std::atomic<pid_t> thread_{0};
 };
 
 }  // namespace vmm

@@ -50,14 +50,20 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     exits_.fetch_add(1, std::memory_order_relaxed);
     return finish(hooks_.handle(*exit, vcpu, backend.last_rip()));
   };
-  while (!asked()) {
+  Bell& bell = bells_[vcpu];
+  // What was asked before the bell is silenced is seen below: pausing, or what before_run looks at.
+  for (bell.rung = false; !asked(); bell.rung = false) {
     if (hooks_.before_run) {
       const Result<Next> next = hooks_.before_run(vcpu);
       if (!next) return end(ending::MonitorFailure{next.error().text()});
       if (*next == Next::Wait) wait_for_bell(vcpu);
       if (*next != Next::Run) continue;
     }
+    bell.where = Where::Guest;
+    // Rung since: KVM_RUN has to come back at once, so that it says anew what the vCPU can take.
+    if (bell.rung) backend.kick();
     const Result<Exit> exit = backend.run();
+    bell.where = Where::Outside;
     if (hooks_.interrupted && exit && std::holds_alternative<Interrupted>(*exit))
       hooks_.interrupted(vcpu, backend.last_rip());
     if (!served(exit)) return;
@@ -70,23 +76,34 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
   }
 }
 
-// A bell that rang since the last wait ends this one at once: before_run is asked once too often
-// rather than once too seldom.
+// A bell that rang before ends the wait at once.
 void VcpuThreads::wait_for_bell(unsigned vcpu) {
   Bell& bell = bells_[vcpu];
-  std::unique_lock lock(bell.mutex);
-  bell.changed.wait(lock, [&] { return bell.rung; });
-  bell.rung = false;
+  bell.where = Where::Waiting;
+  {
+    std::unique_lock lock(bell.mutex);
+    bell.changed.wait(lock, [&] { return bell.rung.load(); });
+  }
+  bell.where = Where::Outside;
 }
 
+// The vCPU's thread says where it goes, then looks at the bell; this rings, then looks where it is.
+// Both in one total order: whoever comes second sees the other.
 void VcpuThreads::wake(unsigned vcpu) {
-  vcpus_[vcpu]->kick();
   Bell& bell = bells_[vcpu];
-  {
-    const std::lock_guard lock(bell.mutex);
-    bell.rung = true;
+  bell.rung = true;
+  switch (bell.where.load()) {
+    case Where::Outside:
+      return;
+    case Where::Guest:
+      vcpus_[vcpu]->kick();
+      return;
+    case Where::Waiting:
+      // Whoever holds the mutex has not looked yet, or waits.
+      { const std::lock_guard lock(bell.mutex); }
+      bell.changed.notify_one();
+      return;
   }
-  bell.changed.notify_one();
 }
 
 // True: go on running.

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -62,11 +63,14 @@ class VcpuThreads {
   void stop();
 
  private:
-  // Where a vCPU's thread waits for wake().
+  // What a vCPU's thread does, as far as wake() must know: a signal is needed in the guest alone,
+  // and none where the thread looks at the bell by itself before it goes anywhere.
+  enum class Where : std::uint8_t { Outside, Guest, Waiting };
   struct Bell {
-    std::mutex mutex;
+    std::atomic<bool> rung{false};  // by wake(), until before_run is asked
+    std::atomic<Where> where{Where::Outside};
+    std::mutex mutex;  // for waiting
     std::condition_variable changed;
-    bool rung = false;
   };
   void wait_for_bell(unsigned vcpu);
   void thread_main(unsigned vcpu);

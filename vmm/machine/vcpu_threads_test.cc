@@ -14,6 +14,10 @@ class BusyVcpu final : public VcpuBackend {
   Result<Exit> run() override {
     if (kicked_.exchange(false)) return Exit{Interrupted{}};
     ++runs;
+    if (quiet) {
+      while (!kicked_.exchange(false)) std::this_thread::yield();
+      return Exit{Interrupted{}};
+    }
     std::this_thread::yield();
     if (fails) return fail(Error::host("KVM_RUN: EFAULT"));
     return Exit{Halt{}};
@@ -30,12 +34,17 @@ class BusyVcpu final : public VcpuBackend {
   Result<void> set_state(const CpuState&) override { return {}; }
   Result<std::uint32_t> mp_state() override { return 0u; }
   std::uint64_t last_rip() const override { return 0x1234; }
-  void kick() override { kicked_ = true; }
+  void kick() override {
+    ++kicks;
+    kicked_ = true;
+  }
 
   std::atomic<unsigned> runs{0};
+  std::atomic<unsigned> kicks{0};
   std::atomic<unsigned> settles{0};
   std::atomic<unsigned> pending_parts{0};
   std::atomic<bool> fails{false};
+  std::atomic<bool> quiet{false};  // the guest leaves for nothing but a kick
 
  private:
   std::atomic<bool> kicked_{false};
@@ -54,6 +63,7 @@ class VcpuThreadsTest : public testing::Test {
     };
     hooks.handle = [this](const Exit&, unsigned vcpu, Gva) -> Step {
       ++handled;
+      if (wakes_itself) threads_->wake(vcpu);
       if (handled == end_at) return step::Stop{ending::TripleFault{vcpu}};
       return step::Continue{};
     };
@@ -72,6 +82,7 @@ class VcpuThreadsTest : public testing::Test {
   std::atomic<unsigned> end_at{0};
   std::atomic<unsigned> ended{0};
   bool refuse_start = false;
+  bool wakes_itself = false;
   std::function<Result<VcpuThreads::Next>(unsigned)> before_run;
   std::function<void(unsigned, Gva)> on_interrupted;
   std::unique_ptr<VcpuThreads> threads_;
@@ -199,6 +210,54 @@ TEST_F(VcpuThreadsTest, no_wake_is_lost) {
     threads.wake(0);
     while (seen != i) std::this_thread::yield();
   }
+}
+
+TEST_F(VcpuThreadsTest, no_wake_of_a_guest_that_does_not_exit_is_lost) {
+  std::atomic<unsigned> wanted{0};
+  std::atomic<unsigned> seen{0};
+  before_run = [&](unsigned) -> Result<VcpuThreads::Next> {
+    seen = wanted.load();
+    return VcpuThreads::Next::Run;
+  };
+  VcpuThreads& threads = make(1);
+  vcpus_[0]->quiet = true;
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  for (unsigned i = 1; i <= 200; ++i) {
+    wanted = i;
+    threads.wake(0);
+    while (seen != i) std::this_thread::yield();
+  }
+}
+
+TEST_F(VcpuThreadsTest, an_end_reaches_guests_that_do_not_exit) {
+  for (int i = 0; i < 50; ++i) {
+    VcpuThreads& threads = make(2);
+    for (const auto& vcpu : vcpus_) vcpu->quiet = true;
+    ASSERT_TRUE(threads.start());
+    threads.resume();
+    threads.end(ending::Quit{});
+    threads.stop();
+    threads_.reset();
+    vcpus_.clear();
+  }
+}
+
+// An IPI to oneself would otherwise cost an entry of the guest that comes back at once.
+TEST_F(VcpuThreadsTest, a_vcpu_that_wakes_itself_asks_before_run_and_is_not_kicked) {
+  std::atomic<unsigned> asked{0};
+  before_run = [&](unsigned) -> Result<VcpuThreads::Next> {
+    ++asked;
+    return VcpuThreads::Next::Run;
+  };
+  wakes_itself = true;
+  end_at = 100;
+  VcpuThreads& threads = make(1);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  wait_for_ending();
+  EXPECT_EQ(vcpus_[0]->kicks, 0u);
+  EXPECT_EQ(asked, 100u);
 }
 
 TEST_F(VcpuThreadsTest, pausing_and_resuming_many_times_loses_nobody) {
