@@ -84,8 +84,8 @@ Result<VcpuThreads::Next> Machine::before_run(unsigned index) {
     auto board = board_.lock();
     const EntryState state = vcpu.entry_state();
     if (UserIrqChip* chip = (*board)->user_chip()) chip->after_exit(index, state);
+    // That may put deadlines off, never forward: the event loop need not hear of it.
     plan = (*board)->before_entry(index, state);
-    hear_deadline(**board);
   }
   if (plan.init || plan.sipi) {
     VMM_TRY(restart(index, plan));

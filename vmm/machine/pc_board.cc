@@ -259,7 +259,7 @@ std::optional<VmTime> Board::next_deadline() const {
   const auto consider = [&](std::optional<VmTime> deadline) {
     if (deadline && (!soonest || *deadline < *soonest)) soonest = deadline;
   };
-  for (const Device* device : devices_) consider(device->next_deadline());
+  for (const Device* device : timed_) consider(device->next_deadline());
   if (user_chip_ != nullptr) consider(user_chip_->next_deadline());
   return soonest;
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "devices/acpi_pm.h"
@@ -151,6 +152,9 @@ class Board {
   std::unique_ptr<D> make(Arguments&&... arguments) {
     auto device = std::make_unique<D>(std::forward<Arguments>(arguments)...);
     devices_.push_back(device.get());
+    // Most chips wait for no time, which is known before any exit has to ask.
+    if constexpr (!std::is_same_v<decltype(&D::next_deadline), decltype(&Device::next_deadline)>)
+      timed_.push_back(device.get());
     return device;
   }
 
@@ -158,6 +162,7 @@ class Board {
   unsigned served_vcpu_ = kNoVcpu;
   Gva served_rip_ = 0;
   std::vector<Device*> devices_;
+  std::vector<Device*> timed_;  // those of them with deadlines
   std::unique_ptr<UserIrqChip> user_chip_;
   std::unique_ptr<Pic8259> pic_;
   std::unique_ptr<Ioapic> ioapic_;
