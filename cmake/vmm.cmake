@@ -64,6 +64,18 @@ function(vmm_test name)
                        PROPERTIES ${properties})
 endfunction()
 
+# vmm_bench(NAME SOURCES a_bench.cc LINK lib ...): a Google Benchmark binary for tools/bench; no part of
+# `all` or ctest.
+function(vmm_bench name)
+  find_package(benchmark QUIET)
+  if(NOT benchmark_FOUND OR VMM_SANITIZE OR VMM_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} EXCLUDE_FROM_ALL ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} benchmark::benchmark)
+endfunction()
+
 # vmm_fuzz(NAME SOURCES a_fuzz.cc LINK lib ...): a libFuzzer target, built by the fuzz preset only.
 add_custom_target(fuzz_targets)
 function(vmm_fuzz name)

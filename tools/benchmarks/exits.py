@@ -16,7 +16,7 @@ from benchmarks import common
 
 GUEST = common.guest("bench-exits")
 PAIRS = [("user", "off"), ("split", "split"), ("kernel", "on")]
-LIMIT = 90  # seconds for one run
+LIMIT = 45  # seconds for one run
 OPERATIONS = ["pio-in-unclaimed", "pio-in-port92", "pio-out-80", "mmio-unclaimed", "mmio-ioapic",
               "mmio-lapic", "ipi-self", "timer-tick", "ipi-awake", "ipi-asleep"]
 
