@@ -29,7 +29,11 @@ std::string sender_text(const Facts& f, const TraceEvent& e) {
   std::string text;
   if (e.other != kNoVcpu) text += fmt::format(" from vCPU {}", e.other);
   text += fmt::format(" at {}", time_text(e.time));
-  if (e.rip != 0) text += fmt::format(", RIP {}", f.address(e.rip));
+  if (e.rip != 0) {
+    // The name alone where there is one, so that the first line of a card stays one line.
+    const auto name = f.scene.symbols != nullptr ? f.scene.symbols->name_of(e.rip) : std::nullopt;
+    text += fmt::format(", RIP {}", name ? *name : fmt::format("{:x}h", e.rip));
+  }
   return text;
 }
 
@@ -84,7 +88,9 @@ void look_at_page(const Facts& f, StartPlace& place) {
   if (!f.scene.memory->read(place.page, bytes)) {
     if (f.scene.memory_is_partial) return;
     place.content = Content::Hole;
-    place.content_text = fmt::format("{}, not RAM", hole_name(place.page));
+    // Without its bounds, for a first line that stays one line.
+    const std::string name = hole_name(place.page);
+    place.content_text = fmt::format("{}, not RAM", name.substr(0, name.find(" (")));
     return;
   }
   const std::uint8_t first = bytes[0];
@@ -195,9 +201,9 @@ std::optional<Verdict> started_in_nothing(const Facts& f) {
   const std::string lies = where->content == Content::Hole
                                ? fmt::format("which is {}", where->content_text)
                                : fmt::format("where {} lie", where->content_text);
-  v.cause = fmt::format("{} started at {:x}h, {}: {}", vcpu_names(lost), where->page, lies,
-                        where->sipi != nullptr ? sipi_text(f, *where->sipi)
-                                               : "a SIPI that KVM's LAPIC took, its sender unseen");
+  v.cause = fmt::format(
+      "{} started at {:x}h, {}: {}", vcpu_names(lost), where->page, lies,
+      where->sipi != nullptr ? sipi_text(f, *where->sipi) : "KVM's LAPIC took the SIPI, unseen");
   if (zeroes)
     v.notes.push_back(
         "bytes 00 00 run as ADD [BX+SI], AL: it goes on like this to the end of the "
