@@ -109,7 +109,7 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
        [](Environment environment) {
          // Without its reserve the heap has to grow on the thread that counts them.
          environment.emplace_back("GLIBC_TUNABLES", "glibc.malloc.top_pad=0");
-         return run_vmm(guest_setup("unmapped.elf", {}, environment));
+         return run_vmm(guest_setup("unmapped-many.elf", {}, environment));
        }},
       {"a live screen", 0,
        [&folder](const Environment& environment) {

@@ -18,11 +18,13 @@ uint32_t guest_main(uint32_t, uint32_t) {
   guest::require(guest::mmio_read<uint32_t>(kAddress) == 0xffffffff, "a doubleword", 6);
   guest::require(guest::mmio_read<uint64_t>(kAddress) == ~uint64_t{0}, "a quadword", 7);
   guest::require(guest::mmio_read<uint32_t>(kAddress + 0xffe) == 0xffffffff, "across a page", 8);
+#ifdef MANY
   // More different ones than are told apart.
   bool ones = true;
   for (uint16_t i = 0; i < 400; ++i)
     ones = ones && guest::in8(static_cast<uint16_t>(0xa000 + i)) == 0xff &&
            guest::mmio_read<uint8_t>(kAddress + i * 0x1000u) == 0xff;
   guest::require(ones, "400 ports and 400 pages", 9);
+#endif
   return 0;
 }
