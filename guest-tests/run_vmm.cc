@@ -66,7 +66,9 @@ std::string RunResult::text() const {
                      code, signal, hung ? ", killed for hanging" : "", seconds, out, err);
 }
 
-VmmProcess::VmmProcess(RunSetup setup) : start_(std::chrono::steady_clock::now()) {
+VmmProcess::VmmProcess(RunSetup setup)
+    : start_(std::chrono::steady_clock::now()),
+      limit_((test_lab().empty() ? kHangLimit : kLabHangLimit) + setup.more_time) {
   signal(SIGPIPE, SIG_IGN);
   if (setup.in == ChildStdin::Terminal) {
     terminal_master_ = Fd(posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
@@ -130,10 +132,7 @@ void VmmProcess::child_exec(const RunSetup& setup, int in, int out, int err) {
   _exit(127);
 }
 
-bool VmmProcess::over_limit() const {
-  return std::chrono::steady_clock::now() - start_ >
-         (test_lab().empty() ? kHangLimit : kLabHangLimit);
-}
+bool VmmProcess::over_limit() const { return std::chrono::steady_clock::now() - start_ > limit_; }
 
 bool VmmProcess::reaped(bool block) {
   if (ended_) return true;

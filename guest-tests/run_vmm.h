@@ -18,7 +18,7 @@
 
 namespace vmm {
 
-// A child that runs longer than this is killed, and its result says so.
+// A child that runs longer than this is killed, and its result says so; RunSetup may give more.
 inline constexpr std::chrono::seconds kHangLimit{60};
 inline constexpr std::chrono::seconds kLabHangLimit{600};
 
@@ -49,8 +49,9 @@ struct RunSetup {
   std::vector<std::pair<std::string, std::string>> environment{};  // added to ours
   ChildStdin in = ChildStdin::Text;
   ChildStdout out = ChildStdout::Captured;
-  bool err_on_terminal = false;  // stderr is that pseudoterminal as well
-  uid_t user = 0;                // not 0: the child gives up root for this user before it runs
+  bool err_on_terminal = false;       // stderr is that pseudoterminal as well
+  uid_t user = 0;                     // not 0: the child gives up root for this user before it runs
+  std::chrono::seconds more_time{0};  // beside the limit above
 };
 
 struct RunResult {
@@ -108,6 +109,7 @@ class VmmProcess {
   bool terminal_is_read_ = true;
   Fd in_, out_, err_, terminal_master_, terminal_slave_, stuck_;
   std::chrono::steady_clock::time_point start_;
+  std::chrono::seconds limit_;
 };
 
 RunResult run_vmm(RunSetup setup);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-// The guest's own main, called by start32.S, start64.S or start_multiboot.S; what it returns is
+// The guest's own main, called by start32.S, start64.S or start_multiboot64.S; what it returns is
 // written to the debug-exit port. Guests that are not loaded by Multiboot ignore the arguments.
 extern "C" uint32_t guest_main(uint32_t multiboot_magic, uint32_t multiboot_info);
 
