@@ -50,6 +50,8 @@ TEST_P(IrqChips, x2apic_is_there_where_cpuid_says_so) { expect_success(run("x2ap
 
 TEST_P(IrqChips, the_pit_comes_through_the_8259a) { expect_success(run("pic-mode.elf")); }
 
+TEST_P(IrqChips, a_processor_comes_back_from_an_smi) { expect_success(run("smi.elf")); }
+
 TEST_P(IrqChips, the_ioapic_has_levels_edges_and_remote_irr) {
   if (lapic_without_isr()) GTEST_SKIP() << "kvm_pvm's LAPIC has no ISR: an EOI reaches no IOAPIC";
   for (const char* version : {"11", "20"})

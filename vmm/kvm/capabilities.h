@@ -16,6 +16,8 @@ namespace capability {
 
 inline constexpr Capability IRQCHIP{KVM_CAP_IRQCHIP, "IRQCHIP"};
 inline constexpr Capability SPLIT_IRQCHIP{KVM_CAP_SPLIT_IRQCHIP, "SPLIT_IRQCHIP"};
+inline constexpr Capability MULTI_ADDRESS_SPACE{KVM_CAP_MULTI_ADDRESS_SPACE, "MULTI_ADDRESS_SPACE"};
+inline constexpr Capability X86_SMM{KVM_CAP_X86_SMM, "X86_SMM"};
 inline constexpr Capability MAX_VCPUS{KVM_CAP_MAX_VCPUS, "MAX_VCPUS"};
 inline constexpr Capability NESTED_STATE{KVM_CAP_NESTED_STATE, "NESTED_STATE"};
 inline constexpr Capability EXIT_ON_EMULATION_FAILURE{KVM_CAP_EXIT_ON_EMULATION_FAILURE,

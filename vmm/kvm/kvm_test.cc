@@ -147,6 +147,20 @@ TEST_F(KvmCodeTest, the_apic_page_is_gone_in_x2apic_mode) {
   EXPECT_EQ(std::get<MmioRead>(exit).gpa, 0xfee00030u);
 }
 
+TEST_F(KvmCodeTest, a_processor_in_system_management_mode_sees_the_same_memory) {
+  if (*kvm_->capability(capability::X86_SMM) == 0) GTEST_SKIP() << "this KVM has no SMM";
+  put(0x38000, {0xe6, 0x66, 0x0f, 0xaa});  // out 66h, al; rsm
+  // mov dword ds:[fee00300h], 44200h: an SMI to itself; out f4h, al.
+  const Exit inside =
+      run({0x67, 0x66, 0xc7, 0x05, 0x00, 0x03, 0xe0, 0xfe, 0x00, 0x42, 0x04, 0x00, 0xe6, 0xf4});
+  ASSERT_TRUE(std::holds_alternative<PioOut>(inside)) << to_string(inside);
+  EXPECT_EQ(std::get<PioOut>(inside).port, 0x66);
+  const auto after = vcpu_->run();
+  ASSERT_TRUE(after);
+  ASSERT_TRUE(std::holds_alternative<PioOut>(*after)) << to_string(*after);
+  EXPECT_EQ(std::get<PioOut>(*after).port, 0xf4);
+}
+
 TEST_F(KvmCodeTest, a_hypercall_of_the_other_vendor_is_undefined_and_stays_as_it_is) {
   if (!disabled("FIX_HYPERCALL_INSN")) GTEST_SKIP() << "this KVM cannot do without the quirk";
   const bool amd = kvm_->supported_cpuid()->vendor() == "AuthenticAMD";

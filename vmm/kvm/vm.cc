@@ -119,8 +119,17 @@ Result<void> Vm::enable(const Capability& capability, std::uint64_t argument) {
   return {};
 }
 
+// A processor in system management mode sees the second address space, where KVM has one. An SMI
+// through KVM's LAPIC would otherwise fetch from nothing.
 Result<void> Vm::map(const GuestMemory& memory) {
-  std::uint32_t slot = 0;
+  const int spaces = std::max(1, VMM_TRY(kvm_.capability(capability::MULTI_ADDRESS_SPACE)));
+  for (std::uint32_t space = 0; space < static_cast<std::uint32_t>(spaces); ++space)
+    VMM_TRY(map_in(space, memory));
+  return {};
+}
+
+Result<void> Vm::map_in(std::uint32_t address_space, const GuestMemory& memory) {
+  std::uint32_t slot = address_space << 16;
   for (const GuestMemory::Region& region : memory.regions()) {
     kvm_userspace_memory_region slot_info{};
     slot_info.slot = slot++;

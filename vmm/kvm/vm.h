@@ -25,7 +25,8 @@ class Vm {
   // all of KVM's quirks, and its paravirtual MSRs and hypercalls whatever CPUID says.
   static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, IrqChipKind kind, bool quirks = false);
 
-  // One slot per region of `memory`, which must outlive the VM.
+  // One slot per region of `memory`, which must outlive the VM; the same for processors in system
+  // management mode.
   Result<void> map(const GuestMemory& memory);
   // KVM's 8259As and PIT as a firmware leaves them: vectors from 08h and 70h, the timer's line open
   // and ticking 18.2 times a second.
@@ -63,6 +64,7 @@ class Vm {
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
   Result<void> enable(const Capability& capability, std::uint64_t argument);
   Result<void> disable_quirks();
+  Result<void> map_in(std::uint32_t address_space, const GuestMemory& memory);
   Result<void> create_irqchip();
   Result<void> ask_for_offer(IrqChipKind kind);
   Result<kvm_irqchip> chip(std::uint32_t id);
