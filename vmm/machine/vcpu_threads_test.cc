@@ -167,6 +167,7 @@ TEST_F(VcpuThreadsTest, a_vcpu_that_waits_runs_once_it_is_woken) {
   ready = true;
   threads.wake(1);
   while (vcpus_[1]->runs == 0) std::this_thread::yield();
+  threads.stop();  // before what before_run looks at is gone
 }
 
 TEST_F(VcpuThreadsTest, a_waiting_vcpu_parks_and_goes_on_waiting) {
@@ -210,6 +211,7 @@ TEST_F(VcpuThreadsTest, no_wake_is_lost) {
     threads.wake(0);
     while (seen != i) std::this_thread::yield();
   }
+  threads.stop();
 }
 
 TEST_F(VcpuThreadsTest, no_wake_of_a_guest_that_does_not_exit_is_lost) {
@@ -228,6 +230,7 @@ TEST_F(VcpuThreadsTest, no_wake_of_a_guest_that_does_not_exit_is_lost) {
     threads.wake(0);
     while (seen != i) std::this_thread::yield();
   }
+  threads.stop();
 }
 
 TEST_F(VcpuThreadsTest, an_end_reaches_guests_that_do_not_exit) {
