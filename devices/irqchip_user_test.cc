@@ -126,6 +126,19 @@ TEST_F(UserChip, init_of_a_running_processor_takes_it_away_with_what_was_pending
   EXPECT_FALSE(chip_.lapic(1).requested());
 }
 
+TEST_F(UserChip, one_processor_is_reset_and_the_others_are_not) {
+  start_all();
+  icr(0, 1u << 24, 0x4041);
+  chip_.reset(1);
+  EXPECT_EQ(chip_.activity(1), Activity::WaitForSipi);
+  EXPECT_FALSE(chip_.lapic(1).requested());
+  EXPECT_EQ(chip_.lapic(1).state().svr, 0xffu);
+  EXPECT_EQ(chip_.activity(2), Activity::Running);
+  EXPECT_EQ(chip_.lapic(2).state().svr, 0x1ffu);
+  chip_.reset(0);
+  EXPECT_EQ(chip_.activity(0), Activity::Running);
+}
+
 TEST_F(UserChip, init_sends_the_bootstrap_processor_to_its_reset_vector) {
   icr(1, 0, 0x4500);
   const EntryPlan plan = enter(0);

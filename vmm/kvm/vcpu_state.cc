@@ -17,8 +17,11 @@ namespace {
 constexpr std::uint32_t kIa32Tsc = 0x10;
 constexpr std::uint32_t kIa32FeatureControl = 0x3a;
 constexpr std::uint32_t kIa32TscDeadline = 0x6e0;
-// In other places of the state: the TSC, IA32_APIC_BASE, EFER, and the deadline.
-constexpr std::array<std::uint32_t, 4> kElsewhere = {kIa32Tsc, 0x1b, 0xc0000080, kIa32TscDeadline};
+// In other places of the state: the TSC, IA32_APIC_BASE, EFER, and the deadline. And two counters
+// of Hyper-V's interface that run by themselves, the partition's time (kvmclock's) and the host's
+// CPU time; KVM lists them although no CPU model has that interface.
+constexpr std::array<std::uint32_t, 6> kElsewhere = {kIa32Tsc,         0x1b,       0xc0000080,
+                                                     kIa32TscDeadline, 0x40000020, 0x40000010};
 
 kvm_sregs2 to_sregs2(const VcpuState& state) {
   const kvm_sregs& s = state.cpu.sregs;

@@ -24,7 +24,13 @@ Result<void> Machine::pause() {
   const std::lock_guard rest(rest_);
   if (held_) return {};
   if (threads_ != nullptr) threads_->pause();
-  (*board_.lock())->clock.pause();
+  {
+    auto board = board_.lock();
+    (*board)->clock.pause();
+    // Up to this moment, so that the event loop, which goes on, changes nothing by looking.
+    (*board)->advance();
+    (*board)->sync_routes();
+  }
   return hold_time();
 }
 

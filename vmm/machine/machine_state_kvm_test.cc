@@ -113,6 +113,17 @@ void wait_for_clocks(const Running& running, std::uint32_t more = 5) {
     running.wait_for(count, running.value(count) + more);
 }
 
+// A machine whose guest has all its clocks going.
+struct Busy {
+  explicit Busy(const Subject& subject)
+      : kvm(take(Kvm::open())), machine(subject.make(kvm)), running(*machine) {
+    wait_for_clocks(running);
+  }
+  Kvm kvm;
+  std::unique_ptr<Machine> machine;
+  Running running;
+};
+
 void want_equal(const MachineState& before, const MachineState& after) {
   const auto lines = diff(before, after);
   want(lines.empty(), fmt::format("{}", fmt::join(lines, "\n")));
@@ -173,10 +184,8 @@ class MachineAtRest : public testing::TestWithParam<IrqChipKind> {
 
 TEST_P(MachineAtRest, goes_on_after_it_was_loaded_into_the_same_machine) {
   in_child([this] {
-    const Kvm kvm = take(Kvm::open());
-    const auto machine = subject_.make(kvm);
-    Running running(*machine);
-    wait_for_clocks(running);
+    Busy busy(subject_);
+    auto& [kvm, machine, running] = busy;
     for (int round = 0; round < 3; ++round) {
       take(machine->pause());
       const MachineState saved = take(machine->save_state());
@@ -215,10 +224,8 @@ TEST_P(MachineAtRest, goes_on_in_a_fresh_machine_with_the_same_memory) {
 
 TEST_P(MachineAtRest, the_guests_clocks_stand_still_while_it_is_paused) {
   in_child([this] {
-    const Kvm kvm = take(Kvm::open());
-    const auto machine = subject_.make(kvm);
-    Running running(*machine);
-    wait_for_clocks(running);
+    Busy busy(subject_);
+    auto& [kvm, machine, running] = busy;
     take(machine->pause());
     const MachineState before = take(machine->save_state());
     const std::uint32_t pit_before = running.value("pit_ticks");
@@ -269,10 +276,8 @@ TEST_P(MachineAtRest, the_guests_clocks_stand_still_while_it_is_paused) {
 
 TEST_P(MachineAtRest, a_vcpu_that_is_reset_waits_for_a_sipi_and_the_others_go_on) {
   in_child([this] {
-    const Kvm kvm = take(Kvm::open());
-    const auto machine = subject_.make(kvm);
-    Running running(*machine);
-    wait_for_clocks(running);
+    Busy busy(subject_);
+    auto& [kvm, machine, running] = busy;
     take(machine->pause());
     take(machine->reset_vcpu(1));
     const CpuState cpu = take(machine->cpu_state(1));

@@ -120,6 +120,26 @@ TEST(Board, after_s3_everything_but_the_clock_is_as_after_power_on) {
   EXPECT_NE(load_uint(status) & 0x8000, 0u) << "WAK_STS";
 }
 
+TEST(Board, a_loaded_split_board_tells_kvm_the_routes_again) {
+  std::vector<std::uint8_t> window(kVgaWindowSize);
+  std::vector<std::optional<ApicMessage>> told;
+  const auto board = own_chips(IrqChipKind::Split, window, nullptr, &told);
+  for (const std::uint32_t vector : {0x41u, 0x42u}) {
+    ioapic_write(*board, 0x18, vector);  // pin 4
+    board->sync_routes();
+  }
+  const auto routes = told;
+  const StateBlock saved = save_state(*board);
+
+  std::vector<std::optional<ApicMessage>> told_again;
+  const auto other = own_chips(IrqChipKind::Split, window, nullptr, &told_again);
+  ASSERT_TRUE(load_state(*other, saved));
+  ASSERT_TRUE(load_state(*other->ioapic(), save_state(*board->ioapic())));
+  other->sync_routes();
+  EXPECT_EQ(told_again, routes) << "with the route that was before";
+  EXPECT_EQ(save_state(*other), saved);
+}
+
 TEST(Board, the_serial_interrupt_is_isa_irq_4) {
   RecordingIrq irq;
   std::vector<std::uint8_t> window(kVgaWindowSize);
