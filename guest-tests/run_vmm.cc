@@ -97,8 +97,10 @@ VmmProcess::VmmProcess(RunSetup setup)
   fcntl(in_write.get(), F_SETFL, O_NONBLOCK);
   if (setup.in == ChildStdin::Text || setup.in == ChildStdin::Open) in_ = std::move(in_write);
   close_when_sent_ = setup.in == ChildStdin::Text;
-  if (setup.out == ChildStdout::Captured) out_ = std::move(out_read);
-  if (setup.out == ChildStdout::Stuck) stuck_ = std::move(out_read);
+  if (setup.out == ChildStdout::Captured)
+    out_ = std::move(out_read);
+  else if (setup.out == ChildStdout::Stuck)
+    stuck_ = std::move(out_read);
   to_send_ = std::move(setup.input);
 }
 

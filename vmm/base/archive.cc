@@ -90,7 +90,7 @@ std::vector<std::string> diff(const StateBlock& before, const StateBlock& after)
     const auto* a = i < before.fields.size() ? &before.fields[i] : nullptr;
     const auto* b = i < after.fields.size() ? &after.fields[i] : nullptr;
     if (a != nullptr && b != nullptr && *a == *b) continue;
-    lines.push_back(fmt::format("{}: {} -> {}", a != nullptr ? a->first : b->first,
+    lines.push_back(fmt::format("{}: {} -> {}", (a != nullptr ? a : b)->first,
                                 a != nullptr ? a->second : "(absent)",
                                 b != nullptr ? b->second : "(absent)"));
   }

@@ -16,7 +16,8 @@ namespace vmm {
 struct CpuidKey {
   std::uint32_t leaf = 0;
   std::uint32_t subleaf = 0;
-  auto operator<=>(const CpuidKey&) const = default;
+  // clang-tidy 14 takes the comparison with 0 in what the compiler writes here for a null pointer.
+  auto operator<=>(const CpuidKey&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 enum class CpuidReg : std::uint8_t { Eax, Ebx, Ecx, Edx };

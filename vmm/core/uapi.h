@@ -9,7 +9,7 @@
 // whose size is 0 in C and 1 in C++: sizeof(kvm_cpuid2) becomes 12, and KVM_GET_SUPPORTED_CPUID
 // another ioctl, which the kernel answers with EINVAL.
 #undef __DECLARE_FLEX_ARRAY
-#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[]
+#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[]  // NOLINT(bugprone-reserved-identifier)
 #include <linux/kvm.h>
 
 static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr_list) == 4);

@@ -34,7 +34,7 @@ class Console {
   bool interactive() const { return interactive_; }
 
  private:
-  explicit Console(std::function<void()> wake)
+  explicit Console(const std::function<void()>& wake)
       : output_(kRingSize, wake), input_(kRingSize, wake) {}
   static constexpr std::size_t kRingSize = 64 * 1024;
   // A pipe takes PIPE_BUF bytes without blocking once poll() says so, whoever shares it; setting

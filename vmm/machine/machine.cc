@@ -56,7 +56,7 @@ Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
   auto board = board_.lock();
   if (UserIrqChip* chip = (*board)->user_chip())
     chip->after_exit(vcpu, vcpus_[vcpu]->entry_state());
-  const Step step = handle_exit(exit, **board, vcpu, rip);
+  Step step = handle_exit(exit, **board, vcpu, rip);
   // The exit may have been a write to the TPR: before_run() must not take CR8 for the newer of
   // both.
   if (UserIrqChip* chip = (*board)->user_chip())
