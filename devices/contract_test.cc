@@ -225,7 +225,10 @@ std::vector<Subject> subjects() {
           "ioapic",
           [](Rig& rig) {
             return std::make_unique<Ioapic>("ioapic", std::uint8_t{0x20},
-                                            [&rig](const ApicMessage&) { ++rig.events; });
+                                            [&rig](const ApicMessage&) {
+                                              ++rig.events;
+                                              return true;
+                                            });
           },
           [](Ioapic& ioapic, std::uint64_t dice) {
             ioapic.set_pin(static_cast<unsigned>(dice % Ioapic::kPins), (dice & 0x20) != 0);

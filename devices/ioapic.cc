@@ -66,7 +66,7 @@ ApicMessage message_of(std::uint64_t entry) {
 
 }  // namespace
 
-Ioapic::Ioapic(std::string name, std::uint8_t version, std::function<void(const ApicMessage&)> send)
+Ioapic::Ioapic(std::string name, std::uint8_t version, std::function<bool(const ApicMessage&)> send)
     : name_(std::move(name)), version_(version), send_(std::move(send)) {
   VMM_CHECK(version == 0x11 || version == spec::VERSION_WITH_EOIR, "no such IOAPIC version");
 }
@@ -101,8 +101,8 @@ void Ioapic::send_level(unsigned pin) {
   std::uint64_t& entry = state_.entries[pin];
   if (!waits_for_eoi(entry) || is_masked(entry) || !is_active(pin)) return;
   if ((entry & spec::RTE_REMOTE_IRR) != 0) return;
-  entry |= spec::RTE_REMOTE_IRR;
-  if (send_) send_(message_of(entry));
+  // 3.2.4: set when a local APIC accepts it. Nobody would give the EOI of what nobody took.
+  if (!send_ || send_(message_of(entry))) entry |= spec::RTE_REMOTE_IRR;
 }
 
 void Ioapic::eoi(std::uint8_t vector) {

@@ -3,8 +3,9 @@
 //             ICH9 data sheet (316972), section 13.5
 // Implements: index, window, ID, version, arbitration ID, redirection table, edge and level pins,
 //             polarity, remote IRR, EOI by vector and by register
-// Leaves out: the APIC bus: delivery status reads 0, a message is never refused and never retried;
-//             the pin assertion register
+// Leaves out: the APIC bus: delivery status reads 0, a message that no local APIC accepts is not
+//             retried (a level is sent again at the next change of its entry, pin or EOI); the pin
+//             assertion register
 // Differs:    an edge while masked is dropped, as 3.2.4 has it (KVM too: its IRR bit makes nothing
 //             happen at the unmasking). Level is heeded for Fixed and LowestPriority; any other
 //             mode sends at an edge. Polarity is heeded (KVM and QEMU ignore it). Reserved delivery
@@ -55,8 +56,8 @@ class Ioapic final : public Device {
   };
 
   // `version` is 11h or 20h (a check). `send` is called from set_pin(), eoi() and register writes;
-  // it must not call back.
-  Ioapic(std::string name, std::uint8_t version, std::function<void(const ApicMessage&)> send);
+  // it must not call back. It tells whether a local APIC accepted the message.
+  Ioapic(std::string name, std::uint8_t version, std::function<bool(const ApicMessage&)> send);
 
   // The level of pin `pin`, below kPins (a check).
   void set_pin(unsigned pin, bool level);
@@ -84,7 +85,7 @@ class Ioapic final : public Device {
 
   std::string name_;
   std::uint8_t version_;
-  std::function<void(const ApicMessage&)> send_;
+  std::function<bool(const ApicMessage&)> send_;
   std::uint64_t generation_ = 0;
   State state_;
 };

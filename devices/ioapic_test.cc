@@ -18,7 +18,11 @@ constexpr std::uint32_t kRemoteIrr = 0x4000;
 class IoapicTest : public testing::Test {
  protected:
   std::vector<ApicMessage> sent;
-  Ioapic chip{"ioapic", 0x20, [this](const ApicMessage& message) { sent.push_back(message); }};
+  bool accepted = true;  // what the local APICs say
+  Ioapic chip{"ioapic", 0x20, [this](const ApicMessage& message) {
+                sent.push_back(message);
+                return accepted;
+              }};
 
   static std::uint32_t read32(Ioapic& device, std::uint64_t offset) {
     std::array<std::uint8_t, 4> data{};
@@ -229,6 +233,18 @@ TEST_F(IoapicTest, remote_irr_cannot_be_written) {
   EXPECT_EQ(low(9), kMask | kLevel | kRemoteIrr | 0x51);
 }
 
+TEST_F(IoapicTest, remote_irr_waits_for_a_local_apic_that_accepts) {
+  accepted = false;
+  low(9, kLevel | 0x51);
+  raise(9);
+  EXPECT_EQ(count(), 1u);
+  EXPECT_EQ(low(9), kLevel | 0x51) << "nobody will end what nobody took";
+  accepted = true;
+  low(9, kLevel | 0x52);
+  EXPECT_EQ(count(), 1u) << "the line is still high";
+  EXPECT_EQ(low(9), kLevel | kRemoteIrr | 0x52);
+}
+
 TEST_F(IoapicTest, linux_ends_a_level_without_eoi_register_by_way_of_edge) {
   low(9, kLevel | 0x51);
   raise(9);
@@ -313,7 +329,10 @@ TEST_F(IoapicTest, loading_sends_nothing_and_goes_on) {
   raise(9);
   count();
   std::vector<ApicMessage> later;
-  Ioapic other("ioapic", 0x20, [&](const ApicMessage& message) { later.push_back(message); });
+  Ioapic other("ioapic", 0x20, [&](const ApicMessage& message) {
+    later.push_back(message);
+    return true;
+  });
   ASSERT_TRUE(load_state(other, save_state(chip)).has_value());
   EXPECT_TRUE(later.empty());
   other.eoi(0x51);

@@ -161,38 +161,44 @@ void UserIrqChip::command(unsigned from, const ApicCommand& sent) {
         .value = message_bits(message, sent.shorthand)});
   switch (sent.shorthand) {
     case ApicShorthand::None:
-      return send(from, message);
+      send(from, message);
+      return;
     case ApicShorthand::Self:
-      return deliver(from, message, [from](unsigned vcpu) { return vcpu == from; });
+      deliver(from, message, [from](unsigned vcpu) { return vcpu == from; });
+      return;
     case ApicShorthand::All:
-      return deliver(from, message, [](unsigned) { return true; });
+      deliver(from, message, [](unsigned) { return true; });
+      return;
     case ApicShorthand::AllButSelf:
-      return deliver(from, message, [from](unsigned vcpu) { return vcpu != from; });
+      deliver(from, message, [from](unsigned vcpu) { return vcpu != from; });
+      return;
   }
 }
 
-void UserIrqChip::send(unsigned from, const ApicMessage& message) {
-  deliver(from, message, [&](unsigned vcpu) {
+bool UserIrqChip::send(unsigned from, const ApicMessage& message) {
+  return deliver(from, message, [&](unsigned vcpu) {
     return processors_[vcpu].lapic->matches(message.destination, message.logical);
   });
 }
 
 template <typename Match>
-void UserIrqChip::deliver(unsigned from, const ApicMessage& message, const Match& match) {
+bool UserIrqChip::deliver(unsigned from, const ApicMessage& message, const Match& match) {
   if (message.mode != DeliveryMode::LowestPriority) {
+    bool accepted = false;
     for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu)
-      if (match(vcpu)) deliver_to(vcpu, from, message);
-    return;
+      if (match(vcpu)) accepted = deliver_to(vcpu, from, message) || accepted;
+    return accepted;
   }
   std::optional<unsigned> lowest;
   for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu) {
     if (!match(vcpu) || !software_enabled(lapic(vcpu))) continue;
     if (!lowest || lapic(vcpu).ppr() < lapic(*lowest).ppr()) lowest = vcpu;
   }
-  if (lowest) deliver_to(*lowest, from, message);
+  return lowest && deliver_to(*lowest, from, message);
 }
 
-void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message) {
+// Whether the processor's LAPIC accepts it. What it does not is noted.
+bool UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message) {
   Processor& target = processors_[vcpu];
   const auto ignored = [&] {
     note({.vcpu = vcpu,
@@ -200,6 +206,7 @@ void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& me
           .kind = "ignored",
           .address = message.destination,
           .value = message_bits(message)});
+    return false;
   };
   switch (message.mode) {
     case DeliveryMode::Fixed:
@@ -208,7 +215,7 @@ void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& me
       note({.vcpu = vcpu, .other = from, .kind = "accept", .value = message.vector});
       // A vCPU that runs and could not take it now has no reason to come out: the EOI or the lower
       // priority that lets it in will be an exit.
-      if (target.activity == Activity::WaitForSipi || !target.lapic->pending()) return;
+      if (target.activity == Activity::WaitForSipi || !target.lapic->pending()) return true;
       break;
     case DeliveryMode::Smi:
       ++ignored_smis_;
@@ -220,8 +227,8 @@ void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& me
       note({.vcpu = vcpu, .other = from, .kind = "nmi"});
       break;
     case DeliveryMode::Init:
-      if (!message.asserted) return;
-      return init(vcpu, from);
+      if (message.asserted) init(vcpu, from);
+      return true;
     case DeliveryMode::Startup:
       // One that comes while the INIT is still being processed is kept; any other processor than a
       // waiting one ignores it (9.4.4.1).
@@ -235,6 +242,7 @@ void UserIrqChip::deliver_to(unsigned vcpu, unsigned from, const ApicMessage& me
       break;
   }
   if (wires_.wake) wires_.wake(vcpu);
+  return true;
 }
 
 void UserIrqChip::init(unsigned vcpu, unsigned from) {

@@ -68,8 +68,8 @@ class UserIrqChip final : public IrqChip {
   // xAPIC mode or elsewhere.
   std::optional<std::uint64_t> register_at(unsigned vcpu, std::uint64_t gpa) const;
 
-  // A message of an IOAPIC, an MSI, or ours.
-  void send(const ApicMessage& message) { send(kNoVcpu, message); }
+  // A message of an IOAPIC, an MSI, or ours. False if no LAPIC accepts it.
+  bool send(const ApicMessage& message) { return send(kNoVcpu, message); }
   // The INTR output of the 8259A pair: LINT0 of every processor.
   void set_intr(bool level);
 
@@ -100,9 +100,9 @@ class UserIrqChip final : public IrqChip {
 
   void command(unsigned from, const ApicCommand& command);
   template <typename Match>
-  void deliver(unsigned from, const ApicMessage& message, const Match& match);
-  void deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message);
-  void send(unsigned from, const ApicMessage& message);
+  bool deliver(unsigned from, const ApicMessage& message, const Match& match);
+  bool deliver_to(unsigned vcpu, unsigned from, const ApicMessage& message);
+  bool send(unsigned from, const ApicMessage& message);
   void local_event(unsigned vcpu, DeliveryMode mode);
   void note(const TraceEvent& event) {
     if (wires_.note) wires_.note(event);

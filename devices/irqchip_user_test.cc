@@ -311,6 +311,17 @@ TEST_F(UserChip, a_level_triggered_vector_tells_the_ioapic_of_its_eoi) {
   EXPECT_EQ(eois.size(), 1u);
 }
 
+TEST_F(UserChip, a_message_is_accepted_where_its_destination_takes_it) {
+  const ApicMessage fixed{.destination = 0, .vector = 0x45};
+  EXPECT_TRUE(chip_.send(fixed));
+  EXPECT_TRUE(chip_.send(fixed)) << "although it is requested already";
+  EXPECT_FALSE(chip_.send({.destination = 9, .vector = 0x45})) << "nobody has that id";
+  EXPECT_FALSE(
+      chip_.send({.destination = 9, .mode = DeliveryMode::LowestPriority, .vector = 0x45}));
+  write(0, 0xf0, 0xff);
+  EXPECT_FALSE(chip_.send(fixed)) << "a software-disabled LAPIC takes none";
+}
+
 TEST_F(UserChip, a_timer_that_is_due_wakes_its_processor) {
   start_all();
   write(1, 0x3e0, 0xb);

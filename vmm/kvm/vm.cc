@@ -183,15 +183,16 @@ Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
   return {};
 }
 
-Result<void> Vm::send(const ApicMessage& message) {
+Result<bool> Vm::send(const ApicMessage& message) {
   const Msi encoded = encode(message);
   kvm_msi msi{};
   msi.address_lo = encoded.address;
   msi.data = encoded.data;
   // 0: the LAPIC is disabled or the destination does not exist, as on hardware.
-  VMM_TRY(fd_.ioctl(request::SIGNAL_MSI, &msi,
-                    fmt::format("address={:x}h data={:x}h", msi.address_lo, msi.data)));
-  return {};
+  const int taken =
+      VMM_TRY(fd_.ioctl(request::SIGNAL_MSI, &msi,
+                        fmt::format("address={:x}h data={:x}h", msi.address_lo, msi.data)));
+  return taken > 0;
 }
 
 Result<void> Vm::set_routes(std::span<const std::optional<ApicMessage>> messages) {

@@ -34,7 +34,7 @@ class Vm {
   // A line of KVM's own IOAPIC and PICs.
   Result<void> set_irq_line(unsigned gsi, bool level);
   // A message to KVM's LAPICs, from an IOAPIC of ours.
-  Result<void> send(const ApicMessage& message);
+  Result<bool> send(const ApicMessage& message);
   // What our IOAPIC sends, at most 48 messages (nothing: an unused place), so that KVM can tell
   // whose EOI to report (KVM_EXIT_IOAPIC_EOI).
   Result<void> set_routes(std::span<const std::optional<ApicMessage>> messages);

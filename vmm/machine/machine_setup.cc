@@ -232,7 +232,11 @@ Result<void> Machine::open_outside() {
   wiring.wake = [this](unsigned vcpu) {
     if (threads_ != nullptr) threads_->wake(vcpu);
   };
-  wiring.send = [this](const ApicMessage& message) { count_failure(vm_->send(message)); };
+  wiring.send = [this](const ApicMessage& message) {
+    const Result<bool> accepted = vm_->send(message);
+    if (!accepted) ++irq_failures_;
+    return accepted.value_or(true);
+  };
   wiring.routes_changed = [this](std::span<const std::optional<ApicMessage>> pins) {
     count_failure(vm_->set_routes(pins));
   };

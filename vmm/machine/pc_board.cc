@@ -61,10 +61,7 @@ Result<void> Board::wire_interrupts(const Wiring& wiring) {
           .address = message.destination,
           .value = message_bits(message),
           .device = "ioapic"});
-    if (user_chip_ != nullptr)
-      user_chip_->send(message);
-    else
-      wiring_.send(message);
+    return user_chip_ != nullptr ? user_chip_->send(message) : wiring_.send(message);
   });
   VMM_TRY(mmio.map({.base = kIoapicBase, .size = 0x1000}, *ioapic_));
   router_ = std::make_unique<IsaRouter>(*pic_, *ioapic_);

@@ -49,9 +49,9 @@ class Board {
     IrqSink* kernel_irq = nullptr;  // Kernel: KVM's lines
     // Split and User: vCPU `vcpu` must leave the guest, or its wait, and look at before_entry().
     std::function<void(unsigned vcpu)> wake = {};
-    // Split: a message to KVM's LAPICs; and what the IOAPIC's pins send, and sent before, when
-    // that changed.
-    std::function<void(const ApicMessage&)> send = {};
+    // Split: a message to KVM's LAPICs, and whether one accepted it; and what the IOAPIC's pins
+    // send, and sent before, when that changed.
+    std::function<bool(const ApicMessage&)> send = {};
     std::function<void(std::span<const std::optional<ApicMessage>>)> routes_changed = {};
     // User: the id of each vCPU's LAPIC, whether the CPU model has a TSC-deadline timer, and how
     // long until the TSC of `vcpu` is at `tsc` (0 when it is past).

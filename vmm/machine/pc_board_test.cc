@@ -21,6 +21,7 @@ std::unique_ptr<Board> own_chips(IrqChipKind kind, std::vector<std::uint8_t>& wi
   wiring.wake = [](unsigned) {};
   wiring.send = [sent](const ApicMessage& message) {
     if (sent != nullptr) sent->push_back(message);
+    return true;
   };
   wiring.routes_changed = [routes](std::span<const std::optional<ApicMessage>> pins) {
     if (routes != nullptr) routes->assign(pins.begin(), pins.end());
