@@ -18,10 +18,13 @@ struct Effort {
   unsigned seeds = 4;
   unsigned operations = 960;  // whole episodes
 };
-Effort effort() {
+Effort effort_for(std::string_view subject) {
   Effort result;
-  // A lab's emulator needs milliseconds for an exit.
-  if (!test_lab().empty()) result.seeds = 1, result.operations = host_backend() == "vmx" ? 48 : 240;
+  // A lab's emulator needs milliseconds for an exit, and the 8254's operations wait.
+  if (!test_lab().empty()) {
+    result.seeds = 1;
+    result.operations = host_backend() == "vmx" ? 48 : subject == "pit" ? 120 : 240;
+  }
   if (const char* asked = std::getenv("VMM_TEST_SEQUENCES")) {
     std::istringstream words(asked);
     words >> result.first_seed >> result.seeds >> result.operations;
@@ -88,7 +91,7 @@ class Differential : public KvmTest, public testing::WithParamInterface<const ch
         std::string who;
         for (const KnownDifference* known : covering) who += fmt::format(" \"{}\"", known->what);
         ADD_FAILURE() << fmt::format(
-            "seed {}, line {} of {} {}: {}\n{}  {:<6}: {}\n  kernel: {}\n", seed, i + 1, "episode",
+            "seed {}, line {} of episode {}: {}\n{}  {:<6}: {}\n  kernel: {}\n", seed, i + 1,
             left.header, covering.empty() ? "no entry covers it" : "more than one entry:" + who,
             context(left, i), chip, left.lines[i].text, right.lines[i].text);
         return false;
@@ -106,7 +109,7 @@ class Differential : public KvmTest, public testing::WithParamInterface<const ch
 };
 
 TEST_P(Differential, the_same_accesses_give_the_same_results_as_with_kvms_chips) {
-  const Effort effort = vmm::effort();
+  const Effort effort = effort_for(GetParam());
   Tally tally;
   for (unsigned seed = effort.first_seed; seed < effort.first_seed + effort.seeds; ++seed) {
     const std::string kernel = log_of("kernel", seed, effort.operations);
@@ -128,7 +131,9 @@ TEST_P(Differential, the_same_accesses_give_the_same_results_as_with_kvms_chips)
   }
   fmt::print("{}", report);
   RecordProperty("differences", report);
-  EXPECT_GT(tally.equal, tally.compared / 2) << "too little is equal to say anything\n" << report;
+  EXPECT_GT(tally.equal, (tally.compared + tally.not_compared) / 2)
+      << "too little is equal to say anything\n"
+      << report;
 }
 
 // The first table of docs/irqchips.md has these rows and no others.

@@ -186,6 +186,13 @@ inline constexpr KnownDifference kKnownDifferences[] = {
               d.kvms().vectors.size() > d.ours().vectors.size();
      },
      Reach::RestOfEpisode, "KVM starts a one-shot timer that ended again, and it ends again"},
+    {"status bits of LVT entries", "lapic",
+     [](const Difference& d) {
+       return !differences::isr_of_pvm(d) && differences::reads(d, 0x320, 0x370) &&
+              d.only_bits(0x5000);
+     },
+     Reach::Line,
+     "SDM 11.5.1: delivery status and remote IRR are read-only; KVM keeps what was written"},
     {"the reserved LVT timer mode 11b", "lapic x2apic",
      [](const Difference& d) {
        const ChipLine* lvt = d.last([](const ChipLine& l) {
