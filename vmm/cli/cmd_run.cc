@@ -234,8 +234,9 @@ Result<BootModule> read_module(const std::string& text) {
   return BootModule{std::move(path), std::move(arguments), std::move(bytes)};
 }
 
+// No BOOTLOADER=1: it tells the image that its command line lacks the program's name.
 BootModule kvm_unit_tests_environment(const MachineSpec& spec) {
-  const std::string text = fmt::format("NR_CPUS={}\nMEMSIZE={}\nTEST_DEVICE=1\nBOOTLOADER=1\n",
+  const std::string text = fmt::format("NR_CPUS={}\nMEMSIZE={}\nTEST_DEVICE=1\n",
                                        spec.topology.vcpus, spec.memory >> 20);
   return {"environment", {}, {text.begin(), text.end()}};
 }
