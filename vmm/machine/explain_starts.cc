@@ -113,7 +113,8 @@ std::vector<unsigned> concerned(const Facts& f) {
   std::vector<unsigned> vcpus;
   if (std::holds_alternative<ending::TripleFault>(outcome) ||
       std::holds_alternative<ending::InternalFailure>(outcome)) {
-    if (f.scene.vcpu_known && f.scene.vcpu != 0) vcpus.push_back(f.scene.vcpu);
+    if (f.scene.vcpu_known && f.scene.vcpu != 0 && f.scene.vcpu < f.scene.vcpus.size())
+      vcpus.push_back(f.scene.vcpu);
     return vcpus;
   }
   if (!std::holds_alternative<ending::TimedOut>(outcome) &&
