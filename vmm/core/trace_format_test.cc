@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/core/apic_message.h"
+#include "vmm/core/trace_fake.h"
 
 namespace vmm {
 namespace {
@@ -16,15 +17,6 @@ namespace {
 using nlohmann::json;
 using std::chrono::microseconds;
 using testing::HasSubstr;
-
-TraceEvent out_event(std::uint64_t value, unsigned vcpu = 0) {
-  return {.vcpu = vcpu,
-          .kind = "out",
-          .address = 0x3f8,
-          .value = value,
-          .width = 1,
-          .device = "serial0"};
-}
 
 std::string line_of(const TraceEvent& event, const SymbolTable* symbols = nullptr) {
   std::string text;

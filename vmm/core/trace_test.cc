@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vmm/core/apic_message.h"
+#include "vmm/core/trace_fake.h"
 
 namespace vmm {
 namespace {
@@ -19,15 +20,6 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-TraceEvent out_event(std::uint64_t value, unsigned vcpu = 0) {
-  return {.vcpu = vcpu,
-          .kind = "out",
-          .address = 0x3f8,
-          .value = value,
-          .width = 1,
-          .device = "serial0"};
-}
 
 std::vector<std::uint64_t> values_of(const std::vector<TraceEvent>& events) {
   std::vector<std::uint64_t> values;
