@@ -40,7 +40,7 @@ class Timeline : public KvmTest {
 };
 
 TEST_F(Timeline, an_ipi_is_followed_from_its_sender_to_its_eoi) {
-  const RunResult r = traced("ipi.elf", folder_.file("t"), {"--smp", "2", "--irqchip", "user"});
+  const RunResult r = traced("ipi.elf", folder_.file("t"), {"--smp", "3", "--irqchip", "user"});
   ASSERT_EQ(r.code, 0) << r.text();
   const auto lines = lines_of(folder_.file("t"));
   auto kinds = kinds_of(lines);
