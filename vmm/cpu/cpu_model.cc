@@ -11,6 +11,7 @@
 #include "vmm/base/text.h"
 #include "vmm/cpu/builtin.h"
 #include "vmm/cpu/toml_table.h"
+#include "vmm/cpu/vmx.h"
 
 namespace vmm {
 namespace {
@@ -40,10 +41,9 @@ enum class ListKind { Features, Svm, Vmx };
 
 bool belongs(const FeatureWord& word, ListKind kind) {
   const bool svm = !word.is_msr && word.index == 0x8000000a;
-  const bool vmx = word.is_msr && word.index >= 0x480 && word.index <= 0x491;
   if (kind == ListKind::Svm) return svm;
-  if (kind == ListKind::Vmx) return vmx;
-  return !svm && !vmx;
+  if (kind == ListKind::Vmx) return is_vmx_word(word);
+  return !svm && !is_vmx_word(word);
 }
 
 Result<std::vector<FeatureId>> read_list(const TomlTable& table, std::string_view key,
@@ -145,10 +145,10 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
 }
 
 Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
-  VMM_TRY(table.only({"number",   "alias",    "brand",        "family",    "model",
-                      "stepping", "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits",
-                      "caches",   "features", "svm",          "vmx",       "add",
-                      "remove",   "svm-add",  "svm-remove",   "vmx-add",   "vmx-remove"}));
+  VMM_TRY(table.only({"number",   "alias",        "brand",     "family",    "model",   "stepping",
+                      "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",  "features",
+                      "svm",      "vmx",          "add",       "remove",    "svm-add", "svm-remove",
+                      "vmx-add",  "vmx-remove",   "vmx-fixed"}));
   const auto number = static_cast<unsigned>(VMM_TRY(table.number("number", 1, 999)));
   if (number <= model.version)
     return fail(
@@ -186,7 +186,20 @@ Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
                                          wide ? "with" : "without"))
                     .at(table.place("virt-bits")));
   VMM_TRY(change_list(table, "svm-add", "svm-remove", ListKind::Svm, model.svm));
-  return change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx);
+  VMM_TRY(change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx));
+  if (table.has("vmx-fixed"))
+    model.vmx_fixed = VMM_TRY(read_list(table, "vmx-fixed", ListKind::Vmx));
+  for (const FeatureId id : model.vmx_fixed) {
+    const Feature& feature = FeatureCatalog::get(id);
+    if (!is_vmx_control_msr(feature.place.word.index))
+      return fail(Error::usage(fmt::format("'{}' ({}) is no control, so it cannot be fixed",
+                                           feature.name, feature.place.text()))
+                      .at(table.place("vmx-fixed")));
+    if (!std::binary_search(model.vmx.begin(), model.vmx.end(), id))
+      return fail(Error::usage(fmt::format("'vmx-fixed' has '{}', which 'vmx' lacks", feature.name))
+                      .at(table.place("vmx-fixed")));
+  }
+  return {};
 }
 
 // "name@7" into name and 7; the number is absent without '@'.

@@ -40,8 +40,9 @@ struct CpuModel {
   unsigned virt_bits = 0;  // 48 or 57
   std::vector<CpuCache> caches;
   std::vector<FeatureId> features;
-  std::vector<FeatureId> svm;  // bits of 8000000A.EDX that come with +svm
-  std::vector<FeatureId> vmx;  // controls that come with +vmx
+  std::vector<FeatureId> svm;        // bits of 8000000A.EDX that come with +svm
+  std::vector<FeatureId> vmx;        // controls that come with +vmx
+  std::vector<FeatureId> vmx_fixed;  // those of them that a guest hypervisor cannot clear
 
   std::string full_name() const;  // "haswell@4"
 };

@@ -22,6 +22,9 @@ std::span<const Feature> FeatureCatalog::all() { return builtin::features(); }
 std::optional<FeatureId> FeatureCatalog::find(std::string_view name) {
   std::string wanted = lower(name);
   std::replace(wanted.begin(), wanted.end(), '_', '-');
+  // "vmx.xsaves" is "vmx-xsaves"; "svm.npt" is "npt".
+  if (wanted.starts_with("vmx.")) wanted[3] = '-';
+  if (wanted.starts_with("svm.")) wanted.erase(0, 4);
   const auto names = builtin::feature_names();
   const auto it =
       std::lower_bound(names.begin(), names.end(), std::string_view(wanted),

@@ -51,7 +51,7 @@ class FeatureCatalog {
   static std::span<const Feature> all();
   static const Feature& get(FeatureId id) { return all()[id]; }
 
-  // By name or alias; case does not count and '_' is '-'.
+  // By name or alias; case does not count and '_' is '-'. "vmx.ept" and "svm.npt" are understood.
   static std::optional<FeatureId> find(std::string_view name);
   // The closest name or alias to a misspelt one.
   static std::optional<std::string> nearest(std::string_view name);

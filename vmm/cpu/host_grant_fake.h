@@ -54,6 +54,26 @@ inline HostGrant read_grant_fixture(const std::string& name) {
   return host;
 }
 
+// What kvm_intel of Linux 6.1 offers to guest hypervisors on Bochs' Skylake-X.
+inline std::map<std::uint32_t, std::uint64_t> bochs_vmx_msrs() {
+  return {{0x480, 0x00d8100011e57ed0},
+          {0x481, 0x0000007f00000016},
+          {0x482, 0xf7f9fffe0401e172},
+          {0x483, 0x007fffff00036dff},
+          {0x484, 0x0000f3ff000011ff},
+          {0x485, 0x20000165},
+          {0x486, 0x80000021},
+          {0x488, 0x2000},
+          {0x48a, 0x34},
+          {0x48b, 0x02137bff00000000},
+          {0x48c, 0x00000f0106334041},
+          {0x48d, 0x0000007f00000016},
+          {0x48e, 0xf7f9fffe04006172},
+          {0x48f, 0x007fffff00036dfb},
+          {0x490, 0x0000f3ff000011fb},
+          {0x491, 1}};
+}
+
 // A host that grants all that has a name: for tests of what a model is.
 inline HostGrant generous_grant() {
   HostGrant host;

@@ -8,6 +8,8 @@
 #include <set>
 
 #include "vmm/base/bytes.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/vmx.h"
 #include "vmm/cpu/xsave.h"
 
 namespace vmm {
@@ -19,7 +21,7 @@ struct Knob {
   std::string_view module;
   std::string_view parameter;
 };
-constexpr std::array<Knob, 12> kKnobs = {{
+constexpr std::array<Knob, 24> kKnobs = {{
     {"vmx", "kvm_intel", "nested"},
     {"svm", "kvm_amd", "nested"},
     {"npt", "kvm_amd", "npt"},
@@ -32,10 +34,36 @@ constexpr std::array<Knob, 12> kKnobs = {{
     {"sgx", "kvm_intel", "sgx"},
     {"pdcm", "kvm", "enable_pmu"},
     {"perfctr-core", "kvm", "enable_pmu"},
+    {"vmx-ept", "kvm_intel", "ept"},
+    {"vmx-vpid", "kvm_intel", "vpid"},
+    {"vmx-unrestricted-guest", "kvm_intel", "unrestricted_guest"},
+    {"vmx-eptad", "kvm_intel", "eptad"},
+    {"vmx-pml", "kvm_intel", "eptad"},
+    {"vmx-apicv-register", "kvm_intel", "enable_apicv"},
+    {"vmx-apicv-vid", "kvm_intel", "enable_apicv"},
+    {"vmx-apicv-x2apic", "kvm_intel", "enable_apicv"},
+    {"vmx-posted-intr", "kvm_intel", "enable_apicv"},
+    {"vmx-apicv-xapic", "kvm_intel", "flexpriority"},
+    {"vmx-exit-load-perf-global-ctrl", "kvm", "enable_pmu"},
+    {"vmx-entry-load-perf-global-ctrl", "kvm", "enable_pmu"},
 }};
 
 bool is_off(const std::string& value) {
   return value == "N" || value == "n" || value == "0" || value == "-1";
+}
+
+// Whether "6.1.0-13-cloud" comes before "6.2". False for what is no number.
+bool older_than(std::string_view kernel, std::string_view first) {
+  const auto number = [](std::string_view text) -> std::uint64_t {
+    const std::size_t dot = text.find('.');
+    if (dot == std::string_view::npos) return ~0ULL;
+    std::string_view minor = text.substr(dot + 1);
+    minor = minor.substr(0, minor.find_first_not_of("0123456789"));
+    const auto major = parse_number(text.substr(0, dot));
+    const auto second = parse_number(minor);
+    return major && second ? *major * 100'000 + *second : ~0ULL;
+  };
+  return number(kernel) < number(first);
 }
 
 std::string bit_name(const FeaturePlace& place) {
@@ -85,6 +113,54 @@ bool knows(const CpuidTable& silicon, const FeatureWord& word) {
   return word.index == 7 && word.subleaf > silicon.get(7).eax;
 }
 
+// VMX capabilities that no KVM offers to a guest hypervisor, whatever the silicon (Linux 6.18).
+constexpr std::array<std::string_view, 10> kNeverNested = {"vmx-ple",
+                                                           "vmx-ept-ve",
+                                                           "vmx-ept-uc",
+                                                           "vmx-ept-advanced-exitinfo",
+                                                           "vmx-activity-shutdown",
+                                                           "vmx-exit-clear-rtit-ctl",
+                                                           "vmx-entry-load-rtit-ctl",
+                                                           "vmx-exit-load-pkrs",
+                                                           "vmx-entry-load-pkrs",
+                                                           "vmx-exit-secondary-ctls"};
+
+// The first kernels whose KVM offers a capability to guest hypervisors.
+struct FirstKernel {
+  std::string_view feature;
+  std::string_view kernel;
+};
+constexpr std::array<FirstKernel, 5> kFirstNested = {{
+    {"vmx-xsaves", "5.3"},
+    {"vmx-eptp-switching", "5.3"},
+    {"vmx-activity-wait-sipi", "5.11"},
+    {"vmx-tsc-scaling", "5.14"},
+    {"vmx-enable-user-wait-pause", "6.2"},
+}};
+
+// What the silicon could do is in MSRs that only its kernel sees, so KVM's answer is all there is.
+void explain_vmx(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) {
+  const std::string name = bit.name.starts_with("vmx-") ? "vmx." + bit.name.substr(4) : bit.name;
+  bit.remedy = fmt::format("{}, or leave it out: {}", kMask,
+                           bit.name.starts_with("vmx-") ? "vmx.-" + bit.name.substr(4) : name);
+  if (std::ranges::find(kNeverNested, bit.name) != kNeverNested.end()) {
+    bit.refused_by = "KVM";
+    bit.reason = "no kernel's KVM offers it to guest hypervisors";
+    return;
+  }
+  for (const FirstKernel& first : kFirstNested)
+    if (first.feature == bit.name && older_than(host.kernel, first.kernel)) {
+      bit.refused_by = "host kernel";
+      bit.reason = fmt::format("KVM offers it to guest hypervisors since Linux {}, this is {}",
+                               first.kernel, host.kernel);
+      return;
+    }
+  bit.refused_by = "silicon or host kernel";
+  bit.reason = fmt::format(
+      "KVM's MSR {:X}h ({:x}h) does not offer it", place.word.index,
+      host.feature_msrs.contains(place.word.index) ? host.feature_msrs.at(place.word.index) : 0);
+}
+
 // Fills in who refuses `place` and what helps.
 void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) {
   const std::string kernel = host.kernel.empty() ? "this kernel" : "Linux " + host.kernel;
@@ -110,6 +186,10 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
     bit.refused_by = "kvm_pvm";
     bit.reason = "it does not let MSR 10Ah be set";
     bit.remedy = kMask;
+    return;
+  }
+  if (is_vmx_word(place.word)) {
+    explain_vmx(place, host, bit);
     return;
   }
   if (place.word.is_msr) {
@@ -214,8 +294,13 @@ CpuWords granted_words(const HostGrant& host, bool own) {
   return granted;
 }
 
-std::vector<Refusal> find_refusals(const CpuWords& wanted, const HostGrant& host, bool own) {
+std::vector<Refusal> find_refusals(const CpuWords& all_wanted, const HostGrant& host, bool own) {
   const CpuWords granted = granted_words(host, own);
+  CpuWords wanted = all_wanted;
+  // Where nesting is refused as a whole, one line says it.
+  if (wanted.has("vmx") && !granted.has("vmx"))
+    wanted.msrs.erase(wanted.msrs.lower_bound(kVmxBasic), wanted.msrs.upper_bound(kVmxLast));
+  if (wanted.has("svm") && !granted.has("svm")) wanted.cpuid.erase(0x8000000a);
   const bool amd = is_amd(wanted.cpuid);
   std::map<FeaturePlace, Refusal> refusals;
   for (const FeatureWord& word : FeatureCatalog::words()) {

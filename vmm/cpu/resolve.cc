@@ -12,6 +12,7 @@
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/topology.h"
+#include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -23,8 +24,11 @@ struct Draft {
   CpuWords words;
   CpuidTable given;  // the host's table under the rule `host`, else empty
   std::vector<CpuCache> caches;
+  // What +svm and +vmx bring.
   std::vector<FeatureId> svm;
   std::vector<FeatureId> vmx;
+  std::vector<FeatureId> vmx_fixed;
+  MsrValues vmx_msrs;  // under the rule `host` instead of the names
   std::vector<std::string> notes;
 };
 
@@ -35,11 +39,13 @@ Draft draft_of(const CpuModel& model) {
           .caches = model.caches,
           .svm = model.svm,
           .vmx = model.vmx,
+          .vmx_fixed = model.vmx_fixed,
+          .vmx_msrs = {},
           .notes = {}};
 }
 
 // The rule `host`: what KVM supports here, so a function of silicon, microcode, kernel and module
-// parameters, and never the same CPU twice. +svm brings the SVM features that KVM offers.
+// parameters, and never the same CPU twice. +svm and +vmx bring what KVM offers.
 Draft draft_of(const HostGrant& host) {
   Draft draft;
   draft.own = true;
@@ -58,6 +64,7 @@ Draft draft_of(const HostGrant& host) {
   if (host.tsc_deadline_timer) draft.words.set(feature_id("tsc-deadline"), true);
   for (const FeatureId id : FeatureCatalog::in_word({false, 0x8000000a, 0, CpuidReg::Edx}))
     if (has_feature(host.supported, FeatureCatalog::get(id).name)) draft.svm.push_back(id);
+  draft.vmx_msrs = vmx_to_set(host.feature_msrs);
   return draft;
 }
 
@@ -76,15 +83,37 @@ void remove_feature(Draft& draft, FeatureId id) {
         fmt::format("-{} also takes away what needs it: {}", name, fmt::join(also, ", ")));
 }
 
+void add_vmx(Draft& draft) {
+  for (const auto& [index, value] : draft.vmx_msrs) draft.words.msrs[index] = value;
+  for (const FeatureId id : draft.vmx) draft.words.set(id, true);
+  for (const FeatureId id : draft.vmx_fixed) draft.words.fix(id);
+}
+
+// A capability of nesting without +vmx or +svm would be lost without a word.
+Result<void> check_nesting(const Draft& draft, const std::vector<CpuOverride>& overrides) {
+  for (const CpuOverride& change : overrides) {
+    if (change.kind != CpuOverride::Kind::Add && change.kind != CpuOverride::Kind::Fix) continue;
+    const Feature& feature = FeatureCatalog::get(change.feature);
+    const char* needed = is_vmx_word(feature.place.word)          ? "vmx"
+                         : feature.place.word.index == 0x8000000a ? "svm"
+                                                                  : nullptr;
+    if (needed != nullptr && !draft.words.has(needed))
+      return fail(Error::usage(fmt::format("{} means nothing without {}", change.text(), needed))
+                      .hint(fmt::format("add +{}", needed)));
+  }
+  return {};
+}
+
 void apply_override(Draft& draft, const CpuOverride& change) {
   switch (change.kind) {
     case CpuOverride::Kind::Add:
       draft.words.set(change.feature, true);
       if (change.feature == feature_id("svm"))
         for (const FeatureId id : draft.svm) draft.words.set(id, true);
-      if (change.feature == feature_id("vmx"))
-        draft.notes.emplace_back(
-            "+vmx: the VMX capability MSRs (480h-491h) are KVM's own on this host");
+      if (change.feature == feature_id("vmx")) add_vmx(draft);
+      break;
+    case CpuOverride::Kind::Fix:
+      draft.words.fix(change.feature);
       break;
     case CpuOverride::Kind::Remove:
       remove_feature(draft, change.feature);
@@ -124,7 +153,7 @@ void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
   draft.notes.push_back(
       mine > theirs
           ? fmt::format("{}: bit {} and up in a page table is a reserved-bit fault", widths, theirs)
-          : fmt::format("{}: page-table bits {} to {} do not fault here", widths, mine,
+          : fmt::format("{}: page-table bits {} to {} are no reserved bits here", widths, mine,
                         theirs - 1));
 }
 
@@ -181,8 +210,9 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
     apply_override(draft, change);
     cpu.text += "," + change.text();
   }
+  VMM_TRY_CONTEXT(check_nesting(draft, selection.overrides), "--cpu-model " + cpu.text);
   derive(draft.words, draft.given);
-  cpu.model_digest = sha256_hex(canonical_text(draft.words, draft.caches, draft.vmx));
+  cpu.model_digest = sha256_hex(canonical_text(draft.words, draft.caches));
 
   const std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
   if (policy == CpuPolicy::Mask && !refusals.empty()) {
@@ -191,9 +221,14 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   }
   shape(draft, topology);
   note_widths(draft, host, cpu.name);
+  take_fixed_by_kvm(draft.words.msrs, host.feature_msrs);
 
   for (const Refusal& refusal : refusals) cpu.missing.push_back(refusal.bit);
-  for (const auto& [index, value] : draft.words.msrs) cpu.msrs.push_back({index, value});
+  for (const auto& [index, value] : draft.words.msrs)
+    if (index != kFeatureControl) cpu.msrs.push_back({index, value});
+  // It locks what comes before.
+  if (const auto it = draft.words.msrs.find(kFeatureControl); it != draft.words.msrs.end())
+    cpu.msrs.push_back({it->first, it->second});
   cpu.policy = policy;
   cpu.cpuid = std::move(draft.words.cpuid);
   cpu.notes = std::move(draft.notes);

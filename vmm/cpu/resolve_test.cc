@@ -167,8 +167,7 @@ TEST(Nesting, is_off_for_every_bare_name) {
 TEST(Nesting, vmx_comes_with_feature_control_locked_on) {
   const ResolvedCpu cpu = resolve("haswell,+vmx");
   EXPECT_TRUE(has_feature(cpu.cpuid, "vmx"));
-  EXPECT_THAT(cpu.msrs, ElementsAre(CpuMsr{0x3a, 5}));
-  EXPECT_THAT(cpu.notes, Contains(HasSubstr("480h-491h")));
+  EXPECT_EQ(cpu.msrs.back(), (CpuMsr{0x3a, 5})) << "what it locks comes before it";
 }
 
 TEST(Nesting, svm_comes_with_the_models_own_features) {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "vmm/base/text.h"
+#include "vmm/cpu/vmx.h"
 
 namespace vmm {
 namespace {
@@ -19,9 +20,6 @@ std::optional<std::string> why_fixed(const Feature& feature) {
     return "follows from the threads and cores of --smp";
   if (feature.name == "fdp-excptn-only" || feature.name == "zero-fcs-fds")
     return "means 'absent' when set, and is always set";
-  if (feature.place.word.is_msr && feature.place.word.index >= 0x480 &&
-      feature.place.word.index <= 0x491)
-    return "is a VMX control, which cannot be chosen one by one; +vmx gives those of KVM";
   return std::nullopt;
 }
 
@@ -43,10 +41,9 @@ Result<CpuOverride> parse_override(std::string_view text) {
   if (text.starts_with('+') || text.starts_with('-'))
     return CpuOverride{text.front() == '+' ? CpuOverride::Kind::Add : CpuOverride::Kind::Remove,
                        VMM_TRY(find_feature(trim(text.substr(1)))), 0};
-  if (lower(text.substr(0, 4)) == "vmx.")
-    return fail(Error::usage(
-        fmt::format("'{}': VMX controls cannot be chosen one by one; +vmx gives those of KVM",
-                    printable(text, 60))));
+  // vmx.+ctl is +vmx.ctl.
+  if (lower(text.substr(0, 4)) == "vmx." && (text.substr(4, 1) == "+" || text.substr(4, 1) == "-"))
+    return parse_override(fmt::format("{}vmx.{}", text[4], trim(text.substr(5))));
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos)
     return fail(Error::usage(fmt::format("'{}' changes nothing", printable(text, 60)))
@@ -64,6 +61,8 @@ Result<CpuOverride> parse_override(std::string_view text) {
   const bool on = state == "on" || state == "true" || state == "yes" || state == "1";
   const bool off = state == "off" || state == "false" || state == "no" || state == "0";
   const FeatureId id = VMM_TRY(find_feature(key));
+  if (state == "fixed" && is_vmx_control_msr(FeatureCatalog::get(id).place.word.index))
+    return CpuOverride{CpuOverride::Kind::Fix, id, 0};
   if (!on && !off)
     return fail(Error::usage(
         fmt::format("{}={}: 'on' or 'off' is meant", printable(key, 40), printable(value, 40))));
@@ -78,6 +77,8 @@ std::string CpuOverride::text() const {
       return fmt::format("+{}", FeatureCatalog::get(feature).name);
     case Kind::Remove:
       return fmt::format("-{}", FeatureCatalog::get(feature).name);
+    case Kind::Fix:
+      return fmt::format("{}=fixed", FeatureCatalog::get(feature).name);
     case Kind::PhysBits:
       break;
   }

@@ -1,4 +1,5 @@
-// The argument of --cpu-model, taken apart: NAME[@VERSION][,+feat,-feat,feat=on|off,phys-bits=N].
+// The argument of --cpu-model, taken apart: NAME[@VERSION][,+feat,-feat,feat=on|off,phys-bits=N]; a
+// VMX control can also be written vmx.+ctl, vmx.-ctl, and be fixed to 1: vmx.ctl=fixed.
 #pragma once
 
 #include <string>
@@ -11,9 +12,9 @@
 namespace vmm {
 
 struct CpuOverride {
-  enum class Kind { Add, Remove, PhysBits };
+  enum class Kind { Add, Remove, Fix, PhysBits };
   Kind kind = Kind::Add;
-  FeatureId feature = 0;   // Add, Remove
+  FeatureId feature = 0;   // Add, Remove; Fix: a VMX control
   unsigned phys_bits = 0;  // PhysBits: 32 to 52
 
   std::string text() const;  // "+pdpe1gb", "phys-bits=39"

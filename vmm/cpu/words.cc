@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "vmm/base/bytes.h"
+#include "vmm/cpu/vmx.h"
 #include "vmm/cpu/xsave.h"
 
 namespace vmm {
@@ -73,18 +74,18 @@ void derive_numbers(CpuWords& words, const CpuidTable& given) {
 std::uint64_t CpuWords::word(const FeatureWord& word) const {
   if (!word.is_msr) return cpuid.get(word.index, word.subleaf)[word.reg];
   const auto it = msrs.find(word.index);
-  return it != msrs.end() ? it->second : 0;
+  if (it == msrs.end()) return 0;
+  return is_vmx_word(word) ? vmx_features(word.index, it->second) : it->second;
 }
 
 bool CpuWords::has(const FeaturePlace& place) const { return bit(word(place.word), place.bit); }
 
 void CpuWords::set(const FeaturePlace& place, bool on) {
   if (place.word.is_msr) {
-    const std::uint64_t mask = std::uint64_t{1} << place.bit;
-    if (on)
-      msrs[place.word.index] |= mask;
-    else if (const auto it = msrs.find(place.word.index); it != msrs.end())
-      it->second &= ~mask;
+    if (!on && !msrs.contains(place.word.index)) return;
+    if (is_vmx_word(place.word)) complete_vmx(msrs, has("lm"));
+    std::uint64_t& value = msrs[place.word.index];
+    value = with_vmx_feature(place.word.index, value, place.bit, on);
     return;
   }
   // Clearing must not bring an absent leaf into being.
@@ -92,6 +93,13 @@ void CpuWords::set(const FeaturePlace& place, bool on) {
   std::uint32_t& reg = cpuid.at(place.word.index, place.word.subleaf)[place.word.reg];
   const std::uint32_t mask = std::uint32_t{1} << place.bit;
   reg = on ? reg | mask : reg & ~mask;
+}
+
+void CpuWords::fix(FeatureId vmx_control) {
+  set(vmx_control, true);
+  const FeaturePlace& place = FeatureCatalog::get(vmx_control).place;
+  std::uint64_t& value = msrs[place.word.index];
+  value = with_vmx_control_fixed(place.word.index, value, place.bit);
 }
 
 bool is_amd(const CpuidTable& table) {
@@ -196,10 +204,13 @@ void derive(CpuWords& words, const CpuidTable& given) {
     t.erase(0x8000000a);
   }
   // IA32_FEATURE_CONTROL as firmware leaves it: locked, VMX outside SMX on (SDM Vol. 3C, 24.7).
-  if (words.has("vmx"))
-    words.msrs[0x3a] = 5;
-  else
-    words.msrs.erase(0x3a);
+  if (words.has("vmx")) {
+    words.msrs[kFeatureControl] = 5;
+    complete_vmx(words.msrs, words.has("lm"));
+  } else {
+    words.msrs.erase(kFeatureControl);
+    words.msrs.erase(words.msrs.lower_bound(kVmxBasic), words.msrs.upper_bound(kVmxLast));
+  }
   // The MSR that a CPUID bit announces is the model's too: without a value of ours the guest would
   // read the host's. Under `host` it is KVM's unless it is written there.
   for (const auto& [feature, index] :
@@ -217,22 +228,27 @@ void derive(CpuWords& words, const CpuidTable& given) {
   t.at(0x80000000).eax = std::max(t.get(0x80000000).eax, highest_leaf(t, 0x80000001));
 }
 
-std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
-                           const std::vector<FeatureId>& vmx_controls) {
+std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches) {
   std::vector<std::string> lines;
   for (const auto& [key, regs] : words.cpuid.entries())
     for (const auto& [name, value] :
          {std::pair{"eax", regs.eax}, {"ebx", regs.ebx}, {"ecx", regs.ecx}, {"edx", regs.edx}})
       lines.push_back(fmt::format("{:08x}.{:02x}.{}={:08x}", key.leaf, key.subleaf, name, value));
   for (const auto& [index, value] : words.msrs)
-    lines.push_back(fmt::format("msr.{:08x}={:016x}", index, value));
+    if (!is_vmx_word({true, index}))
+      lines.push_back(fmt::format("msr.{:08x}={:016x}", index, value));
+  for (const FeatureWord& word : FeatureCatalog::words()) {
+    if (!is_vmx_word(word) || !words.msrs.contains(word.index)) continue;
+    const std::uint64_t fixed = vmx_controls_fixed(word.index, words.msrs.at(word.index));
+    for (const FeatureId id : FeatureCatalog::in_word(word))
+      if (words.has(id))
+        lines.push_back(fmt::format("{}={}", FeatureCatalog::get(id).name,
+                                    bit(fixed, FeatureCatalog::get(id).place.bit) ? "fixed" : "1"));
+  }
   for (const CpuCache& c : caches)
     lines.push_back(fmt::format("cache.{}.{}={} KiB {} ways {} bytes per {}", c.level,
                                 static_cast<int>(c.type), c.kib, c.ways, c.line,
                                 c.shared_by == CpuCache::SharedBy::Core ? "core" : "socket"));
-  if (words.has("vmx"))
-    for (const FeatureId id : vmx_controls)
-      lines.push_back(fmt::format("{}=1", FeatureCatalog::get(id).name));
   std::sort(lines.begin(), lines.end());
   std::string text;
   for (const std::string& line : lines) text += line + "\n";

@@ -17,12 +17,15 @@ struct CpuWords {
   CpuidTable cpuid;
   std::map<std::uint32_t, std::uint64_t> msrs;
 
-  std::uint64_t word(const FeatureWord& word) const;  // 0 where absent
+  // The features of a word: its value, but for VMX controls (see vmx.h). 0 where absent.
+  std::uint64_t word(const FeatureWord& word) const;
   bool has(const FeaturePlace& place) const;
   bool has(FeatureId id) const { return has(FeatureCatalog::get(id).place); }
   bool has(std::string_view feature) const { return has(feature_id(feature)); }
   void set(const FeaturePlace& place, bool on);
   void set(FeatureId id, bool on) { set(FeatureCatalog::get(id).place, on); }
+  // Offers a VMX control and fixes it to 1.
+  void fix(FeatureId vmx_control);
 };
 
 // AMD or Hygon: which of the two ways of counting, naming and laying out applies.
@@ -43,9 +46,8 @@ CpuWords host_words(const CpuidTable& supported);
 // signature leaf. `given` is the host's table under the rule `host`, else empty.
 void derive(CpuWords& words, const CpuidTable& given);
 
-// The sorted lines "leaf.subleaf.reg=value", "msr.index=value", "cache..." and "vmx-...=1" that a
-// digest is made over.
-std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches,
-                           const std::vector<FeatureId>& vmx_controls);
+// The sorted lines "leaf.subleaf.reg=value", "msr.index=value", "cache..." and "vmx-...=1" (or
+// "=fixed") that a digest is made over. VMX is in it by name, since a part of its MSRs is KVM's.
+std::string canonical_text(const CpuWords& words, const std::vector<CpuCache>& caches);
 
 }  // namespace vmm
