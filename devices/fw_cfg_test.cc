@@ -116,7 +116,7 @@ TEST_F(FwCfgTest, the_directory_lists_files_big_endian) {
   fw_cfg.add_file("etc/system-states", bytes("abc"));
   fw_cfg.add_file("bootorder", bytes("none"));
   std::string expected("\0\0\0\2", 4);
-  const auto entry = [&](std::string text, std::string name) {
+  const auto entry = [&](const std::string& text, const std::string& name) {
     expected += text + name + std::string(56 - name.size(), '\0');
   };
   entry(std::string("\0\0\0\4\0\x21\0\0", 8), "bootorder");

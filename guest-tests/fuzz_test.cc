@@ -12,9 +12,6 @@
 namespace vmm {
 namespace {
 
-using testing::HasSubstr;
-using testing::Not;
-
 constexpr unsigned kDefaultOperations = 20'000;
 constexpr const char* kDefaultSeeds = "1";
 

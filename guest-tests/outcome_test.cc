@@ -22,7 +22,7 @@ class Outcome : public KvmTest {
     const RunResult r = run_vmm(setup);
     EXPECT_EQ(r.code, code) << r.text();
     const std::string text = read_text_file(path);
-    const json document = json::parse(text, nullptr, false);
+    json document = json::parse(text, nullptr, false);
     EXPECT_FALSE(document.is_discarded()) << text;
     if (document.is_discarded()) return {};
     EXPECT_EQ(outcome_problems(document), "");

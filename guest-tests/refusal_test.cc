@@ -16,7 +16,8 @@ using testing::HasSubstr;
 class Refusal : public KvmTest {
  protected:
   // `words` all have to be in what it says.
-  static void expect_refused(const RunSetup& setup, int code, std::vector<std::string> words) {
+  static void expect_refused(const RunSetup& setup, int code,
+                             const std::vector<std::string>& words) {
     const RunResult r = run_vmm(setup);
     std::string what;
     for (const std::string& word : setup.arguments) what += " " + word;

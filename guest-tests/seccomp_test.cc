@@ -31,8 +31,8 @@ struct Scenario {
   std::function<RunResult(const Environment&)> run;
 };
 
-Scenario plain(const char* name, int code, std::string guest, std::vector<std::string> options,
-               std::string input = {}) {
+Scenario plain(const char* name, int code, const std::string& guest,
+               const std::vector<std::string>& options, const std::string& input = {}) {
   return {name, code, [=](const Environment& environment) {
             RunSetup setup = guest_setup(guest, options, environment);
             setup.input = input;

@@ -58,11 +58,11 @@ Chip busy_chip() {
 }
 
 // The saved state of a busy chip with the value of one field replaced.
-StateBlock saved_with(std::string_view name, std::string value) {
+StateBlock saved_with(std::string_view name, const std::string& value) {
   Chip chip = busy_chip();
   StateBlock state = save_state(chip);
   for (auto& field : state.fields)
-    if (field.first == name) field.second = std::move(value);
+    if (field.first == name) field.second = value;
   return state;
 }
 

@@ -49,7 +49,7 @@ TEST(CommandLine, no_words_are_an_error_and_no_crash) {
 // The words behind -- are another vmm's: they are understood when the command runs, before anything
 // is started.
 TEST(CommandLine, what_is_meant_for_a_lab_is_checked_before_the_lab) {
-  const auto error_of = [](Words words) {
+  const auto error_of = [](const Words& words) {
     const auto command = parse_command_line(words);
     if (!command) return "not understood: " + command.error().text();
     const auto result = command->run();

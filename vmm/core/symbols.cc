@@ -6,7 +6,7 @@
 
 namespace vmm {
 
-void SymbolTable::add(std::string name, Gva address, std::uint64_t size) {
+void SymbolTable::add(std::string_view name, Gva address, std::uint64_t size) {
   if (name.empty() || symbols_.size() >= kMaxSymbols) return;
   symbols_.try_emplace(address, Symbol{printable(name, kMaxName), size});
 }

@@ -29,8 +29,6 @@ std::string TraceEvent::text() const {
       // Without a width there was no access: an event that a test made by hand.
       return width == 0 ? line : line + access_text(*this);
     case TraceFields::Value:
-      line += fmt::format(" {:x}h", value);
-      break;
     case TraceFields::Vector:
       line += fmt::format(" {:x}h", value);
       break;

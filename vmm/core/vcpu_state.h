@@ -40,14 +40,15 @@ struct VcpuState {
 };
 
 // KVM's own board: only with all of KVM's interrupt controllers, but for the clock.
+struct KernelChips {
+  kvm_irqchip pic_master{};
+  kvm_irqchip pic_slave{};
+  kvm_irqchip ioapic{};
+  kvm_pit_state2 pit{};
+};
+
 struct VmState {
-  struct Chips {
-    kvm_irqchip pic_master{};
-    kvm_irqchip pic_slave{};
-    kvm_irqchip ioapic{};
-    kvm_pit_state2 pit{};
-  };
-  std::optional<Chips> chips;
+  std::optional<KernelChips> chips;
   std::uint64_t clock = 0;  // kvmclock, nanoseconds
 
   void visit(Archive& archive);

@@ -21,7 +21,8 @@ struct FeatureWord {
   std::uint32_t index = 0;       // CPUID leaf, or MSR index
   std::uint32_t subleaf = 0;     // CPUID only
   CpuidReg reg = CpuidReg::Eax;  // CPUID only
-  auto operator<=>(const FeatureWord&) const = default;
+  // clang-tidy 14 takes a 0 in what the compiler writes here for a null pointer.
+  auto operator<=>(const FeatureWord&) const = default;  // NOLINT(modernize-use-nullptr)
 
   std::string text() const;  // "7.0.EBX", "MSR 10A"
 };
@@ -30,7 +31,7 @@ struct FeatureWord {
 struct FeaturePlace {
   FeatureWord word;
   unsigned bit = 0;
-  auto operator<=>(const FeaturePlace&) const = default;
+  auto operator<=>(const FeaturePlace&) const = default;  // NOLINT(modernize-use-nullptr)
 
   std::string text() const;  // "7.0.EBX[5]", "MSR 10A[0]"
 };

@@ -55,7 +55,7 @@ TEST(List, models_stand_under_their_vendor_and_say_what_the_host_gives) {
       {"host", "", "", "KVM's", 0},
       {"qemu64@1", "1", "AMD", "Small", 33},
   };
-  EXPECT_EQ(fmt::format("{}", fmt::join(list_lines(rows), "\n")), R"(
+  EXPECT_EQ(fmt::format("\n{}", fmt::join(list_lines(rows), "\n")), R"(
 MODEL     VERSIONS WHAT IT IS THIS HOST
 host               KVM's      gives it
 
@@ -64,7 +64,7 @@ epyc@3    1-4      EPYC 7001  gives it
 qemu64@1  1        Small      lacks 33 bits
 
 Intel
-haswell@4 1-4      Core       lacks 1 bit)" + 1);
+haswell@4 1-4      Core       lacks 1 bit)");
 }
 
 TEST(List, an_unknown_host_has_no_column) {

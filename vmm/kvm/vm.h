@@ -40,7 +40,7 @@ class Vm {
   Result<void> set_routes(std::span<const std::optional<ApicMessage>> messages);
   // KVM's PICs, IOAPIC and PIT (with kind Kernel) and kvmclock.
   Result<VmState> state();
-  Result<void> set_chips(const VmState::Chips& chips);
+  Result<void> set_chips(const KernelChips& chips);
   // False: this KVM has no kvmclock to set (KVM_CAP_ADJUST_CLOCK).
   Result<bool> set_clock(std::uint64_t nanoseconds);
   // KVM's PIT goes no further until set_pit(): its interrupts would pile up.

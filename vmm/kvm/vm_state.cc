@@ -52,7 +52,7 @@ Result<VmState> Vm::state() {
     state.clock = clock.clock;
   }
   if (kind_ != IrqChipKind::Kernel) return state;
-  VmState::Chips chips;
+  KernelChips chips;
   chips.pic_master = VMM_TRY(chip(KVM_IRQCHIP_PIC_MASTER));
   chips.pic_slave = VMM_TRY(chip(KVM_IRQCHIP_PIC_SLAVE));
   chips.ioapic = VMM_TRY(chip(KVM_IRQCHIP_IOAPIC));
@@ -61,7 +61,7 @@ Result<VmState> Vm::state() {
   return state;
 }
 
-Result<void> Vm::set_chips(const VmState::Chips& chips) {
+Result<void> Vm::set_chips(const KernelChips& chips) {
   for (kvm_irqchip chip : {chips.pic_master, chips.pic_slave, chips.ioapic})
     VMM_TRY(fd_.ioctl(request::SET_IRQCHIP, &chip, fmt::format("chip_id={}", chip.chip_id)));
   return set_pit(chips.pit);

@@ -160,7 +160,8 @@ TEST_F(KernelCacheTest, a_full_disk_is_said) {
 TEST_F(KernelCacheTest, half_done_work_is_not_taken_for_a_kernel) {
   fs::create_directories(directory() + "/.work/root/boot");
   fs::create_directories(directory() + "/.work/root/lib/modules/5-left");
-  std::ofstream(directory() + "/.work/root/boot/vmlinuz-5-left");
+  std::ofstream empty(directory() + "/.work/root/boot/vmlinuz-5-left");
+  empty.close();
   fs::create_directories(directory() + "/linux-image-4-incomplete");
   EXPECT_FALSE(cache().newest());
   const auto kernel = cache().obtain();

@@ -11,7 +11,6 @@
 namespace vmm {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 // What comes out of the parser, written again.

@@ -31,8 +31,9 @@ int collect(dl_phdr_info* info, std::size_t, void* opaque) {
     // The program itself. Its interpreter's name lies in its own mapping.
     for (unsigned i = 0; i < info->dlpi_phnum; ++i)
       if (info->dlpi_phdr[i].p_type == PT_INTERP)
-        objects.interpreter =
-            reinterpret_cast<const char*>(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+        // An address is all that the dynamic loader gives.
+        objects.interpreter = reinterpret_cast<const char*>(  // NOLINT(performance-no-int-to-ptr)
+            info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
     return 0;
   }
   // The kernel's vDSO has a name but no file.

@@ -30,8 +30,8 @@ Result<Fd> open_pty() {
 }  // namespace
 
 Result<std::unique_ptr<Console>> Console::open(const SerialTarget& target,
-                                               std::function<void()> wake) {
-  std::unique_ptr<Console> console(new Console(std::move(wake)));
+                                               const std::function<void()>& wake) {
+  std::unique_ptr<Console> console(new Console(wake));
   switch (target.kind) {
     case SerialKind::Null:
       break;

@@ -18,7 +18,7 @@ class Console {
   // Opens the target. `wake` tells the event loop to look again; it is called from vCPU threads.
   // A pty's name is announced on stderr.
   static Result<std::unique_ptr<Console>> open(const SerialTarget& target,
-                                               std::function<void()> wake);
+                                               const std::function<void()>& wake);
 
   ByteRing& output() { return output_; }  // device -> world
   ByteRing& input() { return input_; }    // world -> device

@@ -125,7 +125,7 @@ struct Machine {
     scene.outcome = ending::InternalFailure{0, error};
   }
   // Bytes at RIP, and HLTs behind them.
-  void code(std::vector<std::uint8_t> bytes) {
+  void code(const std::vector<std::uint8_t>& bytes) {
     ram.put(kCode, std::vector<std::uint8_t>(16, 0xf4));
     ram.put(kCode, bytes);
   }

@@ -352,7 +352,7 @@ TEST_P(MachineAtRest, each_ioctl_that_fails_is_named) {
   in_child([this] {
     const Kvm kvm = take(Kvm::open());
     const auto machine = subject_.make(kvm);
-    const auto expect_named = [&](std::vector<std::string> ioctls,
+    const auto expect_named = [&](const std::vector<std::string>& ioctls,
                                   const std::function<Result<void>()>& action) {
       for (const std::string& name : ioctls) {
         set_faults({{name, EIO, 1}});

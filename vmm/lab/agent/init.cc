@@ -111,7 +111,7 @@ Result<void> mount_what_is_needed() {
 
 Result<void> load_modules(const AgentConfig& config) {
   for (const AgentModule& module : config.modules) {
-    const auto loaded = load_module(module);
+    auto loaded = load_module(module);
     if (loaded) continue;
     if (!module.optional) return loaded;
     say(loaded.error().text());

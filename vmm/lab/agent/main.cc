@@ -79,9 +79,14 @@ Result<void> run_machine(AgentConfig& config) {
 }  // namespace vmm
 
 int main(int argc, char** argv) {
-  if (argc >= 3 && std::string_view(argv[1]) == "--serve")
-    return vmm::serve_descriptor(argv[2], argc > 3 ? argv[3] : "", argc > 4 ? argv[4] : "");
-  if (::getpid() == 1) vmm::be_init();
-  fmt::print(stderr, "usage: vmm-lab-init --serve FD [BACKEND [ROOT]]\n");
-  return vmm::kUsage;
+  try {
+    if (argc >= 3 && std::string_view(argv[1]) == "--serve")
+      return vmm::serve_descriptor(argv[2], argc > 3 ? argv[3] : "", argc > 4 ? argv[4] : "");
+    if (::getpid() == 1) vmm::be_init();
+    fmt::print(stderr, "usage: vmm-lab-init --serve FD [BACKEND [ROOT]]\n");
+    return vmm::kUsage;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "vmm-lab-init: error: %s: this is a fault of vmm's\n", e.what());
+    return 70;
+  }
 }
