@@ -49,6 +49,7 @@ class ChipFuzz : public KvmTest, public testing::WithParamInterface<const char*>
  protected:
   static RunSetup setup(const std::string& seed, unsigned count, std::vector<std::string> options,
                         std::string more_words = "") {
+    if (host_backend() == "vmx") more_words += " vmx";
     if (!test_lab().empty() && host_backend() == "svm") more_words += " qemu";  // see fuzz.cc
     RunSetup setup{.arguments = {"run", guest_path("fuzz.elf"), "--irqchip", GetParam(),
                                  "--cpu-policy", "mask", "--append",

@@ -1,12 +1,12 @@
 // Random accesses to every port, MMIO page and MSR of the machine, from a seed: `fuzz SEED COUNT`.
-// More words: `wait` for a byte on the serial port before the end; `qemu` where kvm_amd itself is
-// emulated by QEMU 7.2: that ends with a failed assertion (tcg_handle_interrupt) when a guest moves
-// to CR8 while KVM waits for an interrupt window, and its VMRUN forgets the interrupt shadow, so
-// that STI, HLT can sleep through the one interrupt that was to end it. Every two thousand or so it
-// puts its own processor in order and checks that the LAPIC's timer still ends a HLT and that each
-// of the other processors, which count in memory, is still counting; at times they are started
-// anew. Ends with 0 and a line that says how much was done; with 1 and a FAILED line for a claim
-// that does not hold.
+// More words: `wait` for a byte on the serial port before the end; `vmx` on kvm_intel; `qemu` where
+// kvm_amd itself is emulated by QEMU 7.2: that ends with a failed assertion (tcg_handle_interrupt)
+// when a guest moves to CR8 while KVM waits for an interrupt window, and its VMRUN forgets the
+// interrupt shadow, so that STI, HLT can sleep through the one interrupt that was to end it. Every
+// two thousand or so it puts its own processor in order and checks that the LAPIC's timer still
+// ends a HLT and that each of the other processors, which count in memory, is still counting; at
+// times they are started anew. Ends with 0 and a line that says how much was done; with 1 and a
+// FAILED line for a claim that does not hold.
 #include "guest-tests/guests/fuzz_access.h"
 #include "guest-tests/guests/fuzz_operations.h"
 #include "guest-tests/guests/multiboot.h"
@@ -145,6 +145,7 @@ uint32_t guest_main(uint32_t magic, uint32_t info) {
   const auto wanted = static_cast<uint32_t>(given[1]);
   const bool wait = has_word(command_line, "wait");
   fuzzer.in_qemu = has_word(command_line, "qemu");
+  fuzzer.on_vmx = has_word(command_line, "vmx");
 
   fuzzer.random = Random(given[0]);
   fuzzer.ram_end = memory_end();

@@ -12,6 +12,7 @@ struct Fuzzer {
   guest::Random random{0};
   uint32_t operations = 0;  // accesses to ports, MMIO and MSRs so far
   bool interrupts_on = false;
+  bool on_vmx = false;   // kvm_intel, which has one
   bool in_qemu = false;  // the svm lab, which has two faults that a guest cannot go through
   bool alone = true;     // there is no other processor
   uint32_t ram_end = 0;  // where nothing answers, below 4 GiB

@@ -60,6 +60,37 @@ MaybeVerdict entry_failure(const Facts& f) {
   return v;
 }
 
+// Error 7 is about controls, which KVM writes, and not about the guest's state. One way is known:
+// with its LAPIC off, or in x2APIC mode, the guest has no "virtualize APIC accesses", so the
+// processor checks at each entry that the TPR threshold is not above the virtual TPR (SDM Vol.
+// 3C, 27.2.1.1). With an interrupt pending that PPR holds back KVM sets the threshold, and leaves
+// it there when the guest lowers CR8 below (Linux 6.1).
+MaybeVerdict tpr_threshold(const Facts& f) {
+  const auto* failure = std::get_if<ending::EntryFailure>(&f.scene.outcome);
+  constexpr std::uint64_t kInvalidControls = 7;
+  constexpr std::uint64_t kEnabled = 1U << 11;  // IA32_APIC_BASE (SDM Vol. 3A, 11.4.4, 11.12.1)
+  constexpr std::uint64_t kX2apic = 1U << 10;
+  if (failure == nullptr || failure->reason != kInvalidControls || f.cpu == nullptr)
+    return std::nullopt;
+  const std::uint64_t base = f.cpu->sregs.apic_base;  // 0 where a dump does not tell
+  const bool off = (base & kEnabled) == 0;
+  if (f.scene.kvm_backend != "vmx" || base == 0 || !(off || (base & kX2apic) != 0))
+    return std::nullopt;
+  Verdict v;
+  v.layer = "host";
+  v.rule = "entry-failure-tpr-threshold";
+  v.cause = fmt::format(
+      "VM entry failed (VM-instruction error {}): the guest's LAPIC is {} (IA32_APIC_BASE {:x}h), "
+      "and "
+      "KVM's TPR threshold is above CR8",
+      failure->reason, off ? "off" : "in x2APIC mode", base);
+  v.notes = {
+      "a fault of KVM's: with an interrupt pending in its LAPIC the guest lowered CR8, and KVM did "
+      "not follow"};
+  v.tries = {"--irqchip user, or APICv (kvm_intel.enable_apicv=1); or leave CR8 alone there"};
+  return v;
+}
+
 MaybeVerdict waiting_for_sipi(const Facts& f) {
   if (!ended_by<ending::HaltedForever>(f) || f.scene.vcpus.empty()) return std::nullopt;
   const bool all = std::all_of(f.scene.vcpus.begin(), f.scene.vcpus.end(), [](const CpuState& c) {
@@ -176,6 +207,7 @@ constexpr Rule kRules[] = {
     {"processor-started-in-nothing", started_in_nothing},
     {"inferred-from-tables", tables_found},
     {"registers-reset-by-svm", registers_reset},
+    {"entry-failure-tpr-threshold", tpr_threshold},
     {"entry-failure", entry_failure},
     {"waiting-for-sipi", waiting_for_sipi},
     {"halted-with-interrupts-off", halted},

@@ -593,6 +593,20 @@ TEST(Explain, entry_failures_name_the_rule_of_vm_entry) {
   }
 }
 
+TEST(Explain, an_entry_that_fails_where_kvm_forgot_the_tpr_is_kvms_fault) {
+  Machine m;
+  m.scene.kvm_backend = "vmx";
+  m.scene.outcome = ending::EntryFailure{0, 7, 0};
+  m.cpu().sregs.apic_base = 0xfffe0100;
+  EXPECT_EQ(m.card().rule, "entry-failure-tpr-threshold");
+  EXPECT_EQ(m.card().layer, "host");
+  EXPECT_THAT(m.card().cause, HasSubstr("the guest's LAPIC is off (IA32_APIC_BASE fffe0100h)"));
+  m.cpu().sregs.apic_base = 0xfee00d00;
+  EXPECT_THAT(m.card().cause, HasSubstr("the guest's LAPIC is in x2APIC mode"));
+  m.cpu().sregs.apic_base = 0xfee00900;
+  EXPECT_EQ(m.card().rule, "entry-failure-unknown");
+}
+
 TEST(Explain, the_paging_lint_names_what_the_host_tolerates) {
   GiantPages m;
   EXPECT_THAT(
