@@ -32,6 +32,8 @@ struct HostGrant {
   bool tsc_deadline_timer = false;                      // KVM_CAP_TSC_DEADLINE_TIMER
   bool nested_state = false;                            // KVM_CAP_NESTED_STATE != 0
   unsigned max_vcpus = 0;
+  std::uint32_t quirks = 0;  // KVM_CAP_DISABLE_QUIRKS2: those that can be switched off
+  bool operator==(const HostGrant&) const = default;
 };
 
 struct Topology {
@@ -39,6 +41,7 @@ struct Topology {
   unsigned sockets = 1;
   unsigned cores = 1;
   unsigned threads = 1;
+  bool operator==(const Topology&) const = default;
 };
 
 // "--smp N[,sockets=,cores=,threads=]": what is not given is derived, all cores of one socket by
@@ -52,6 +55,7 @@ struct MissingBit {
   std::string refused_by;  // "silicon", "host kernel", "module parameter kvm_intel.nested=N", ...
   std::string reason;      // in words
   std::string remedy;
+  bool operator==(const MissingBit&) const = default;
 };
 
 struct CpuMsr {

@@ -83,6 +83,7 @@ Result<HostGrant> read_host_grant(const Kvm& kvm) {
   host.tsc_deadline_timer = VMM_TRY(kvm.capability(capability::TSC_DEADLINE_TIMER)) != 0;
   host.nested_state = VMM_TRY(kvm.capability(capability::NESTED_STATE)) != 0;
   host.max_vcpus = static_cast<unsigned>(VMM_TRY(kvm.capability(capability::MAX_VCPUS)));
+  host.quirks = static_cast<std::uint32_t>(VMM_TRY(kvm.capability(capability::DISABLE_QUIRKS2)));
   return host;
 }
 
