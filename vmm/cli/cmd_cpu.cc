@@ -1,36 +1,25 @@
 // vmm cpu: the CPU models that there are, what each consists of, and what this host makes of them.
+#include "vmm/cli/cmd_cpu.h"
+
 #include <fmt/format.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "vmm/base/text.h"
-#include "vmm/cli/commands.h"
 #include "vmm/cli/lab_paths.h"
 #include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/host_dump.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/show.h"
 #include "vmm/machine/host.h"
-#include "vmm/machine/spec.h"
 
 namespace vmm {
 namespace {
 
 using nlohmann::json;
 
-void print_lines(const std::vector<std::string>& lines) {
-  for (const std::string& line : lines) fmt::print("{}\n", line);
-}
-
 std::string hex(std::uint64_t value) { return fmt::format("0x{:x}", value); }
-
-json to_json(const MissingBit& bit) {
-  return {{"name", bit.name},
-          {"word", bit.word},
-          {"refused_by", bit.refused_by},
-          {"reason", bit.reason},
-          {"remedy", bit.remedy}};
-}
 
 json to_json(const ResolvedCpu& cpu) {
   json features;
@@ -56,19 +45,18 @@ json to_json(const ResolvedCpu& cpu) {
           {"notes", cpu.notes}};
 }
 
-json document(const char* schema) { return {{"schema", schema}, {"version", 1}}; }
-
 // The bits of `name` that `host` cannot give.
 Result<std::size_t> missing_count(const std::string& name, const HostGrant& host) {
   return VMM_TRY(resolve_cpu(name, CpuPolicy::Strict, Topology{}, host)).missing.size();
 }
 
-Result<int> run_list(bool as_json) {
-  const Result<HostGrant> host = read_host_grant();
+Result<int> run_list(const std::string& host_file, bool as_json) {
+  const Result<ChosenHost> host = choose_host(host_file);
+  if (!host && !host_file.empty()) return fail(host.error());
   std::vector<ModelRow> rows;
   json models = json::array();
   for (const std::string& name : model_names()) {
-    ModelRow row{name, "", "", "what KVM supports on this host, so another on each", {}};
+    ModelRow row{name, "", "", "what KVM supports on the host, so another on each", {}};
     json entry = {{"model", name}};
     if (name != "host") {
       const CpuModelFile file = VMM_TRY(builtin_cpu_model(name));
@@ -83,7 +71,7 @@ Result<int> run_list(bool as_json) {
                     {"title", file.title},
                     {"versions", versions}});
     }
-    if (host) row.missing = VMM_TRY(missing_count(row.name, *host));
+    if (host) row.missing = VMM_TRY(missing_count(row.name, host->grant));
     entry["missing_bits"] = row.missing ? json(*row.missing) : json(nullptr);
     rows.push_back(std::move(row));
     models.push_back(std::move(entry));
@@ -91,19 +79,23 @@ Result<int> run_list(bool as_json) {
   if (as_json) {
     json out = document("vmm-cpu-list");
     out["models"] = std::move(models);
+    out["host"] = host ? to_json(*host) : json(nullptr);
     out["host_error"] = host ? json(nullptr) : json(host.error().text());
-    fmt::print("{}\n", out.dump(2));
+    print_json(out);
     return 0;
   }
-  print_lines(list_lines(rows));
-  fmt::print("\n{}\n", host ? "vmm cpu check MODEL says for each bit who refuses it."
-                            : "What this host can give is not known: " + host.error().text());
+  print_lines(list_lines(rows, host_file.empty() ? "THIS HOST" : "THE HOST"));
+  if (host)
+    fmt::print("\nThe last column is of {}; vmm cpu check says for each bit who refuses it.\n",
+               host->text());
+  else
+    fmt::print("\nWhat this host can give is not known: {}\n", host.error().text());
   return 0;
 }
 
 struct ShowOptions {
   std::string selection;
-  std::string policy = "strict";
+  std::string host;
   bool as_json = false;
   bool words = false;
 };
@@ -118,7 +110,7 @@ Result<int> run_show(const ShowOptions& options) {
   if (options.as_json) {
     json out = document("vmm-cpu-show");
     out.update(to_json(cpu));
-    fmt::print("{}\n", out.dump(2));
+    print_json(out);
     return 0;
   }
   std::optional<CpuModelFile> file;
@@ -129,60 +121,72 @@ Result<int> run_show(const ShowOptions& options) {
   return 0;
 }
 
-Result<int> run_check(const ShowOptions& options) {
-  const CpuPolicy policy = VMM_TRY(parse_policy(options.policy));
-  VMM_TRY(parse_cpu_selection(options.selection));  // a misspelt name needs no /dev/kvm
-  const HostGrant host = VMM_TRY(read_host_grant());
-  const ResolvedCpu cpu = VMM_TRY(resolve_cpu(options.selection, policy, Topology{}, host));
-  const bool refused = policy == CpuPolicy::Strict && !cpu.missing.empty();
-  if (options.as_json) {
-    json out = document("vmm-cpu-check");
-    json missing = json::array();
-    for (const MissingBit& bit : cpu.missing) missing.push_back(to_json(bit));
-    out.update({{"name", cpu.name},
-                {"selection", cpu.text},
-                {"model_digest", cpu.model_digest},
-                {"policy", policy_name(policy)},
-                {"verdict", refused ? "refused" : "given"},
-                {"host", {{"backend", backend_name(host.backend)}, {"kernel", host.kernel}}},
-                {"missing", missing},
-                {"notes", cpu.notes}});
-    fmt::print("{}\n", out.dump(2));
-    return refused ? exit_code(ErrorKind::Host) : 0;
-  }
-  const std::string where =
-      fmt::format("this host ({}, Linux {})", backend_name(host.backend), host.kernel);
-  const std::size_t count = cpu.missing.size();
-  if (count == 0)
-    fmt::print("{}: {} gives every bit\n", cpu.text, where);
-  else
-    fmt::print("{}: {} cannot give {} bit{}{}\n", cpu.text, where, count, count == 1 ? "" : "s",
-               policy == CpuPolicy::Mask ? ", which --cpu-policy mask leaves out"
-               : policy == CpuPolicy::Force
-                   ? ", which --cpu-policy force sets all the same (UNBACKED)"
-                   : "");
-  for (const std::string& line : describe(cpu.missing)) fmt::print("  {}\n", line);
-  for (const std::string& note : cpu.notes) fmt::print("note: {}\n", note);
-  return refused ? exit_code(ErrorKind::Host) : 0;
-}
-
 }  // namespace
 
+std::string ChosenHost::text() const {
+  const std::string what = fmt::format("({}, Linux {})", backend_name(grant.backend), grant.kernel);
+  return file.empty() ? "this host " + what
+                      : fmt::format("the host of {} {}", printable(file), what);
+}
+
+Result<ChosenHost> choose_host(const std::string& file) {
+  if (file.empty()) return ChosenHost{VMM_TRY(read_host_grant()), ""};
+  return ChosenHost{VMM_TRY(read_host_dump(file)), file};
+}
+
+void add_host_option(CLI::App& command, std::string& file) {
+  command.add_option("--host", file, "a file of vmm cpu dump-host, in place of this host")
+      ->type_name("FILE")
+      ->check([](const std::string& path) { return std::string(path.empty() ? "no file" : ""); });
+}
+
+Result<std::vector<PathUse>> host_paths(const std::string& file) {
+  if (file.empty()) return std::vector<PathUse>();
+  return input_path(file, ErrorKind::Usage);
+}
+
+void print_lines(const std::vector<std::string>& lines) {
+  for (const std::string& line : lines) fmt::print("{}\n", line);
+}
+
+json document(std::string_view schema) { return {{"schema", schema}, {"version", 1}}; }
+
+json to_json(const MissingBit& bit) {
+  return {{"name", bit.name},
+          {"word", bit.word},
+          {"refused_by", bit.refused_by},
+          {"reason", bit.reason},
+          {"remedy", bit.remedy}};
+}
+
+json to_json(const ChosenHost& host) {
+  return {{"file", host.file.empty() ? json(nullptr) : json(host.file)},
+          {"backend", backend_name(host.grant.backend)},
+          {"kernel", host.grant.kernel}};
+}
+
+void print_json(const json& value) {
+  fmt::print("{}\n", value.dump(2, ' ', false, json::error_handler_t::replace));
+}
+
 void add_cpu_command(CLI::App& app, Command& chosen) {
-  CLI::App* cpu = app.add_subcommand("cpu", "CPU models: list, show, check against this host");
+  CLI::App* cpu =
+      app.add_subcommand("cpu", "CPU models: what they are, and what a host makes of them");
   cpu->require_subcommand(1);
   auto options = std::make_shared<ShowOptions>();
 
   CLI::App* list = cpu->add_subcommand("list", "the models there are, and which of them run here");
+  add_host_option(*list, options->host);
   list->add_flag("--json", options->as_json, "print JSON");
   list->callback([options, &chosen] {
-    chosen.run = [options] { return run_list(options->as_json); };
-    chosen.paths = []() -> Result<std::vector<PathUse>> { return {}; };
+    chosen.run = [options] { return run_list(options->host, options->as_json); };
+    chosen.paths = [options] { return host_paths(options->host); };
   });
 
-  const char* const selection = "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file";
   CLI::App* show = cpu->add_subcommand("show", "what a model consists of");
-  show->add_option("MODEL", options->selection, selection)->required();
+  show->add_option("MODEL", options->selection,
+                   "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file")
+      ->required();
   show->add_flag("--words", options->words, "also the CPUID registers in hex");
   show->add_flag("--json", options->as_json, "print JSON");
   show->callback([options, &chosen] {
@@ -190,16 +194,8 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
     chosen.paths = [options] { return model_paths(options->selection); };
   });
 
-  CLI::App* check =
-      cpu->add_subcommand("check", "which bits of a model this host refuses, and why");
-  check->add_option("MODEL", options->selection, selection)->required();
-  check->add_option("--cpu-policy", options->policy, "strict, mask or force")
-      ->capture_default_str();
-  check->add_flag("--json", options->as_json, "print JSON");
-  check->callback([options, &chosen] {
-    chosen.run = [options] { return run_check(*options); };
-    chosen.paths = [options] { return model_paths(options->selection); };
-  });
+  add_cpu_check(*cpu, chosen);
+  add_cpu_dump_host(*cpu, chosen);
 }
 
 }  // namespace vmm

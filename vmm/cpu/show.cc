@@ -84,7 +84,7 @@ std::string vendor_name(const std::string& vendor) {
   return vendor;
 }
 
-std::vector<std::string> list_lines(const std::vector<ModelRow>& rows) {
+std::vector<std::string> list_lines(const std::vector<ModelRow>& rows, const std::string& host) {
   // At least as wide as the headings.
   std::size_t names = 5;
   std::size_t versions = 8;
@@ -100,13 +100,13 @@ std::vector<std::string> list_lines(const std::vector<ModelRow>& rows) {
   }
   std::vector<std::string> lines;
   const auto add = [&](const std::string& name, const std::string& range, const std::string& title,
-                       const std::string& host) {
+                       const std::string& last) {
     std::string line =
-        fmt::format("{:<{}} {:<{}} {:<{}} {}", name, names, range, versions, title, titles, host);
+        fmt::format("{:<{}} {:<{}} {:<{}} {}", name, names, range, versions, title, titles, last);
     line.erase(line.find_last_not_of(' ') + 1);
     lines.push_back(std::move(line));
   };
-  add("MODEL", "VERSIONS", "WHAT IT IS", known ? "THIS HOST" : "");
+  add("MODEL", "VERSIONS", "WHAT IT IS", known ? host : "");
   for (const std::string& vendor : vendors) {
     if (!vendor.empty()) {
       lines.emplace_back();

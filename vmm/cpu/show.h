@@ -16,11 +16,12 @@ struct ModelRow {
   std::string versions;  // "1-4"
   std::string vendor;    // "Intel", "AMD"
   std::string title;
-  std::optional<std::size_t> missing;  // bits this host cannot give; absent when not known
+  std::optional<std::size_t> missing;  // bits the host cannot give; absent when not known
 };
 
-// A heading and one line per row, grouped by vendor.
-std::vector<std::string> list_lines(const std::vector<ModelRow>& rows);
+// A heading and one line per row, grouped by vendor. `host` heads the last column.
+std::vector<std::string> list_lines(const std::vector<ModelRow>& rows,
+                                    const std::string& host = "THIS HOST");
 
 // "1-4", "1, 3-5" for rising numbers.
 std::string version_range(const CpuModelFile& file);
