@@ -44,6 +44,8 @@ struct CpuModel {
   std::vector<FeatureId> vmx;        // controls that come with +vmx
   std::vector<FeatureId> vmx_fixed;  // those of them that a guest hypervisor cannot clear
 
+  bool operator==(const CpuModel&) const = default;
+
   std::string full_name() const;  // "haswell@4"
 };
 
