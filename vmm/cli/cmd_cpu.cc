@@ -197,6 +197,7 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
   add_cpu_check(*cpu, chosen);
   add_cpu_dump_host(*cpu, chosen);
   add_cpu_baseline(*cpu, chosen);
+  add_cpu_verify(*cpu, chosen);
 }
 
 }  // namespace vmm

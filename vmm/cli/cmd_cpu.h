@@ -16,6 +16,7 @@ namespace vmm {
 void add_cpu_check(CLI::App& cpu, Command& chosen);
 void add_cpu_dump_host(CLI::App& cpu, Command& chosen);
 void add_cpu_baseline(CLI::App& cpu, Command& chosen);
+void add_cpu_verify(CLI::App& cpu, Command& chosen);
 
 // The host that a command speaks of: this one, or one that was dumped to a file.
 struct ChosenHost {
