@@ -209,7 +209,7 @@ TEST(Widths, a_difference_is_said) {
   const HostGrant host = read_grant_fixture("cascadelake-linux-6.18");  // 46 bits
   EXPECT_THAT(resolve("skylake-server", CpuPolicy::Strict, host).notes, IsEmpty());
   EXPECT_THAT(resolve("haswell", CpuPolicy::Strict, host).notes,
-              ElementsAre(HasSubstr("39 physical address bits, this host 46")));
+              ElementsAre(HasSubstr("39 physical address bits, the host 46")));
   EXPECT_THAT(resolve("haswell,phys-bits=52", CpuPolicy::Strict, host).notes,
               ElementsAre(HasSubstr("reserved-bit fault")));
 }

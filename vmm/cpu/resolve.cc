@@ -149,11 +149,11 @@ void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
   const unsigned mine = draft.words.cpuid.phys_bits();
   if (theirs == 0 || mine == theirs) return;
   const std::string widths =
-      fmt::format("{} has {} physical address bits, this host {}", name, mine, theirs);
+      fmt::format("{} has {} physical address bits, the host {}", name, mine, theirs);
   draft.notes.push_back(
       mine > theirs
           ? fmt::format("{}: bit {} and up in a page table is a reserved-bit fault", widths, theirs)
-          : fmt::format("{}: page-table bits {} to {} are no reserved bits here", widths, mine,
+          : fmt::format("{}: page-table bits {} to {} are no reserved bits there", widths, mine,
                         theirs - 1));
 }
 
