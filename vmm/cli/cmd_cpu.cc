@@ -103,7 +103,7 @@ struct ShowOptions {
 Result<int> run_show(const ShowOptions& options) {
   const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
   // A model is the same everywhere, so that no host is asked; only `host` is what the host says.
-  const bool own = lower(selection.model) == "host";
+  const bool own = is_rule_host(selection);
   const HostGrant host = own ? VMM_TRY(read_host_grant()) : HostGrant{};
   const ResolvedCpu cpu =
       VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Force, Topology{}, host));
@@ -194,7 +194,10 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
     chosen.paths = [options] { return model_paths(options->selection); };
   });
 
+  add_cpu_diff(*cpu, chosen);
+  add_cpu_lint(*cpu, chosen);
   add_cpu_check(*cpu, chosen);
+  add_cpu_why(*cpu, chosen);
   add_cpu_dump_host(*cpu, chosen);
   add_cpu_baseline(*cpu, chosen);
   add_cpu_verify(*cpu, chosen);

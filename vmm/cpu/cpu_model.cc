@@ -50,14 +50,8 @@ Result<std::vector<FeatureId>> read_list(const TomlTable& table, std::string_vie
                                          ListKind kind) {
   std::vector<FeatureId> ids;
   for (const TomlString& item : VMM_TRY(table.strings(key, FeatureCatalog::all().size()))) {
-    const auto id = FeatureCatalog::find(item.text);
-    if (!id) {
-      Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(item.text, 60)))
-                        .at(item.place);
-      if (const auto near = FeatureCatalog::nearest(item.text))
-        error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
-      return fail(std::move(error));
-    }
+    auto id = find_feature(item.text);
+    if (!id) return fail(std::move(id).error().at(item.place));
     const Feature& feature = FeatureCatalog::get(*id);
     if (const auto why = why_not_in_model(feature.name))
       return fail(Error::usage(fmt::format("'{}' {}", feature.name, *why)).at(item.place));

@@ -43,11 +43,6 @@ std::uint64_t raw(const CpuWords& words, const FeatureWord& word) {
   return it != words.msrs.end() ? it->second : 0;
 }
 
-std::string bit_name(const FeaturePlace& place) {
-  const auto id = FeatureCatalog::at(place);
-  return id ? std::string(FeatureCatalog::get(*id).name) : place.text();
-}
-
 std::string parameter(const HostGrant& host, const std::string& name) {
   const auto it = host.module_parameters.find(name);
   return it != host.module_parameters.end() ? it->second : "none";

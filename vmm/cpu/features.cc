@@ -83,10 +83,23 @@ std::vector<FeatureId> FeatureCatalog::dependants(FeatureId id) {
   return ids;
 }
 
+Result<FeatureId> find_feature(std::string_view name) {
+  if (const auto id = FeatureCatalog::find(name)) return *id;
+  Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));
+  if (const auto near = FeatureCatalog::nearest(name))
+    error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+  return fail(std::move(error));
+}
+
 FeatureId feature_id(std::string_view name) {
   const auto id = FeatureCatalog::find(name);
   VMM_CHECK(id.has_value(), name);
   return *id;
+}
+
+std::string bit_name(const FeaturePlace& place) {
+  const auto id = FeatureCatalog::at(place);
+  return id ? std::string(FeatureCatalog::get(*id).name) : place.text();
 }
 
 std::optional<std::string> feature_name(CpuidKey key, CpuidReg reg, unsigned bit) {

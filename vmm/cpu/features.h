@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/result.h"
 #include "vmm/core/cpuid_table.h"
 
 namespace vmm {
@@ -65,8 +66,14 @@ class FeatureCatalog {
   static std::vector<FeatureId> dependants(FeatureId id);
 };
 
+// By name or alias; a Usage error with the nearest one for what is misspelt.
+Result<FeatureId> find_feature(std::string_view name);
+
 // A known feature's id; a check for names that this source spells itself.
 FeatureId feature_id(std::string_view name);
+
+// "pdpe1gb", or "7.0.EBX[13]" for a bit without a name.
+std::string bit_name(const FeaturePlace& place);
 
 // "pdpe1gb" for leaf 80000001h, EDX, 26; nothing for a bit without a name.
 std::optional<std::string> feature_name(CpuidKey key, CpuidReg reg, unsigned bit);

@@ -66,11 +66,6 @@ bool older_than(std::string_view kernel, std::string_view first) {
   return number(kernel) < number(first);
 }
 
-std::string bit_name(const FeaturePlace& place) {
-  const auto id = FeatureCatalog::at(place);
-  return id ? std::string(FeatureCatalog::get(*id).name) : place.text();
-}
-
 std::string module_name(KvmBackend backend) {
   switch (backend) {
     case KvmBackend::Vmx:

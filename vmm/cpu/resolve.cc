@@ -197,7 +197,7 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   const CpuSelection selection = VMM_TRY(parse_cpu_selection(selection_text));
   ResolvedCpu cpu;
   Draft draft;
-  if (lower(selection.model) == "host") {
+  if (is_rule_host(selection)) {
     cpu.name = "host";
     draft = draft_of(host);
   } else {
@@ -233,6 +233,18 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   cpu.cpuid = std::move(draft.words.cpuid);
   cpu.notes = std::move(draft.notes);
   return cpu;
+}
+
+Result<WholeCpu> resolve_whole(std::string_view selection, const HostGrant& host) {
+  WholeCpu whole{VMM_TRY(resolve_cpu(selection, CpuPolicy::Force, Topology{}, host)), {}};
+  if (has_feature(whole.cpu.cpuid, "vmx") || has_feature(whole.cpu.cpuid, "svm")) return whole;
+  whole.nesting = is_amd(whole.cpu.cpuid) ? "svm" : "vmx";
+  ResolvedCpu nested = VMM_TRY(resolve_cpu(fmt::format("{},+{}", selection, whole.nesting),
+                                           CpuPolicy::Force, Topology{}, host));
+  nested.text = std::move(whole.cpu.text);
+  nested.model_digest = std::move(whole.cpu.model_digest);
+  whole.cpu = std::move(nested);
+  return whole;
 }
 
 std::vector<std::string> describe(const std::vector<MissingBit>& missing) {

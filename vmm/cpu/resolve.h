@@ -92,6 +92,14 @@ std::uint32_t apic_id_of_vcpu(const Topology& topology, unsigned vcpu);
 // The table of one vCPU: APIC id in leaves 1, Bh and 1Fh. Never touches a feature bit.
 CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsigned vcpu);
 
+// A CPU to look at rather than to run: with the nested capabilities that no bare name shows.
+struct WholeCpu {
+  ResolvedCpu cpu;  // under Force, one vCPU; `text` and `model_digest` are the selection's own
+  std::string_view nesting;  // "vmx" or "svm" where it was added to the selection, else empty
+};
+// Errors as resolve_cpu(). `host` counts for the rule `host` only.
+Result<WholeCpu> resolve_whole(std::string_view selection, const HostGrant& host);
+
 // The lines of a refusal or a list: "avx2  7.0.EBX[5]  refused by silicon: ...; try ...".
 std::vector<std::string> describe(const std::vector<MissingBit>& missing);
 

@@ -23,24 +23,18 @@ std::optional<std::string> why_fixed(const Feature& feature) {
   return std::nullopt;
 }
 
-Result<FeatureId> find_feature(std::string_view name) {
-  const auto id = FeatureCatalog::find(name);
-  if (!id) {
-    Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));
-    if (const auto near = FeatureCatalog::nearest(name))
-      error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
-    return fail(std::move(error));
-  }
-  const Feature& feature = FeatureCatalog::get(*id);
+Result<FeatureId> find_free_feature(std::string_view name) {
+  const FeatureId id = VMM_TRY(find_feature(name));
+  const Feature& feature = FeatureCatalog::get(id);
   if (const auto why = why_fixed(feature))
     return fail(Error::usage(fmt::format("CPU feature '{}' {}", feature.name, *why)));
-  return *id;
+  return id;
 }
 
 Result<CpuOverride> parse_override(std::string_view text) {
   if (text.starts_with('+') || text.starts_with('-'))
     return CpuOverride{text.front() == '+' ? CpuOverride::Kind::Add : CpuOverride::Kind::Remove,
-                       VMM_TRY(find_feature(trim(text.substr(1)))), 0};
+                       VMM_TRY(find_free_feature(trim(text.substr(1)))), 0};
   // vmx.+ctl is +vmx.ctl.
   if (lower(text.substr(0, 4)) == "vmx." && (text.substr(4, 1) == "+" || text.substr(4, 1) == "-"))
     return parse_override(fmt::format("{}vmx.{}", text[4], trim(text.substr(5))));
@@ -60,7 +54,7 @@ Result<CpuOverride> parse_override(std::string_view text) {
   const std::string state = lower(value);
   const bool on = state == "on" || state == "true" || state == "yes" || state == "1";
   const bool off = state == "off" || state == "false" || state == "no" || state == "0";
-  const FeatureId id = VMM_TRY(find_feature(key));
+  const FeatureId id = VMM_TRY(find_free_feature(key));
   if (state == "fixed" && is_vmx_control_msr(FeatureCatalog::get(id).place.word.index))
     return CpuOverride{CpuOverride::Kind::Fix, id, 0};
   if (!on && !off)
@@ -84,6 +78,8 @@ std::string CpuOverride::text() const {
   }
   return fmt::format("phys-bits={}", phys_bits);
 }
+
+bool is_rule_host(const CpuSelection& selection) { return lower(selection.model) == "host"; }
 
 Result<CpuSelection> parse_cpu_selection(std::string_view text) {
   if (text.size() > kMaxLength)

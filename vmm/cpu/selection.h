@@ -25,6 +25,9 @@ struct CpuSelection {
   std::vector<CpuOverride> overrides;  // in order; of two that disagree the last one holds
 };
 
+// Whether the selection is of the rule `host`, which only a host can say anything about.
+bool is_rule_host(const CpuSelection& selection);
+
 // Usage errors for unknown features (with the nearest name), bits that are not the user's to set,
 // bad numbers, and more than 256 overrides. Does not look whether the model exists.
 Result<CpuSelection> parse_cpu_selection(std::string_view text);

@@ -16,9 +16,14 @@ namespace {
 
 constexpr std::size_t kColumns = 100;
 
-// "label" padded, then the words, wrapped under each other.
-void wrap(std::vector<std::string>& lines, const std::string& label, std::size_t indent,
-          const std::vector<std::string>& words) {
+void field(std::vector<std::string>& lines, std::string_view label, std::string_view value) {
+  lines.push_back(fmt::format("  {:<14}{}", label, value));
+}
+
+}  // namespace
+
+void wrap_words(std::vector<std::string>& lines, const std::string& label, std::size_t indent,
+                const std::vector<std::string>& words) {
   std::string line = fmt::format("  {:<{}}", label, indent - 2);
   bool empty = true;
   for (const std::string& word : words) {
@@ -34,11 +39,7 @@ void wrap(std::vector<std::string>& lines, const std::string& label, std::size_t
   lines.push_back(line);
 }
 
-void field(std::vector<std::string>& lines, std::string_view label, std::string_view value) {
-  lines.push_back(fmt::format("  {:<14}{}", label, value));
-}
-
-std::string identity(const CpuidTable& table) {
+std::string identity_text(const CpuidTable& table) {
   const std::uint32_t eax = table.get(1).eax;
   std::uint64_t family = bits(eax, 11, 8);
   std::uint64_t model = bits(eax, 7, 4);
@@ -48,7 +49,7 @@ std::string identity(const CpuidTable& table) {
                      bits(eax, 3, 0), eax);
 }
 
-std::string caches(const CpuidTable& table) {
+std::string caches_text(const CpuidTable& table) {
   std::vector<std::string> parts;
   for (const CpuCache& cache : caches_of(table)) {
     const char* type = cache.type == CpuCache::Type::Data          ? "d"
@@ -60,8 +61,6 @@ std::string caches(const CpuidTable& table) {
   }
   return fmt::format("{}", fmt::join(parts, ", "));
 }
-
-}  // namespace
 
 std::string version_range(const CpuModelFile& file) {
   std::string text;
@@ -124,8 +123,7 @@ std::vector<std::string> list_lines(const std::vector<ModelRow>& rows, const std
 }
 
 std::vector<WordFeatures> features_by_word(const ResolvedCpu& cpu) {
-  CpuWords words{cpu.cpuid, {}};
-  for (const CpuMsr& msr : cpu.msrs) words.msrs[msr.index] = msr.value;
+  const CpuWords words = words_of(cpu);
   const bool amd = is_amd(cpu.cpuid);
   std::vector<WordFeatures> result;
   for (const FeatureWord& word : FeatureCatalog::words()) {
@@ -148,14 +146,14 @@ std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* 
   std::vector<std::string> lines;
   lines.push_back(file != nullptr ? fmt::format("{}  {}", cpu.text, file->title) : cpu.text);
   lines.emplace_back();
-  field(lines, "cpu", identity(cpu.cpuid));
+  field(lines, "cpu", identity_text(cpu.cpuid));
   if (!cpu.cpuid.brand().empty()) field(lines, "brand", cpu.cpuid.brand());
   const std::uint32_t widths = cpu.cpuid.get(0x80000008).eax;
   field(lines, "addresses",
         fmt::format("{} bits physical, {} bits linear", widths & 0xff, widths >> 8 & 0xff));
   field(lines, "leaves",
         fmt::format("up to {:X}h and {:X}h", cpu.cpuid.get(0).eax, cpu.cpuid.get(0x80000000).eax));
-  if (const std::string text = caches(cpu.cpuid); !text.empty()) field(lines, "caches", text);
+  if (const std::string text = caches_text(cpu.cpuid); !text.empty()) field(lines, "caches", text);
   if (file != nullptr) {
     field(lines, "versions",
           fmt::format("{}; {} is {}@{}", version_range(*file), file->name, file->name,
@@ -166,11 +164,12 @@ std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* 
         names.push_back(fmt::format("{} = @{}", version.alias, version.version));
     for (std::string& name : names)
       if (&name != &names.back()) name += ',';
-    if (!names.empty()) wrap(lines, "also", 16, names);
+    if (!names.empty()) wrap_words(lines, "also", 16, names);
   }
   field(lines, "digest", "sha256 " + cpu.model_digest);
   lines.emplace_back();
-  for (const WordFeatures& word : features_by_word(cpu)) wrap(lines, word.word, 16, word.names);
+  for (const WordFeatures& word : features_by_word(cpu))
+    wrap_words(lines, word.word, 16, word.names);
   for (const CpuMsr& msr : cpu.msrs)
     field(lines, fmt::format("MSR {:X}h", msr.index), fmt::format("{:x}h", msr.value));
   if (words) {

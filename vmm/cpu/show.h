@@ -28,6 +28,14 @@ std::string version_range(const CpuModelFile& file);
 // "Intel" for GenuineIntel, "AMD" for AuthenticAMD, else as it is.
 std::string vendor_name(const std::string& vendor);
 
+// "GenuineIntel, family 6 model 60 stepping 1 (000306c1h)".
+std::string identity_text(const CpuidTable& table);
+// "L1d 32 KiB, ..."; empty where the table says nothing.
+std::string caches_text(const CpuidTable& table);
+// "label" padded to `indent`, then the words, wrapped under each other at 100 columns.
+void wrap_words(std::vector<std::string>& lines, const std::string& label, std::size_t indent,
+                const std::vector<std::string>& words);
+
 // Names of the features of one word that a CPU has; "bit 12" for those without a name.
 struct WordFeatures {
   std::string word;  // "7.0.EBX"

@@ -44,6 +44,11 @@ std::uint32_t unnamed(std::uint32_t index) { return index == kExitControls ? 1U 
 
 bool is_vmx_control_msr(std::uint32_t index) { return find_control(index) != nullptr; }
 
+bool vmx_default1(std::uint32_t index, unsigned bit) {
+  const ControlMsr* msr = find_control(index);
+  return msr != nullptr && vmm::bit(msr->default1, bit);
+}
+
 std::uint64_t vmx_features(std::uint32_t index, std::uint64_t value) {
   if (index == kVmxBasic) return value & kBasicFeatures;
   if (index == kVmxMisc) return value & kMiscFeatures;

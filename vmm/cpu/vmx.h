@@ -27,6 +27,9 @@ constexpr bool is_vmx_word(const FeatureWord& word) {
 // Whether the MSR has the two halves of controls: PROCBASED_CTLS2 and the four TRUE ones.
 bool is_vmx_control_msr(std::uint32_t index);
 
+// Whether the control (bit 0 to 31) is 1 unless a CPU allows otherwise.
+bool vmx_default1(std::uint32_t index, unsigned bit);
+
 // The features in the value of a VMX capability MSR: those of the controls, else the value itself.
 std::uint64_t vmx_features(std::uint32_t index, std::uint64_t value);
 // `value` with feature `bit` (0 to 31 for controls, else 0 to 63) on or off.

@@ -107,6 +107,12 @@ bool is_amd(const CpuidTable& table) {
   return vendor == "AuthenticAMD" || vendor == "HygonGenuine";
 }
 
+CpuWords words_of(const ResolvedCpu& cpu) {
+  CpuWords words{cpu.cpuid, {}};
+  for (const CpuMsr& msr : cpu.msrs) words.msrs[msr.index] = msr.value;
+  return words;
+}
+
 CpuWords model_words(const CpuModel& model) {
   CpuWords words;
   CpuidTable& t = words.cpuid;

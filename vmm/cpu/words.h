@@ -9,6 +9,7 @@
 #include "vmm/core/cpuid_table.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/features.h"
+#include "vmm/cpu/resolve.h"
 #include "vmm/cpu/topology.h"
 
 namespace vmm {
@@ -33,6 +34,9 @@ bool is_amd(const CpuidTable& table);
 
 // Bits of 80000001.EDX that repeat 1.EDX on AMD (APM Vol. 3, E.4.2).
 constexpr std::uint32_t kAmdAliasBits = 0x0183f3ff;
+
+// The words of a resolved CPU, of vCPU 0.
+CpuWords words_of(const ResolvedCpu& cpu);
 
 // Words of a model alone: no overrides, no topology, nothing of a host, and not yet derived.
 CpuWords model_words(const CpuModel& model);

@@ -1,0 +1,164 @@
+// vmm cpu lint: what is wrong with a CPU by itself. vmm cpu why: why one bit is as it is.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "vmm/base/text.h"
+#include "vmm/cli/cmd_cpu.h"
+#include "vmm/cli/lab_paths.h"
+#include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/lint.h"
+#include "vmm/cpu/selection.h"
+#include "vmm/cpu/why.h"
+#include "vmm/cpu/words.h"
+#include "vmm/machine/irqchip_choice.h"
+#include "vmm/machine/spec.h"
+
+namespace vmm {
+namespace {
+
+using nlohmann::json;
+using Level = LintFinding::Level;
+
+struct LintOptions {
+  std::string selection;
+  std::string irqchip;
+  bool as_json = false;
+};
+
+// The chip that the user wants, if it cannot carry the CPU.
+Result<void> lint_irqchip(const LintOptions& options, const ResolvedCpu& cpu,
+                          std::vector<LintFinding>& findings) {
+  if (options.irqchip.empty()) return {};
+  const auto wanted = VMM_TRY(parse_irqchip(options.irqchip));
+  ResolvedCpu carried = cpu;
+  const auto choice = choose_irqchip(wanted, carried);
+  if (!choice)
+    findings.insert(
+        findings.begin(),
+        {Level::Error, "irqchip", choice.error().text(), choice.error().hint_text(), {}});
+  return {};
+}
+
+Result<int> run_lint(const LintOptions& options) {
+  const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
+  ChosenHost host;
+  if (is_rule_host(selection)) host = VMM_TRY(choose_host(""));
+  const WholeCpu whole = VMM_TRY(resolve_whole(options.selection, host.grant));
+  std::vector<LintFinding> findings = lint_cpu(words_of(whole.cpu));
+  const ResolvedCpu bare =
+      VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Strict, Topology{}, host.grant));
+  VMM_TRY(lint_irqchip(options, bare, findings));
+  const bool bad =
+      std::ranges::any_of(findings, [](const LintFinding& f) { return f.level != Level::Note; });
+  if (options.as_json) {
+    json list = json::array();
+    for (const LintFinding& finding : findings) {
+      json about = json::array();
+      for (const FeatureId id : finding.about) about.push_back(FeatureCatalog::get(id).name);
+      list.push_back({{"level", lint_level_name(finding.level)},
+                      {"rule", finding.rule},
+                      {"what", finding.what},
+                      {"remedy", finding.remedy},
+                      {"about", about}});
+    }
+    json out = document("vmm-cpu-lint");
+    out.update({{"name", whole.cpu.name},
+                {"selection", whole.cpu.text},
+                {"with", std::string(whole.nesting)},
+                {"findings", list}});
+    print_json(out);
+    return bad ? 1 : 0;
+  }
+  const std::string with = whole.nesting.empty() ? "" : fmt::format(" (with +{})", whole.nesting);
+  if (findings.empty()) {
+    fmt::print("{}{}: nothing contradicts itself\n", whole.cpu.text, with);
+    return 0;
+  }
+  fmt::print("{}{}:\n", whole.cpu.text, with);
+  for (const LintFinding& finding : findings)
+    fmt::print("{}",
+               wrap_text(fmt::format("  {:<8}", lint_level_name(finding.level)),
+                         finding.remedy.empty() ? fmt::format("{} [{}]", finding.what, finding.rule)
+                                                : fmt::format("{}; try {} [{}]", finding.what,
+                                                              finding.remedy, finding.rule),
+                         100));
+  return bad ? 1 : 0;
+}
+
+struct WhyOptions {
+  std::string bit;
+  std::string selection = "host";
+  std::string host;
+};
+
+Result<int> run_why(const WhyOptions& options) {
+  const FeatureId id = VMM_TRY(find_feature(options.bit));
+  const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
+  const bool own = is_rule_host(selection);
+  std::optional<CpuModelFile> file;
+  std::optional<CpuModel> model;
+  if (!own) {
+    file = VMM_TRY(find_cpu_model_file(selection.model));
+    model = VMM_TRY(find_cpu_model(selection.model));
+  }
+  // Only the rule `host` and a named dump need a host; else its word is left out where there is
+  // none.
+  Result<ChosenHost> host = choose_host(options.host);
+  if (!host && (own || !options.host.empty())) return fail(host.error());
+  const WholeCpu whole =
+      VMM_TRY(resolve_whole(options.selection, host ? host->grant : HostGrant{}));
+  WhyInput input;
+  input.feature = id;
+  input.whole = &whole;
+  input.selection = &selection;
+  input.file = file ? &*file : nullptr;
+  input.model = model ? &*model : nullptr;
+  if (host) {
+    input.host = host->grant;
+    input.where = host->text();
+  }
+  for (const std::string& line : VMM_TRY(why_lines(input))) fmt::print("{}\n", line);
+  return 0;
+}
+
+}  // namespace
+
+void add_cpu_lint(CLI::App& cpu, Command& chosen) {
+  auto options = std::make_shared<LintOptions>();
+  CLI::App* lint = cpu.add_subcommand(
+      "lint",
+      "what contradicts itself in a CPU, nested virtualization included; exits with 1 for "
+      "errors and warnings");
+  lint->add_option("MODEL", options->selection,
+                   "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file")
+      ->required();
+  lint->add_option("--irqchip", options->irqchip, "also whether this chip can carry it");
+  lint->add_flag("--json", options->as_json, "print JSON");
+  lint->callback([options, &chosen] {
+    chosen.run = [options] { return run_lint(*options); };
+    chosen.paths = [options] { return model_paths(options->selection); };
+  });
+}
+
+void add_cpu_why(CLI::App& cpu, Command& chosen) {
+  auto options = std::make_shared<WhyOptions>();
+  CLI::App* why = cpu.add_subcommand("why", "why a bit of a CPU is on or off, and what follows");
+  why->add_option("BIT", options->bit, "a feature's name: pdpe1gb, vmx.xsaves, svm.npt")
+      ->required();
+  why->add_option("--cpu-model", options->selection, "of which CPU")->capture_default_str();
+  add_host_option(*why, options->host);
+  why->callback([options, &chosen] {
+    chosen.run = [options] { return run_why(*options); };
+    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
+      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
+      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
+        paths.push_back(std::move(path));
+      return paths;
+    };
+  });
+}
+
+}  // namespace vmm

@@ -1,0 +1,33 @@
+// What is wrong with a CPU by itself, before any host is asked: bits that contradict each other,
+// VMX controls without their instructions and instructions without their controls.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+
+struct LintFinding {
+  // Error: no such CPU can be, or what it says cannot be used. Warning: what it says leads astray.
+  // Note: worth knowing, and usual.
+  enum class Level { Error, Warning, Note };
+  Level level = Level::Note;
+  std::string rule;    // "vmx-pair", "needs", ...: stable
+  std::string what;    // the fact, then its consequence
+  std::string remedy;  // may be empty
+  std::vector<FeatureId> about;
+  bool operator==(const LintFinding&) const = default;
+};
+std::string_view lint_level_name(LintFinding::Level level);  // "error", "warning", "note"
+
+// `words` are resolved (derive() has run) and have the nested capabilities on that are to be
+// judged. Errors first, then warnings, then notes.
+std::vector<LintFinding> lint_cpu(const CpuWords& words);
+
+// What `words` hide that this silicon executes all the same: instructions that no control can take
+// away (SDM and APM know none), so that a guest that tries them instead of asking CPUID finds them.
+std::vector<FeatureId> hidden_not_removed(const CpuWords& words, const CpuidTable& silicon);
+
+}  // namespace vmm

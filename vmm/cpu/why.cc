@@ -1,0 +1,156 @@
+#include "vmm/cpu/why.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "vmm/base/text.h"
+#include "vmm/cpu/lint.h"
+#include "vmm/cpu/vmx.h"
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+namespace {
+
+bool listed(const std::vector<FeatureId>& ids, FeatureId id) {
+  return std::ranges::binary_search(ids, id);
+}
+
+bool model_has(const CpuModel& model, FeatureId id) {
+  return listed(model.features, id) || listed(model.svm, id) || listed(model.vmx, id);
+}
+
+// Bits that are nobody's choice.
+std::optional<std::string_view> fixed_origin(std::string_view name) {
+  if (name == "hypervisor") return "always on: the guest runs under one";
+  if (name == "ht" || name == "cmp-legacy")
+    return "follows from --smp: on with several threads or cores";
+  if (name == "fdp-excptn-only" || name == "zero-fcs-fds")
+    return "means 'absent' when it is on; always on where the vendor defines it";
+  return std::nullopt;
+}
+
+// "@1 to @3", "@2, @4": of a file's versions those that have it, or that lack it.
+std::string versions(const CpuModelFile& file, FeatureId id, bool having) {
+  std::vector<std::string> ranges;
+  for (std::size_t i = 0; i < file.versions.size(); ++i) {
+    if (model_has(file.versions[i], id) != having) continue;
+    std::size_t last = i;
+    while (last + 1 < file.versions.size() && model_has(file.versions[last + 1], id) == having)
+      ++last;
+    ranges.push_back(i == last ? fmt::format("@{}", file.versions[i].version)
+                               : fmt::format("@{} to @{}", file.versions[i].version,
+                                             file.versions[last].version));
+    i = last;
+  }
+  return fmt::format("{}", fmt::join(ranges, ", "));
+}
+
+std::string versions_text(const CpuModelFile& file, FeatureId id) {
+  const std::string with = versions(file, id, true);
+  const std::string without = versions(file, id, false);
+  if (without.empty()) return fmt::format("every version of {} has it", file.name);
+  if (with.empty()) return fmt::format("no version of {} has it", file.name);
+  const auto several = [](const std::string& list) {
+    return list.find_first_of(", ") != std::string::npos;
+  };
+  return fmt::format("{} of {} {} it, {} {} it", without, file.name,
+                     several(without) ? "lack" : "lacks", with, several(with) ? "have" : "has");
+}
+
+bool needs(FeatureId id, FeatureId other) {
+  const std::vector<FeatureId> lost = FeatureCatalog::dependants(other);
+  return std::ranges::find(lost, id) != lost.end();
+}
+
+// The override that decides: the last that names the feature or, where the model has it, takes away
+// what it needs.
+const CpuOverride* deciding(FeatureId id, const CpuSelection& selection, bool in_model) {
+  const CpuOverride* last = nullptr;
+  for (const CpuOverride& change : selection.overrides) {
+    if (change.kind == CpuOverride::Kind::PhysBits) continue;
+    const bool taken = change.kind == CpuOverride::Kind::Remove && needs(id, change.feature);
+    if (change.feature == id || (taken && (in_model || last != nullptr))) last = &change;
+  }
+  return last;
+}
+
+// The built-in models whose default version has it.
+std::string models_with(FeatureId id) {
+  std::vector<std::string> names;
+  for (const std::string& name : builtin_cpu_models())
+    if (const auto file = builtin_cpu_model(name))
+      if (model_has(*file->find(file->default_version), id)) names.push_back(name);
+  if (names.empty()) return "no model has it";
+  constexpr std::size_t kShown = 6;
+  const std::size_t more = names.size() > kShown ? names.size() - kShown : 0;
+  names.resize(std::min(names.size(), kShown));
+  return fmt::format("models with it: {}{}", fmt::join(names, ", "),
+                     more == 0 ? "" : fmt::format(" and {} more", more));
+}
+
+// The findings of lint about the feature, as one line, worst first; empty where there are none.
+std::string wrong_with(FeatureId id, const CpuWords& words) {
+  for (const LintFinding& finding : lint_cpu(words))
+    if (std::ranges::find(finding.about, id) != finding.about.end())
+      return finding.remedy.empty() ? finding.what
+                                    : fmt::format("{}; try {}", finding.what, finding.remedy);
+  return "";
+}
+
+}  // namespace
+
+std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuModelFile* file,
+                      const CpuModel* model) {
+  const Feature& feature = FeatureCatalog::get(id);
+  if (const auto fixed = fixed_origin(feature.name)) return std::string(*fixed);
+  const CpuOverride* change = deciding(id, selection, model == nullptr || model_has(*model, id));
+  if (feature.name == "vmx" || feature.name == "svm")
+    return change == nullptr ? fmt::format("opt-in for every model; +{} adds it", feature.name)
+                             : fmt::format("{} decides; no bare name has it", change->text());
+  const std::string by_itself =
+      file == nullptr ? "host is what KVM offers here" : versions_text(*file, id);
+  if (change == nullptr) return by_itself;
+  if (change->feature == id) return fmt::format("{} decides; {}", change->text(), by_itself);
+  return fmt::format("{} takes it away, for it needs that; {}", change->text(), by_itself);
+}
+
+Result<std::vector<std::string>> why_lines(const WhyInput& input) {
+  const Feature& feature = FeatureCatalog::get(input.feature);
+  const CpuWords words = words_of(input.whole->cpu);
+  const std::string& text = input.whole->cpu.text;
+  const bool nesting = is_vmx_word(feature.place.word) || feature.place.word.index == 0x8000000a;
+  // Looked at with nesting on; the user may have left it off.
+  const bool nested_off = nesting && !input.whole->nesting.empty();
+  const bool added = feature.name == input.whole->nesting;
+  const bool on = words.has(input.feature) && !added;
+
+  std::vector<std::string> lines;
+  lines.push_back(
+      fmt::format("{}  {}{}: {} in {}", feature.name, feature.place.text(),
+                  feature.what.empty() ? "" : fmt::format(", {}", feature.what), on ? "on" : "off",
+                  nested_off ? fmt::format("{},+{}", text, input.whole->nesting) : text));
+  std::string origin = origin_of(input.feature, *input.selection, input.file, input.model);
+  if (!on && input.file != nullptr &&
+      origin == fmt::format("no version of {} has it", input.file->name))
+    origin += "; " + models_with(input.feature);
+  lines.push_back("  " + origin);
+  if (const std::string wrong = wrong_with(input.feature, words); !wrong.empty())
+    lines.push_back("  " + wrong);
+  if (!on || !input.host) return lines;
+
+  const std::string wanted = nested_off ? fmt::format("{},+{}", text, input.whole->nesting) : text;
+  const ResolvedCpu here = VMM_TRY(resolve_cpu(wanted, CpuPolicy::Strict, Topology{}, *input.host));
+  for (const MissingBit& bit : here.missing) {
+    const bool all_of_nesting = nesting && (bit.name == "vmx" || bit.name == "svm");
+    if (bit.name != feature.name && !all_of_nesting) continue;
+    lines.push_back(fmt::format("  {} refuses {}: {}: {}; try {}", input.where,
+                                all_of_nesting ? bit.name : "it", bit.refused_by, bit.reason,
+                                bit.remedy));
+    return lines;
+  }
+  lines.push_back(fmt::format("  {} gives it", input.where));
+  return lines;
+}
+
+}  // namespace vmm
