@@ -22,8 +22,7 @@ std::string place_of(std::string_view file, std::string_view text, std::size_t b
   return fmt::format("{}:{}:{}", file, line, std::max<std::size_t>(column, 1));
 }
 
-// "[json.exception.parse_error.101] parse error at line 1, column 2: WHAT": the place is told by
-// us.
+// "[json.exception.parse_error.101] parse error at line 1, column 2: WHAT": we tell the place.
 std::string what_is_wrong(const json::exception& error) {
   std::string_view text = error.what();
   if (const std::size_t at = text.find("column "); at != std::string_view::npos)
@@ -157,8 +156,8 @@ Error JsonNode::error(std::string message) const {
 }
 
 Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view hint) const {
-  const auto refuse = [&](const std::string& message) {
-    return fail(error(message).hint(std::string(hint)));
+  const auto refuse = [&](const std::string& message, std::string_view before = {}) {
+    return fail(error(message).hint(fmt::format("{}{}", before, hint)));
   };
   if (!has("schema") || !value_->at("schema").is_string())
     return refuse(fmt::format("not a document of schema '{}'", schema));
@@ -168,9 +167,11 @@ Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view h
   if (!has("version")) return refuse("'version' is missing");
   const json& version = value_->at("version");
   if (!version.is_number_unsigned() || version != 1)
-    return refuse(fmt::format(
-        "version {} of schema '{}', of which this vmm reads version 1",
-        printable(version.dump(-1, ' ', true, json::error_handler_t::replace), 20), schema));
+    return refuse(
+        fmt::format("version {} of schema '{}', of which this vmm reads version 1",
+                    printable(version.dump(-1, ' ', true, json::error_handler_t::replace), 20),
+                    schema),
+        "use the vmm that wrote it; ");
   return {};
 }
 
