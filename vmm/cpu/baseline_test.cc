@@ -72,7 +72,8 @@ TEST(Baseline, all_recorded_hosts_of_a_vendor_give_theirs) {
   expect_good(hosts(amd));
   for (const auto* names : {&intel, &amd})
     for (const std::string& one : *names)
-      for (const std::string& other : *names) expect_good(hosts({one, other}));
+      for (const std::string& other : *names)
+        if (one < other) expect_good(hosts({one, other}));
 }
 
 TEST(Baseline, of_one_host_twice_it_grants_what_the_host_grants) {

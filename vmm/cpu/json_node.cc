@@ -176,6 +176,8 @@ Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view h
 }
 
 struct JsonDocument::Data {
+  explicit Data(std::string_view name) : file(printable(name)) {}
+
   json root;
   std::string file;
 };
@@ -186,8 +188,7 @@ JsonDocument::~JsonDocument() = default;
 
 Result<JsonDocument> JsonDocument::parse(std::string_view text, std::string_view file,
                                          std::size_t max_size) {
-  auto data = std::make_unique<Data>();
-  data->file = printable(file);
+  auto data = std::make_unique<Data>(file);
   if (text.size() > max_size)
     return fail(Error::usage(fmt::format("{} bytes, at most {} are read", text.size(), max_size))
                     .at(data->file));

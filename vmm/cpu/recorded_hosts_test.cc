@@ -14,8 +14,6 @@
 namespace vmm {
 namespace {
 
-using testing::IsEmpty;
-
 // Host, then "model count names...".
 using Refusals = std::map<std::string, std::map<std::string, std::string>>;
 
