@@ -1,0 +1,42 @@
+// Into a nested guest under SVM and out of it, and what it runs, with VMMCALL at the end.
+        .text
+// void svm_enter(uint64_t vmcb): GIF is 1 before and after
+        .globl  svm_enter
+        .type   svm_enter, @function
+svm_enter:
+        push    %rbx
+        push    %rbp
+        push    %r12
+        push    %r13
+        push    %r14
+        push    %r15
+        mov     %rdi, %rax
+        clgi
+        vmrun   %rax
+        stgi
+        cld
+        pop     %r15
+        pop     %r14
+        pop     %r13
+        pop     %r12
+        pop     %rbp
+        pop     %rbx
+        ret
+        .size   svm_enter, . - svm_enter
+
+        .globl  svm_l2_vmmcall, svm_l2_after, svm_l2_pause, svm_l2_clgi, svm_l2_debugctl
+svm_l2_vmmcall:
+        vmmcall
+svm_l2_after:
+        jmp     svm_l2_vmmcall
+svm_l2_pause:
+        pause
+        vmmcall
+svm_l2_clgi:
+        clgi
+        vmmcall
+svm_l2_debugctl:
+        mov     $0x1d9, %ecx
+        rdmsr
+        vmmcall
+        .section .note.GNU-stack, "", @progbits
