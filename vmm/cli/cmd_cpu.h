@@ -15,6 +15,7 @@ namespace vmm {
 // Each adds one command to `cpu`.
 void add_cpu_diff(CLI::App& cpu, Command& chosen);
 void add_cpu_lint(CLI::App& cpu, Command& chosen);
+void add_cpu_probe(CLI::App& cpu, Command& chosen);
 void add_cpu_why(CLI::App& cpu, Command& chosen);
 void add_cpu_check(CLI::App& cpu, Command& chosen);
 void add_cpu_dump_host(CLI::App& cpu, Command& chosen);
