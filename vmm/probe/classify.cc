@@ -252,8 +252,7 @@ std::size_t ProbeResult::count(ProbeStatus status) const {
 }
 
 bool msr_feature(std::uint64_t value, const FeaturePlace& place) {
-  if (!is_vmx_control_msr(place.word.index)) return bit(value, place.bit);
-  return bit(value, place.bit + 32) && !bit(value, place.bit);
+  return bit(is_vmx_word(place.word) ? vmx_features(place.word.index, value) : value, place.bit);
 }
 
 ProbeResult judge(const ResolvedCpu& cpu, const ProbeReading& reading) {

@@ -104,16 +104,20 @@ TEST_F(ProbeJudge, run_time_bits_differ_freely) {
   EXPECT_EQ(result().guest_digest, result().expected_digest);
 }
 
-TEST(ProbeJudgeVmx, a_control_is_both_of_its_values_allowed) {
+TEST(ProbeJudgeVmx, a_control_is_had_when_it_can_be_used) {
   const FeaturePlace hlt_exit{{.is_msr = true, .index = 0x48e}, 7};
   EXPECT_TRUE(msr_feature(std::uint64_t{1} << 39, hlt_exit));
-  EXPECT_FALSE(msr_feature(std::uint64_t{1} << 39 | 1 << 7, hlt_exit)) << "it cannot be 0";
+  EXPECT_TRUE(msr_feature(std::uint64_t{1} << 39 | 1 << 7, hlt_exit)) << "fixed to 1";
+  const FeaturePlace cr3_load{{.is_msr = true, .index = 0x48e}, 15};  // 1 by default
+  EXPECT_TRUE(msr_feature(std::uint64_t{1} << 47, cr3_load));
+  EXPECT_FALSE(msr_feature(std::uint64_t{1} << 47 | 1 << 15, cr3_load)) << "it cannot be 0";
   EXPECT_FALSE(msr_feature(0, hlt_exit));
   EXPECT_TRUE(msr_feature(1, {{.is_msr = true, .index = 0x10a}, 0}));
 }
 
 TEST(ProbeJudgeVmx, without_words_of_the_model_kvms_own_are_the_claim) {
-  const ResolvedCpu cpu = probe_model("haswell,+vmx");
+  ResolvedCpu cpu = probe_model("haswell,+vmx");
+  std::erase_if(cpu.msrs, [](const CpuMsr& msr) { return msr.index >= 0x480; });
   ProbeReading reading = faithful_reading(cpu);
   for (ProbeAnswer& one : reading.answers) {
     if (one.question.kind == probe::Kind::Msr && one.question.index == 0x48e) {
@@ -135,12 +139,18 @@ TEST(ProbeJudgeVmx, without_words_of_the_model_kvms_own_are_the_claim) {
 TEST(ProbeJudgeVmx, a_word_of_the_models_is_held_against_the_guest) {
   ResolvedCpu cpu = probe_model("haswell,+vmx");
   ProbeReading reading = faithful_reading(cpu);
-  cpu.msrs.push_back({0x48e, std::uint64_t{1} << (32 + 7)});
+  std::uint64_t given = 0;
+  for (CpuMsr& msr : cpu.msrs)
+    if (msr.index == 0x48e) {
+      given = msr.value;
+      msr.value &= ~(std::uint64_t{1} << (32 + 7));
+    }
   const ProbeResult result = judge(cpu, reading);
   EXPECT_EQ(row_of(result, "vmx-hlt-exit").status, ProbeStatus::Contradicted);
+  EXPECT_EQ(row_of(result, "vmx-hlt-exit").reason, "the guest sees it");
   ASSERT_THAT(result.words, SizeIs(1));
   EXPECT_EQ(result.words[0].word, "MSR 48E");
-  EXPECT_EQ(result.words[0].guest, std::nullopt);
+  EXPECT_EQ(result.words[0].guest, given);
 }
 
 TEST_F(ProbeJudge, the_report_names_what_is_untrue_and_the_document_has_all) {
