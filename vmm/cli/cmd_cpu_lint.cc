@@ -25,8 +25,21 @@ using Level = LintFinding::Level;
 struct LintOptions {
   std::string selection;
   std::string irqchip;
+  std::string host;
   bool as_json = false;
 };
+
+// What the model hides and the host's silicon executes all the same: only a host can say that.
+void lint_holes(const CpuWords& words, const ChosenHost& host, std::vector<LintFinding>& findings) {
+  std::vector<FeatureId> holes = hidden_not_removed(words, host.grant.silicon);
+  if (holes.empty()) return;
+  std::vector<std::string_view> names;
+  for (const FeatureId id : holes) names.push_back(FeatureCatalog::get(id).name);
+  findings.push_back({Level::Note, "hidden",
+                      fmt::format("hidden, and no control takes it away on {}: {}", host.text(),
+                                  fmt::join(names, ", ")),
+                      "", std::move(holes)});
+}
 
 // The chip that the user wants, if it cannot carry the CPU.
 Result<void> lint_irqchip(const LintOptions& options, const ResolvedCpu& cpu,
@@ -44,10 +57,13 @@ Result<void> lint_irqchip(const LintOptions& options, const ResolvedCpu& cpu,
 
 Result<int> run_lint(const LintOptions& options) {
   const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
-  ChosenHost host;
-  if (is_rule_host(selection)) host = VMM_TRY(choose_host(""));
+  // Only the rule `host` and a named dump need a host.
+  Result<ChosenHost> known = choose_host(options.host);
+  if (!known && (is_rule_host(selection) || !options.host.empty())) return fail(known.error());
+  const ChosenHost host = known.value_or(ChosenHost{});
   const WholeCpu whole = VMM_TRY(resolve_whole(options.selection, host.grant));
   std::vector<LintFinding> findings = lint_cpu(words_of(whole.cpu));
+  lint_holes(words_of(whole.cpu), host, findings);
   const ResolvedCpu bare =
       VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Strict, Topology{}, host.grant));
   VMM_TRY(lint_irqchip(options, bare, findings));
@@ -136,10 +152,16 @@ void add_cpu_lint(CLI::App& cpu, Command& chosen) {
                    "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file")
       ->required();
   lint->add_option("--irqchip", options->irqchip, "also whether this chip can carry it");
+  add_host_option(*lint, options->host);
   lint->add_flag("--json", options->as_json, "print JSON");
   lint->callback([options, &chosen] {
     chosen.run = [options] { return run_lint(*options); };
-    chosen.paths = [options] { return model_paths(options->selection); };
+    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
+      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
+      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
+        paths.push_back(std::move(path));
+      return paths;
+    };
   });
 }
 

@@ -150,11 +150,15 @@ void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
   if (theirs == 0 || mine == theirs) return;
   const std::string widths =
       fmt::format("{} has {} physical address bits, the host {}", name, mine, theirs);
-  draft.notes.push_back(
-      mine > theirs
-          ? fmt::format("{}: bit {} and up in a page table is a reserved-bit fault", widths, theirs)
-          : fmt::format("{}: page-table bits {} to {} are no reserved bits there", widths, mine,
-                        theirs - 1));
+  if (mine > theirs)
+    draft.notes.push_back(
+        fmt::format("{}: bit {} and up in a page table is a reserved-bit fault", widths, theirs));
+  else if (theirs - mine == 1)
+    draft.notes.push_back(
+        fmt::format("{}: bit {} in a page table is no reserved bit there", widths, mine));
+  else
+    draft.notes.push_back(fmt::format("{}: page-table bits {} to {} are no reserved bits there",
+                                      widths, mine, theirs - 1));
 }
 
 bool valid(const Topology& t) {

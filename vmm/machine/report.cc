@@ -415,12 +415,13 @@ std::string missing_text(const ResolvedCpu& cpu) {
   }
   std::vector<std::string> names;
   for (const MissingBit& bit : cpu.missing) names.push_back(bit.name);
+  const bool one = names.size() == 1;
+  const std::string bits =
+      fmt::format("{} bit{} of {} {}", names.size(), one ? "" : "s", cpu.name, one ? "is" : "are");
+  const std::string_view it = one ? "it" : "them";
   text = cpu.policy == CpuPolicy::Mask
-             ? fmt::format("vmm: {} bits of {} are masked, this host cannot give them:\n",
-                           names.size(), cpu.name)
-             : fmt::format(
-                   "vmm: {} bits of {} are UNBACKED, set although this host cannot give them:\n",
-                   names.size(), cpu.name);
+             ? fmt::format("vmm: {} masked, this host cannot give {}:\n", bits, it)
+             : fmt::format("vmm: {} UNBACKED, set although this host cannot give {}:\n", bits, it);
   return text + wrap_text("  ", fmt::format("{}", fmt::join(names, " ")), 100);
 }
 
