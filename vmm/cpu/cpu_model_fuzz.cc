@@ -27,7 +27,7 @@ void try_model_file(std::string_view text) {
   for (const vmm::CpuModel& model : file->versions) {
     vmm::CpuWords words = vmm::model_words(model);
     vmm::derive(words, {});
-    (void)vmm::canonical_text(words, model.caches, model.vmx);
+    (void)vmm::canonical_text(words, model.caches);
     (void)vmm::shape_leaves(kTopology, model.caches, {0x1f, 0x8000001e, true, true});
     (void)vmm::shape_leaves(kTopology, model.caches, {0x1f, 0x8000001e, false, false});
   }

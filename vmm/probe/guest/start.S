@@ -2,6 +2,8 @@
 //
 // A guard calls a function in ring 0 or ring 3 and comes back whatever happens: when the function
 // returns, or at its first exception, whose vector, error code, RIP and CR2 are left in trap_*.
+#include "vmm/probe/guest/callee_saved.h"
+
 #define KERNEL_CODE 0x08
 #define KERNEL_DATA 0x10
 #define USER_DATA 0x1b
@@ -45,12 +47,7 @@ _start: cli
         .size   _start, . - _start
 
         .macro  save_frame
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        push_callee_saved
         push    guard_frame(%rip)       // of the guard around this one
         mov     %rsp, guard_frame(%rip)
         movl    $NO_VECTOR, trap_vector(%rip)
@@ -72,12 +69,7 @@ leave_guard:
         pushq   $2                      // RFLAGS: above all AC, IF and TF clear
         popfq
         pop     guard_frame(%rip)
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        pop_callee_saved
         ret
         .size   guard_kernel, . - guard_kernel
 

@@ -1,26 +1,18 @@
 // Into a nested guest under SVM and out of it, and what it runs, with VMMCALL at the end.
+#include "vmm/probe/guest/callee_saved.h"
+
         .text
 // void svm_enter(uint64_t vmcb): GIF is 1 before and after
         .globl  svm_enter
         .type   svm_enter, @function
 svm_enter:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        push_callee_saved
         mov     %rdi, %rax
         clgi
         vmrun   %rax
         stgi
         cld
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        pop_callee_saved
         ret
         .size   svm_enter, . - svm_enter
 

@@ -1,5 +1,7 @@
 // Into a nested guest and out of it, and what it runs: one short piece for each control that shows,
 // all with VMCALL at the end. The pieces have a page of their own, for EPT.
+#include "vmm/probe/guest/callee_saved.h"
+
 #define HOST_RSP 0x6c14
 #define HOST_RIP 0x6c16
 
@@ -9,12 +11,7 @@
         .globl  vmx_enter
         .type   vmx_enter, @function
 vmx_enter:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        push_callee_saved
         mov     $HOST_RSP, %eax
         vmwrite %rsp, %rax
         lea     1f(%rip), %rcx
@@ -27,12 +24,7 @@ vmx_enter:
         jmp     2f
 1:      xor     %eax, %eax
 2:      cld
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        pop_callee_saved
         ret
         .size   vmx_enter, . - vmx_enter
 
