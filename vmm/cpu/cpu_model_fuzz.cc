@@ -4,6 +4,8 @@
 #include <string_view>
 
 #include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/diff.h"
+#include "vmm/cpu/lint.h"
 #include "vmm/cpu/resolve.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/words.h"
@@ -52,6 +54,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   host.backend = vmm::KvmBackend::Pvm;
   // Strict makes the same CPU of it as force; mask makes another one.
   const auto policy = size % 2 == 0 ? vmm::CpuPolicy::Mask : vmm::CpuPolicy::Force;
-  if (const auto cpu = vmm::resolve_cpu(text, policy, kTopology, host)) check(*cpu);
+  if (const auto cpu = vmm::resolve_cpu(text, policy, kTopology, host)) {
+    check(*cpu);
+    (void)vmm::lint_cpu(vmm::words_of(*cpu));
+    const vmm::WholeCpu whole{*cpu, {}};
+    if (!vmm::diff_cpus(whole, whole).empty()) std::abort();
+  }
   return 0;
 }
