@@ -2,7 +2,7 @@
 //
 // A guard calls a function in ring 0 or ring 3 and comes back whatever happens: when the function
 // returns, or at its first exception, whose vector, error code, RIP and CR2 are left in trap_*.
-#include "vmm/probe/guest/callee_saved.h"
+#include "vmm/probe/guest/callee_saved.inc"
 
 #define KERNEL_CODE 0x08
 #define KERNEL_DATA 0x10

@@ -1,5 +1,5 @@
 // Into a nested guest under SVM and out of it, and what it runs, with VMMCALL at the end.
-#include "vmm/probe/guest/callee_saved.h"
+#include "vmm/probe/guest/callee_saved.inc"
 
         .text
 // void svm_enter(uint64_t vmcb): GIF is 1 before and after

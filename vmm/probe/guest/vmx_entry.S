@@ -1,6 +1,6 @@
 // Into a nested guest and out of it, and what it runs: one short piece for each control that shows,
 // all with VMCALL at the end. The pieces have a page of their own, for EPT.
-#include "vmm/probe/guest/callee_saved.h"
+#include "vmm/probe/guest/callee_saved.inc"
 
 #define HOST_RSP 0x6c14
 #define HOST_RIP 0x6c16
