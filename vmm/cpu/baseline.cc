@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <tuple>
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
+#include "vmm/cpu/flatten.h"
 #include "vmm/cpu/model_text.h"
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/topology.h"
@@ -34,24 +34,6 @@ Identity identity_of(const CpuidTable& table) {
   if (family == 6 || family == 15) model |= static_cast<unsigned>(bits(eax, 19, 16)) << 4;
   if (family == 15) family += static_cast<unsigned>(bits(eax, 27, 20));
   return {family, model, static_cast<unsigned>(bits(eax, 3, 0))};
-}
-
-// What the model does not hold: bits that others set, KVM's own leaves, and on Intel the leaves
-// that vmm could give there all the same.
-bool belongs_in_model(const Feature& feature, bool amd) {
-  constexpr std::array<std::string_view, 8> kNever = {
-      "hypervisor", "ht", "cmp-legacy", "vmx", "svm", "smx", "fdp-excptn-only", "zero-fcs-fds"};
-  const FeatureWord& word = feature.place.word;
-  if (feature.name == "topoext" && !amd) return false;
-  if (!word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff) return false;
-  return std::find(kNever.begin(), kNever.end(), feature.name) == kNever.end();
-}
-
-// Where a model file has the feature: among those of every guest, or of one that is nested.
-template <typename Model>
-auto& list_of(Model& model, const FeatureWord& word) {
-  if (!word.is_msr) return word.index == 0x8000000a ? model.svm : model.features;
-  return is_vmx_word(word) ? model.vmx : model.features;
 }
 
 // As a model file may have them.

@@ -1,0 +1,60 @@
+#include "vmm/cpu/flatten.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/resolve.h"
+#include "vmm/cpu/vmx.h"
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+
+bool belongs_in_model(const Feature& feature, bool amd) {
+  constexpr std::array<std::string_view, 8> kNever = {
+      "hypervisor", "ht", "cmp-legacy", "vmx", "svm", "smx", "fdp-excptn-only", "zero-fcs-fds"};
+  const FeatureWord& word = feature.place.word;
+  if (feature.name == "topoext" && !amd) return false;
+  if (!word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff) return false;
+  return std::ranges::find(kNever, feature.name) == kNever.end();
+}
+
+Result<CpuModel> flatten(const CpuSelection& selection, const std::string& text,
+                         const std::string& name) {
+  if (is_rule_host(selection))
+    return fail(Error::usage("host is a rule, and what it gives is another CPU on each host")
+                    .hint("vmm cpu dump-host, then vmm cpu baseline, makes a model of a host"));
+  CpuModel model = VMM_TRY(find_cpu_model(selection.model));
+  const WholeCpu whole = VMM_TRY(resolve_whole(text, HostGrant{}));
+  const CpuWords words = words_of(whole.cpu);
+  model.name = name;
+  model.version = 1;
+  model.alias.clear();
+  model.phys_bits = words.cpuid.phys_bits();
+  model.virt_bits = words.has("la57") ? 57 : 48;
+  // Nesting that nobody asked for does not raise a limit.
+  const ResolvedCpu bare = VMM_TRY(resolve_cpu(text, CpuPolicy::Force, Topology{}, HostGrant{}));
+  model.max_leaf = bare.cpuid.get(0).eax;
+  model.max_ext_leaf = bare.cpuid.get(0x80000000).eax;
+  model.features.clear();
+  model.svm.clear();
+  model.vmx.clear();
+  model.vmx_fixed.clear();
+  const auto all = FeatureCatalog::all();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto id = static_cast<FeatureId>(i);
+    const FeatureWord& word = all[i].place.word;
+    const bool pv = !word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff;
+    if (!words.has(id) || !(pv || belongs_in_model(all[i], is_amd(words.cpuid)))) continue;
+    list_of(model, word).push_back(id);
+    if (is_vmx_control_msr(word.index) && word.is_msr &&
+        bit(vmx_controls_fixed(word.index, words.msrs.at(word.index)), all[i].place.bit))
+      model.vmx_fixed.push_back(id);
+  }
+  return model;
+}
+
+}  // namespace vmm
