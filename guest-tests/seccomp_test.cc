@@ -107,8 +107,11 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
             {"--vga", "none,trap", "--trace", folder.file("trace"), "--timeout", "1"}),
       {"many addresses with nothing there", 0,
        [](Environment environment) {
-         // Without its reserve the heap has to grow on the thread that counts them.
-         environment.emplace_back("GLIBC_TUNABLES", "glibc.malloc.top_pad=0");
+         // Without reserves, and with what the start freed given back, the heap has to grow on the
+         // thread that counts them.
+         environment.emplace_back("GLIBC_TUNABLES",
+                                  "glibc.malloc.top_pad=0:glibc.malloc.trim_threshold=4096:"
+                                  "glibc.malloc.tcache_count=0");
          return run_vmm(guest_setup("unmapped-many.elf", {}, environment));
        }},
       {"a live screen", 0,
