@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <tuple>
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
@@ -19,21 +18,11 @@ namespace {
 
 constexpr std::size_t kColumns = 98;  // and "# " before it
 
-struct Identity {
-  unsigned family = 0;
-  unsigned model = 0;
-  unsigned stepping = 0;
-  // As in cpuid_table.h: clang-tidy 14 takes a 0 of the compiler's for a null pointer.
-  auto operator<=>(const Identity&) const = default;  // NOLINT(modernize-use-nullptr)
-};
-
-Identity identity_of(const CpuidTable& table) {
-  const std::uint32_t eax = table.get(1).eax;
-  auto family = static_cast<unsigned>(bits(eax, 11, 8));
-  auto model = static_cast<unsigned>(bits(eax, 7, 4));
-  if (family == 6 || family == 15) model |= static_cast<unsigned>(bits(eax, 19, 16)) << 4;
-  if (family == 15) family += static_cast<unsigned>(bits(eax, 27, 20));
-  return {family, model, static_cast<unsigned>(bits(eax, 3, 0))};
+// KVM's own leaves are for a model to choose.
+bool belongs_in_baseline(const Feature& feature, bool amd) {
+  const FeatureWord& word = feature.place.word;
+  const bool kvm = !word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff;
+  return !kvm && belongs_in_model(feature, amd);
 }
 
 // As a model file may have them.
@@ -59,7 +48,7 @@ CpuModel narrowest(std::span<const BaselineHost> hosts) {
   model.phys_bits = 52;
   model.virt_bits = 48;
   model.caches = caches_for_model(first);
-  Identity identity = identity_of(first);
+  CpuIdentity identity = identity_of(first);
   for (const BaselineHost& host : hosts) {
     const CpuWords words = host_words(host.grant.supported);
     identity = std::min(identity, identity_of(host.grant.supported));
@@ -130,7 +119,7 @@ void set_features(CpuModel& model, std::span<const BaselineHost> hosts) {
   const bool amd = is_amd(hosts.front().grant.supported);
   const auto all = FeatureCatalog::all();
   for (std::size_t i = 0; i < all.size(); ++i)
-    if (belongs_in_model(all[i], amd) &&
+    if (belongs_in_baseline(all[i], amd) &&
         std::all_of(granted.begin(), granted.end(),
                     [&](const CpuWords& words) { return words.has(all[i].place); }))
       list_of(model, all[i].place.word).push_back(static_cast<FeatureId>(i));
@@ -149,7 +138,7 @@ std::vector<BaselineGap> gaps_between(const CpuModel& model, std::span<const Bas
   for (std::size_t i = 0; i < all.size(); ++i) {
     const auto id = static_cast<FeatureId>(i);
     const std::vector<FeatureId>& list = list_of(model, all[i].place.word);
-    if (!belongs_in_model(all[i], amd) || std::binary_search(list.begin(), list.end(), id))
+    if (!belongs_in_baseline(all[i], amd) || std::binary_search(list.begin(), list.end(), id))
       continue;
     BaselineGap gap{id, {}};
     for (std::size_t h = 0; h < hosts.size(); ++h)

@@ -25,8 +25,7 @@ constexpr std::size_t kMaxText = 1024;
 constexpr std::size_t kDigest = 64;
 constexpr const char* kHint = "vmm cpu verify LOCK --write MODEL makes one";
 
-constexpr std::array<std::pair<CpuPolicy, std::string_view>, 3> kPolicies = {
-    {{CpuPolicy::Strict, "strict"}, {CpuPolicy::Mask, "mask"}, {CpuPolicy::Force, "force"}}};
+constexpr std::array kPolicies = {CpuPolicy::Strict, CpuPolicy::Mask, CpuPolicy::Force};
 
 ordered_json to_json(const MissingBit& bit) {
   return {{"name", bit.name},
@@ -49,8 +48,8 @@ Result<MissingBit> missing_bit_of(const JsonNode& node) {
 
 Result<CpuPolicy> policy_of(const JsonNode& node) {
   const std::string text = VMM_TRY(node.string(1, kMaxText));
-  for (const auto& [policy, name] : kPolicies)
-    if (name == text) return policy;
+  for (const CpuPolicy policy : kPolicies)
+    if (policy_name(policy) == text) return policy;
   return fail(node.error(fmt::format("'{}' is not strict, mask or force", printable(text, 40))));
 }
 
@@ -76,12 +75,6 @@ Result<CpuWords> words_of(const JsonNode& node) {
   return CpuWords{VMM_TRY(cpuid_of_json(cpuid)), VMM_TRY(msrs_of_json(msrs))};
 }
 
-std::string_view policy_name(CpuPolicy policy) {
-  for (const auto& [known, name] : kPolicies)
-    if (known == policy) return name;
-  return "";
-}
-
 // A version never changes, so its name is enough; a user's own file is found by its path.
 std::string selection_text(const CpuSelection& selection, const ResolvedCpu& cpu) {
   if (!model_file_of(selection.model)) return cpu.text;
@@ -103,8 +96,8 @@ std::string words_digest(const CpuWords& words) {
 }
 
 CpuWords locked_words(const ResolvedCpu& cpu) {
-  CpuWords words{without_runtime_bits(cpu.cpuid), {}};
-  for (const CpuMsr& msr : cpu.msrs) words.msrs[msr.index] = msr.value;
+  CpuWords words = words_of(cpu);
+  words.cpuid = without_runtime_bits(words.cpuid);
   return words;
 }
 

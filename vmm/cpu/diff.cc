@@ -15,12 +15,6 @@ namespace {
 
 constexpr std::size_t kIndent = 18;
 
-// Words that hold named features, besides those of MSRs that only one of the two may have.
-bool follows_from_others(const FeatureWord& word, unsigned bit, bool amd) {
-  return amd && word == FeatureWord{false, 0x80000001, 0, CpuidReg::Edx} &&
-         vmm::bit(kAmdAliasBits, bit);
-}
-
 // Values of `cpu` that are no bits with a name.
 std::vector<std::pair<std::string, std::string>> values_of(const ResolvedCpu& cpu) {
   const CpuidTable& t = cpu.cpuid;
@@ -77,18 +71,16 @@ CpuDiff diff_cpus(const WholeCpu& left, const WholeCpu& right) {
   const bool amd_a = is_amd(a.cpuid);
   const bool amd_b = is_amd(b.cpuid);
   for (const FeatureWord& word : FeatureCatalog::words()) {
-    const std::uint64_t x = a.word(word);
-    const std::uint64_t y = b.word(word);
+    const std::uint64_t x = a.word(word) & ~repeated_bits(word, amd_a);
+    const std::uint64_t y = b.word(word) & ~repeated_bits(word, amd_b);
     for (unsigned i = 0; i < 64; ++i) {
-      const bool in_a = bit(x, i) && !follows_from_others(word, i, amd_a);
-      const bool in_b = bit(y, i) && !follows_from_others(word, i, amd_b);
-      if (in_a == in_b) continue;
+      if (!bit(x ^ y, i)) continue;
       const FeaturePlace place{word, i};
       // MSRs with a meaning of their own besides names are compared as values.
       if (word.is_msr && !FeatureCatalog::at(place)) continue;
       const std::string name = bit_name(place);
       if (name == left.nesting || name == right.nesting) continue;
-      (in_a ? diff.left_only : diff.right_only).push_back(place);
+      (bit(x, i) ? diff.left_only : diff.right_only).push_back(place);
     }
   }
   const auto mine = nameless_msrs(a);

@@ -64,13 +64,6 @@ std::string what_moved(const MissingBit& refusal, const HostGrant& then, const H
   return "";
 }
 
-// The bits of feature words that are compared; AMD repeats others of them in 80000001.EDX.
-std::uint64_t compared(const FeatureWord& word, bool amd) {
-  if (amd && word == FeatureWord{false, 0x80000001, 0, CpuidReg::Edx})
-    return ~std::uint64_t{kAmdAliasBits};
-  return ~std::uint64_t{0};
-}
-
 class Comparison {
  public:
   Comparison(const CpuLock& lock, const HostGrant& host) : lock_(lock), host_(host) {}
@@ -100,7 +93,7 @@ class Comparison {
     const bool amd = is_amd(then_.words.cpuid);
     for (const FeatureWord& word : FeatureCatalog::words()) {
       const std::uint64_t changed =
-          (then_.given.word(word) ^ now_.given.word(word)) & compared(word, amd);
+          (then_.given.word(word) ^ now_.given.word(word)) & ~repeated_bits(word, amd);
       for (unsigned i = 0; i < 64; ++i) {
         if (!bit(changed, i)) continue;
         const FeaturePlace place{word, i};

@@ -63,6 +63,11 @@ std::vector<FeatureId> FeatureCatalog::in_word(const FeatureWord& word) {
   return ids;
 }
 
+bool FeatureCatalog::needs(FeatureId id, FeatureId other) {
+  return std::ranges::any_of(get(id).needs,
+                             [&](FeatureId need) { return need == other || needs(need, other); });
+}
+
 std::vector<FeatureId> FeatureCatalog::dependants(FeatureId id) {
   const auto features = all();
   std::vector<bool> lost(features.size(), false);

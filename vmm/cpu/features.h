@@ -62,6 +62,8 @@ class FeatureCatalog {
   static std::vector<FeatureWord> words();
   // The named bits of one word, lowest first.
   static std::vector<FeatureId> in_word(const FeatureWord& word);
+  // Whether `id` needs `other`, directly or through others.
+  static bool needs(FeatureId id, FeatureId other);
   // Features that need `id`, directly or through others, in catalog order. `id` is not among them.
   static std::vector<FeatureId> dependants(FeatureId id);
 };

@@ -8,7 +8,6 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 #include "vmm/cpu/resolve.h"
-#include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -16,9 +15,7 @@ namespace vmm {
 bool belongs_in_model(const Feature& feature, bool amd) {
   constexpr std::array<std::string_view, 8> kNever = {
       "hypervisor", "ht", "cmp-legacy", "vmx", "svm", "smx", "fdp-excptn-only", "zero-fcs-fds"};
-  const FeatureWord& word = feature.place.word;
   if (feature.name == "topoext" && !amd) return false;
-  if (!word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff) return false;
   return std::ranges::find(kNever, feature.name) == kNever.end();
 }
 
@@ -47,8 +44,7 @@ Result<CpuModel> flatten(const CpuSelection& selection, const std::string& text,
   for (std::size_t i = 0; i < all.size(); ++i) {
     const auto id = static_cast<FeatureId>(i);
     const FeatureWord& word = all[i].place.word;
-    const bool pv = !word.is_msr && word.index >= 0x40000000 && word.index <= 0x4fffffff;
-    if (!words.has(id) || !(pv || belongs_in_model(all[i], is_amd(words.cpuid)))) continue;
+    if (!words.has(id) || !belongs_in_model(all[i], is_amd(words.cpuid))) continue;
     list_of(model, word).push_back(id);
     if (is_vmx_control_msr(word.index) && word.is_msr &&
         bit(vmx_controls_fixed(word.index, words.msrs.at(word.index)), all[i].place.bit))

@@ -6,27 +6,25 @@
 #include "vmm/base/result.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/selection.h"
+#include "vmm/cpu/vmx.h"
 
 namespace vmm {
 
-// Whether a model's lists may hold the feature: not the bits that others set, nesting itself, KVM's
-// own leaves, nor on Intel a leaf that vmm gives on AMD only.
+// Whether a model's lists may hold the feature: not the bits that others set, nesting itself, nor
+// on Intel a leaf that vmm gives on AMD only.
 bool belongs_in_model(const Feature& feature, bool amd);
 
 // The list of a model that holds features of the word: `features`, `svm` or `vmx`.
 template <typename Model>
-auto& list_of(Model& model, const FeatureWord& word);
+auto& list_of(Model& model, const FeatureWord& word) {
+  if (is_vmx_word(word)) return model.vmx;
+  return !word.is_msr && word.index == 0x8000000a ? model.svm : model.features;
+}
 
 // A model called `name`, version 1, that resolves to the same CPU as `selection`, nested
 // capabilities included: under +vmx and +svm too. Its digests are those of the selection. Usage
 // errors as resolve_cpu(), and for the rule `host`, which is no model, and a bad name.
 Result<CpuModel> flatten(const CpuSelection& selection, const std::string& text,
                          const std::string& name);
-
-template <typename Model>
-auto& list_of(Model& model, const FeatureWord& word) {
-  if (!word.is_msr) return word.index == 0x8000000a ? model.svm : model.features;
-  return word.index >= 0x480 && word.index <= 0x491 ? model.vmx : model.features;
-}
 
 }  // namespace vmm

@@ -234,8 +234,7 @@ std::uint64_t not_compared(const FeatureWord& word, bool amd) {
   if (word.index == 7 && word.subleaf == 0 && word.reg == CpuidReg::Ebx) return 1U << 6 | 1U << 13;
   if (word.index == 7 && word.subleaf == 0 && word.reg == CpuidReg::Ecx) return 1U << 4;
   if (word.index == 0x80000001 && word.reg == CpuidReg::Ecx) return 1U << 1;
-  if (word.index == 0x80000001 && word.reg == CpuidReg::Edx) return amd ? kAmdAliasBits : 0;
-  return 0;
+  return repeated_bits(word, amd);
 }
 
 // XSAVE is executed by the host's silicon with the host's layout, whatever leaf Dh says.

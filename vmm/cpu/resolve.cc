@@ -169,6 +169,18 @@ bool valid(const Topology& t) {
 
 }  // namespace
 
+std::string_view policy_name(CpuPolicy policy) {
+  switch (policy) {
+    case CpuPolicy::Strict:
+      return "strict";
+    case CpuPolicy::Mask:
+      return "mask";
+    case CpuPolicy::Force:
+      return "force";
+  }
+  return "?";
+}
+
 std::string_view backend_name(KvmBackend backend) {
   switch (backend) {
     case KvmBackend::None:

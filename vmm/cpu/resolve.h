@@ -16,6 +16,7 @@
 namespace vmm {
 
 enum class CpuPolicy { Strict, Mask, Force };
+std::string_view policy_name(CpuPolicy policy);  // "strict", "mask", "force"
 
 // Who has VT-x or SVM underneath /dev/kvm.
 enum class KvmBackend { None, Vmx, Svm, Pvm, Unknown };

@@ -40,13 +40,9 @@ void wrap_words(std::vector<std::string>& lines, const std::string& label, std::
 }
 
 std::string identity_text(const CpuidTable& table) {
-  const std::uint32_t eax = table.get(1).eax;
-  std::uint64_t family = bits(eax, 11, 8);
-  std::uint64_t model = bits(eax, 7, 4);
-  if (family == 6 || family == 15) model |= bits(eax, 19, 16) << 4;
-  if (family == 15) family += bits(eax, 27, 20);
+  const auto [family, model, stepping] = identity_of(table);
   return fmt::format("{}, family {} model {} stepping {} ({:08x}h)", table.vendor(), family, model,
-                     bits(eax, 3, 0), eax);
+                     stepping, table.get(1).eax);
 }
 
 std::string caches_text(const CpuidTable& table) {
@@ -127,9 +123,7 @@ std::vector<WordFeatures> features_by_word(const ResolvedCpu& cpu) {
   const bool amd = is_amd(cpu.cpuid);
   std::vector<WordFeatures> result;
   for (const FeatureWord& word : FeatureCatalog::words()) {
-    std::uint64_t value = words.word(word);
-    const FeatureWord extended{false, 0x80000001, 0, CpuidReg::Edx};
-    if (amd && word == extended) value &= ~std::uint64_t{kAmdAliasBits};
+    const std::uint64_t value = words.word(word) & ~repeated_bits(word, amd);
     WordFeatures entry{word.text(), {}};
     for (unsigned i = 0; i < 64; ++i) {
       if (!bit(value, i)) continue;

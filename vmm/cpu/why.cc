@@ -58,18 +58,14 @@ std::string versions_text(const CpuModelFile& file, FeatureId id) {
                      several(without) ? "lack" : "lacks", with, several(with) ? "have" : "has");
 }
 
-bool needs(FeatureId id, FeatureId other) {
-  const std::vector<FeatureId> lost = FeatureCatalog::dependants(other);
-  return std::ranges::find(lost, id) != lost.end();
-}
-
 // The override that decides: the last that names the feature or, where the model has it, takes away
 // what it needs.
 const CpuOverride* deciding(FeatureId id, const CpuSelection& selection, bool in_model) {
   const CpuOverride* last = nullptr;
   for (const CpuOverride& change : selection.overrides) {
     if (change.kind == CpuOverride::Kind::PhysBits) continue;
-    const bool taken = change.kind == CpuOverride::Kind::Remove && needs(id, change.feature);
+    const bool taken =
+        change.kind == CpuOverride::Kind::Remove && FeatureCatalog::needs(id, change.feature);
     if (change.feature == id || (taken && (in_model || last != nullptr))) last = &change;
   }
   return last;

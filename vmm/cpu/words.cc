@@ -107,6 +107,15 @@ bool is_amd(const CpuidTable& table) {
   return vendor == "AuthenticAMD" || vendor == "HygonGenuine";
 }
 
+CpuIdentity identity_of(const CpuidTable& table) {
+  const std::uint32_t eax = table.get(1).eax;
+  auto family = static_cast<unsigned>(bits(eax, 11, 8));
+  auto model = static_cast<unsigned>(bits(eax, 7, 4));
+  if (family == 6 || family == 15) model |= static_cast<unsigned>(bits(eax, 19, 16)) << 4;
+  if (family == 15) family += static_cast<unsigned>(bits(eax, 27, 20));
+  return {family, model, static_cast<unsigned>(bits(eax, 3, 0))};
+}
+
 CpuWords words_of(const ResolvedCpu& cpu) {
   CpuWords words{cpu.cpuid, {}};
   for (const CpuMsr& msr : cpu.msrs) words.msrs[msr.index] = msr.value;

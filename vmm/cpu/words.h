@@ -29,11 +29,26 @@ struct CpuWords {
   void fix(FeatureId vmx_control);
 };
 
+// Family, model and stepping as they are displayed, out of leaf 1 EAX (SDM Vol. 2A, CPUID).
+struct CpuIdentity {
+  unsigned family = 0;
+  unsigned model = 0;
+  unsigned stepping = 0;
+  // As in cpuid_table.h: clang-tidy 14 takes a 0 of the compiler's for a null pointer.
+  auto operator<=>(const CpuIdentity&) const = default;  // NOLINT(modernize-use-nullptr)
+};
+CpuIdentity identity_of(const CpuidTable& table);
+
 // AMD or Hygon: which of the two ways of counting, naming and laying out applies.
 bool is_amd(const CpuidTable& table);
 
 // Bits of 80000001.EDX that repeat 1.EDX on AMD (APM Vol. 3, E.4.2).
 constexpr std::uint32_t kAmdAliasBits = 0x0183f3ff;
+
+// The bits of `word` that only repeat others: those of kAmdAliasBits on AMD.
+constexpr std::uint64_t repeated_bits(const FeatureWord& word, bool amd) {
+  return amd && word == FeatureWord{false, 0x80000001, 0, CpuidReg::Edx} ? kAmdAliasBits : 0;
+}
 
 // The words of a resolved CPU, of vCPU 0.
 CpuWords words_of(const ResolvedCpu& cpu);

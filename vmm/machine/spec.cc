@@ -82,18 +82,6 @@ Result<CpuPolicy> parse_policy(std::string_view text) {
       {{"strict", CpuPolicy::Strict}, {"mask", CpuPolicy::Mask}, {"force", CpuPolicy::Force}});
 }
 
-std::string_view policy_name(CpuPolicy policy) {
-  switch (policy) {
-    case CpuPolicy::Strict:
-      return "strict";
-    case CpuPolicy::Mask:
-      return "mask";
-    case CpuPolicy::Force:
-      return "force";
-  }
-  return "?";
-}
-
 std::string shell_line(const std::vector<std::string>& arguments) {
   constexpr std::string_view kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,=+@%";

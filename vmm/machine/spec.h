@@ -73,7 +73,6 @@ Result<std::uint8_t> parse_ioapic_version(std::string_view text);
 Result<std::uint32_t> parse_tsc_khz(std::string_view text);
 // "strict", "mask" or "force".
 Result<CpuPolicy> parse_policy(std::string_view text);
-std::string_view policy_name(CpuPolicy policy);
 // The command as one shell line.
 std::string shell_line(const std::vector<std::string>& arguments);
 

@@ -53,9 +53,7 @@ std::string vector_name(std::uint32_t vector) {
 class Judge {
  public:
   Judge(const ResolvedCpu& cpu, const ProbeReading& reading)
-      : cpu_(cpu), reading_(reading), guest_(reading.cpuid()) {
-    for (const CpuMsr& msr : cpu.msrs) model_msrs_[msr.index] = msr.value;
-  }
+      : cpu_(cpu), reading_(reading), guest_(reading.cpuid()), model_msrs_(words_of(cpu).msrs) {}
 
   ProbeResult result() {
     ProbeResult result;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "vmm/base/check.h"
+#include "vmm/cpu/vmx.h"
 
 namespace vmm {
 namespace {
@@ -18,11 +19,8 @@ using probe::Setup;
 // The MSRs that tell what a processor can do: FEATURE_CONTROL, CORE_CAPABILITIES,
 // ARCH_CAPABILITIES, PERF_CAPABILITIES, and with VMX its own (SDM Vol. 4, table 2-2).
 constexpr std::uint32_t kCapabilityMsrs[] = {0x3a, 0xcf, 0x10a, 0x345};
-constexpr std::uint32_t kVmxFirst = 0x480;
-constexpr std::uint32_t kVmxLast = 0x493;
-
-// Words of controls, in the allowed-1 halves of these MSRs.
-constexpr std::uint32_t kControlMsrs[] = {0x48b, 0x48d, 0x48e, 0x48f, 0x490};
+constexpr std::uint32_t kFirstVmxMsr = 0x480;
+constexpr std::uint32_t kLastVmxMsr = 0x493;
 
 std::uint32_t last_subleaf(const CpuidTable& table, std::uint32_t leaf) {
   std::uint32_t last = 0;
@@ -51,12 +49,6 @@ bool sensible(const probe::Answer& answer) {
           answer.vector == probe::kSyscallVector);
 }
 
-// Directly or through others.
-bool needs(FeatureId feature, FeatureId other) {
-  return std::ranges::any_of(FeatureCatalog::get(feature).needs,
-                             [&](FeatureId need) { return need == other || needs(need, other); });
-}
-
 }  // namespace
 
 std::optional<std::string_view> missing_parent(const ResolvedCpu& cpu, FeatureId feature) {
@@ -65,8 +57,8 @@ std::optional<std::string_view> missing_parent(const ResolvedCpu& cpu, FeatureId
   // SMX needs VMX, and its switch can be tried without.
   static const FeatureId smx = feature_id("smx");
   if (feature == smx) return std::nullopt;
-  if (needs(feature, vmx) && !has_feature(cpu.cpuid, "vmx")) return "vmx";
-  if (needs(feature, svm) && !has_feature(cpu.cpuid, "svm")) return "svm";
+  if (FeatureCatalog::needs(feature, vmx) && !has_feature(cpu.cpuid, "vmx")) return "vmx";
+  if (FeatureCatalog::needs(feature, svm) && !has_feature(cpu.cpuid, "svm")) return "svm";
   return std::nullopt;
 }
 
@@ -82,15 +74,17 @@ std::vector<ProbeAnswer> probe_questions(const ResolvedCpu& cpu) {
     ask_leaves(cpu.cpuid, first, questions);
   if (cpu.cpuid.find(0xc0000000) != nullptr) ask_leaves(cpu.cpuid, 0xc0000000, questions);
   for (const std::uint32_t index : kCapabilityMsrs) questions.push_back({Kind::Msr, index, 0});
-  for (std::uint32_t index = kVmxFirst; index <= kVmxLast; ++index)
+  for (std::uint32_t index = kFirstVmxMsr; index <= kLastVmxMsr; ++index)
     questions.push_back({Kind::Msr, index, 0});
   for (std::uint32_t i = 0; i < probe::kExerciseCount; ++i)
     if (!missing_parent(cpu, feature_id(probe::kExercises[i].feature)))
       questions.push_back({Kind::Exercise, i, 0});
   if (vmx)
-    for (const std::uint32_t msr : kControlMsrs)
-      for (const FeatureId id : FeatureCatalog::in_word({.is_msr = true, .index = msr}))
-        questions.push_back({Kind::VmxControl, msr, FeatureCatalog::get(id).place.bit});
+    for (const Feature& feature : FeatureCatalog::all()) {
+      const auto& [word, bit] = feature.place;
+      if (is_vmx_word(word) && is_vmx_control_msr(word.index))
+        questions.push_back({Kind::VmxControl, word.index, bit});
+    }
   VMM_CHECK(questions.size() <= probe::kMaxQuestions, "the mailbox has room for every question");
   std::vector<ProbeAnswer> answers;
   for (const Question& question : questions) answers.push_back({question, std::nullopt, {}});
