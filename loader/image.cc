@@ -12,6 +12,14 @@ std::string_view protocol_name(BootProtocol protocol) {
       return "elf32";
     case BootProtocol::Multiboot1:
       return "multiboot1";
+    case BootProtocol::Multiboot2:
+      return "multiboot2";
+    case BootProtocol::Pvh:
+      return "pvh";
+    case BootProtocol::Linux64:
+      return "linux64";
+    case BootProtocol::Linux32:
+      return "linux32";
     case BootProtocol::Flat:
       return "flat";
   }

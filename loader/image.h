@@ -19,6 +19,10 @@ enum class BootProtocol {
   Elf64,       // long mode, low memory identity-mapped
   Elf32,       // 32-bit protected mode, paging off
   Multiboot1,  // 32-bit protected mode, EAX and EBX as the specification says
+  Multiboot2,  // the same, with other numbers
+  Pvh,         // 32-bit protected mode, hvm_start_info in EBX
+  Linux64,     // long mode, boot_params in RSI
+  Linux32,     // 32-bit protected mode, boot_params in ESI
   Flat,        // 16-bit real mode at the load address
 };
 
@@ -45,8 +49,14 @@ struct LoadedImage {
   // linear address of CS:IP.
   std::uint64_t entry = 0;
   SymbolTable symbols;
+  // How much memory from lowest() on the kernel uses before it looks at any memory map, where its
+  // format says so (init_size of Linux). Nothing else is put there; it need not be zero.
+  std::uint64_t room = 0;
   // Multiboot 1 only.
   std::uint32_t multiboot_flags = 0;
+  // Linux only: the setup header of the bzImage, from 1f1h on, which boot_params has at the same
+  // offset.
+  std::vector<std::uint8_t> setup_header;
   // The checks of detection in their order, "multiboot1: no header in the first 8192 bytes", for
   // --dry-run and for refusals.
   std::vector<std::string> detection;

@@ -12,6 +12,7 @@
 #include <atomic>
 #include <thread>
 
+#include "loader/bzimage.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/guarded.h"
 #include "vmm/base/units.h"
@@ -22,7 +23,6 @@
 #include "vmm/lab/mailbox.h"
 #include "vmm/lab/output_tail.h"
 #include "vmm/lab/process.h"
-#include "vmm/lab/vmlinux.h"
 
 namespace vmm {
 namespace {
@@ -212,7 +212,9 @@ Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImag
                      "instructions"));
   const Mapping kernel_file = VMM_TRY(map_whole(image.kernel));
   const Mapping initramfs = VMM_TRY(map_whole(image.initramfs));
-  const Vmlinux kernel = VMM_TRY_CONTEXT(extract_vmlinux(kernel_file.bytes()), "the lab's kernel");
+  LoadedImage kernel;
+  kernel.bytes.assign(kernel_file.bytes().begin(), kernel_file.bytes().end());
+  VMM_TRY_CONTEXT(parse_unpacked_bzimage(kernel), "the lab's kernel");
   const Fd disk = VMM_TRY(
       make_boot_disk(kernel, initramfs.bytes(), bochs_command_line(image.append), spec.memory));
   Mapping disk_memory = VMM_TRY(map_whole(disk));

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "loader/bzimage_header.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/bzimage.h"
 #include "vmm/lab/descriptors.h"
 #include "vmm/lab/mailbox.h"
 
@@ -40,7 +40,7 @@ constexpr std::size_t kParametersSize = 0x5000;
 
 namespace spec = bzimage_header;
 
-std::vector<std::uint8_t> make_parameters(const Vmlinux& kernel, std::size_t initramfs_size,
+std::vector<std::uint8_t> make_parameters(const LoadedImage& kernel, std::size_t initramfs_size,
                                           std::string_view command_line) {
   std::vector<std::uint8_t> block(kParametersSize);
   const std::size_t header =
@@ -53,7 +53,7 @@ std::vector<std::uint8_t> make_parameters(const Vmlinux& kernel, std::size_t ini
   store(block, spec::kCmdLinePtr,
         static_cast<std::uint32_t>(boot_disk::kParameters + kCommandLine));
   std::copy(command_line.begin(), command_line.end(), block.begin() + kCommandLine);
-  store(block, kEntryPoint, kernel.elf.entry);
+  store(block, kEntryPoint, kernel.entry);
   // The first GiB as it is, in pages of 2 MiB; what is not there is never touched.
   constexpr std::uint64_t kTableBits = 0x3;
   constexpr std::uint64_t kPageBits = 0x83;
@@ -135,7 +135,7 @@ class DiskWriter {
 
 std::span<const std::uint8_t> boot_sector() { return {vmm_boot_sector, vmm_boot_sector_end}; }
 
-Result<Fd> make_boot_disk(const Vmlinux& kernel, Bytes initramfs, std::string_view command_line,
+Result<Fd> make_boot_disk(const LoadedImage& kernel, Bytes initramfs, std::string_view command_line,
                           std::uint64_t memory) {
   if (command_line.size() >= kMaxCommandLine)
     return fail(
@@ -147,7 +147,7 @@ Result<Fd> make_boot_disk(const Vmlinux& kernel, Bytes initramfs, std::string_vi
     return fail(Error::usage(fmt::format("the lab's memory of {} MiB is too small", memory / 1_MiB))
                     .hint("--lab-mem 1G"));
   std::uint64_t base = 0;
-  const auto kernel_memory = VMM_TRY(flatten(kernel.elf, base));
+  const auto kernel_memory = VMM_TRY(flatten(kernel, base));
   Fd fd = VMM_TRY(memory_file("lab-disk"));
   DiskWriter disk(fd);
   VMM_TRY(

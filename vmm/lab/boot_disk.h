@@ -7,9 +7,9 @@
 #include <span>
 #include <string_view>
 
+#include "loader/image.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
-#include "vmm/lab/vmlinux.h"
 
 namespace vmm {
 
@@ -25,7 +25,7 @@ constexpr std::uint64_t kInitramfs = 0x1000'0000;  // 256 MiB
 // A disk image in anonymous memory (memfd). Errors of kind Usage: a kernel that does not fit below
 // the initramfs, a command line of more than 2047 bytes, an initramfs that `memory` (bytes) cannot
 // hold.
-Result<Fd> make_boot_disk(const Vmlinux& kernel, std::span<const std::uint8_t> initramfs,
+Result<Fd> make_boot_disk(const LoadedImage& kernel, std::span<const std::uint8_t> initramfs,
                           std::string_view command_line, std::uint64_t memory);
 
 }  // namespace vmm

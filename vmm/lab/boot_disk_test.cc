@@ -3,13 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <lz4.h>
-#include <zlib.h>
 
+#include "loader/bzimage.h"
+#include "loader/compressed_fake.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/mailbox.h"
-#include "vmm/lab/vmlinux.h"
 
 namespace vmm {
 namespace {
@@ -41,75 +40,14 @@ Bytes small_kernel(std::uint64_t address, const Bytes& text) {
   return elf;
 }
 
-// A bzImage around `payload`: boot sector and one sector of set-up, protocol 20Fh.
-Bytes bzimage(const Bytes& payload) {
-  Bytes image(1024);
-  image[0x1f1] = 1;
-  image[0x201] = 0x66;
-  store<std::uint32_t>(image, 0x202, 0x53726448);
-  store<std::uint16_t>(image, 0x206, 0x020f);
-  store<std::uint32_t>(image, 0x248, 0);
-  store<std::uint32_t>(image, 0x24c, static_cast<std::uint32_t>(payload.size()));
-  image.insert(image.end(), payload.begin(), payload.end());
-  return image;
-}
-
-Bytes lz4_payload(const Bytes& content) {
-  Bytes out(8 + static_cast<std::size_t>(::LZ4_compressBound(static_cast<int>(content.size()))));
-  const int size = ::LZ4_compress_default(
-      reinterpret_cast<const char*>(content.data()), reinterpret_cast<char*>(out.data()) + 8,
-      static_cast<int>(content.size()), static_cast<int>(out.size()) - 8);
-  store<std::uint32_t>(out, 0, 0x184c2102);
-  store<std::uint32_t>(out, 4, static_cast<std::uint32_t>(size));
-  out.resize(8 + static_cast<std::size_t>(size) + 4);
-  store(out, out.size() - 4, static_cast<std::uint32_t>(content.size()));
-  return out;
-}
-
-Bytes gzip_payload(const Bytes& content) {
-  z_stream stream{};
-  EXPECT_EQ(::deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  Bytes out(::deflateBound(&stream, content.size()) + 32);
-  stream.next_in = const_cast<Bytef*>(content.data());
-  stream.avail_in = static_cast<uInt>(content.size());
-  stream.next_out = out.data();
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(::deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  ::deflateEnd(&stream);
-  return out;
-}
-
 const Bytes kText = {0xf4, 1, 2, 3, 4, 5};
 
-TEST(Vmlinux, is_found_behind_each_compression) {
-  const Bytes elf = small_kernel(16_MiB, kText);
-  for (const Bytes& payload : {elf, lz4_payload(elf), gzip_payload(elf)}) {
-    const auto kernel = extract_vmlinux(bzimage(payload));
-    ASSERT_TRUE(kernel.has_value()) << kernel.error().text();
-    EXPECT_EQ(kernel->elf.entry, 16_MiB);
-    EXPECT_EQ(kernel->elf.bytes, elf);
-    EXPECT_EQ(kernel->setup_header.size(), 0x268U - 0x1f1U);
-  }
-}
-
-TEST(Vmlinux, a_cut_off_or_damaged_image_is_an_error_and_no_crash) {
-  const Bytes elf = small_kernel(16_MiB, kText);
-  for (const Bytes& whole : {bzimage(lz4_payload(elf)), bzimage(gzip_payload(elf))}) {
-    for (std::size_t size = 0; size + 5 < whole.size(); ++size)
-      EXPECT_FALSE(extract_vmlinux(std::span(whole).first(size)).has_value()) << size;
-    for (std::size_t at = 0; at < whole.size(); ++at) {
-      Bytes bad = whole;
-      bad[at] = static_cast<std::uint8_t>(bad[at] ^ 0xff);
-      [[maybe_unused]] const auto any = extract_vmlinux(bad);
-    }
-  }
-}
-
-TEST(Vmlinux, an_unknown_compression_is_named_by_its_first_bytes) {
-  const auto kernel = extract_vmlinux(bzimage({'B', 'Z', 'h', '9', 0, 0, 0, 0, 0}));
-  ASSERT_FALSE(kernel.has_value());
-  EXPECT_THAT(kernel.error().text(), testing::HasSubstr("42 5a 68 39"));
+// The kernel out of a bzImage.
+Result<LoadedImage> unpacked(std::uint64_t address, const Bytes& text) {
+  LoadedImage image;
+  image.bytes = testing_packed::bzimage(small_kernel(address, text));
+  VMM_TRY(parse_unpacked_bzimage(image));
+  return image;
 }
 
 TEST(BootSector, is_one_with_the_bioss_mark_and_an_empty_table) {
@@ -119,7 +57,7 @@ TEST(BootSector, is_one_with_the_bioss_mark_and_an_empty_table) {
 }
 
 struct BootDisk : testing::Test {
-  Vmlinux kernel = extract_vmlinux(bzimage(small_kernel(16_MiB, kText))).value();
+  LoadedImage kernel = unpacked(16_MiB, kText).value();
   Bytes initramfs = Bytes(1000, 0x77);
 
   // What the sector's code would put at `address`, first `size` bytes.
@@ -165,7 +103,7 @@ TEST_F(BootDisk, refuses_what_has_no_room) {
   EXPECT_FALSE(make_boot_disk(kernel, initramfs, std::string(2048, 'x'), 1_GiB).has_value());
   EXPECT_FALSE(make_boot_disk(kernel, initramfs, "", 256_MiB).has_value());
   for (const std::uint64_t address : {std::uint64_t{0}, std::uint64_t{1_MiB}, 255_MiB + 1023_KiB}) {
-    auto elsewhere = extract_vmlinux(bzimage(small_kernel(address, Bytes(4096, 1))));
+    const auto elsewhere = unpacked(address, Bytes(4096, 1));
     if (!elsewhere) continue;
     EXPECT_FALSE(make_boot_disk(*elsewhere, initramfs, "", 1_GiB).has_value()) << address;
   }

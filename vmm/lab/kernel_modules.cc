@@ -7,11 +7,11 @@
 #include <cstring>
 #include <filesystem>
 
+#include "loader/decompress.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/decompress.h"
 
 namespace vmm {
 namespace {
@@ -176,10 +176,14 @@ Result<KernelModule> ModuleTree::read(std::string_view name) const {
   const std::string& path = file->second;
   const auto read = [&]() -> Result<KernelModule> {
     module.bytes = VMM_TRY(read_file(path, kMaxModule, ErrorKind::Usage));
+    const auto unpack = [&](Compression compression) -> Result<void> {
+      module.bytes = VMM_TRY(decompress(compression, module.bytes, kMaxModule));
+      return {};
+    };
     if (path.ends_with(".xz"))
-      module.bytes = VMM_TRY(decompress_xz(module.bytes, kMaxModule));
+      VMM_TRY(unpack(Compression::Xz));
     else if (path.ends_with(".zst"))
-      module.bytes = VMM_TRY(decompress_zstd(module.bytes, kMaxModule));
+      VMM_TRY(unpack(Compression::Zstd));
     module.info = VMM_TRY(read_module_info(module.bytes));
     return std::move(module);
   };

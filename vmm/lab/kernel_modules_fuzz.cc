@@ -1,7 +1,7 @@
-// The reader of a module's .modinfo section, and both decompressors, on any bytes.
+// The reader of a module's .modinfo section, and the decompressors, on any bytes.
+#include "loader/decompress.h"
 #include "vmm/base/check.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/decompress.h"
 #include "vmm/lab/kernel_modules.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -9,19 +9,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const std::span<const std::uint8_t> bytes(data + 1, size - 1);
   constexpr std::size_t kLimit = 1_MiB;
-  switch (data[0] % 3) {
-    case 0:
-      (void)read_module_info(bytes);
-      (void)read_module_info(without_signature(bytes));
-      break;
-    case 1:
-      if (const auto content = decompress_xz(bytes, kLimit))
-        VMM_CHECK(content->size() <= kLimit, "more content than was allowed");
-      break;
-    default:
-      if (const auto content = decompress_zstd(bytes, kLimit))
-        VMM_CHECK(content->size() <= kLimit, "more content than was allowed");
-      break;
+  if (data[0] % 2 == 0) {
+    (void)read_module_info(bytes);
+    (void)read_module_info(without_signature(bytes));
+  } else if (const auto compression = compression_of(bytes)) {
+    const auto content = decompress(*compression, bytes, kLimit);
+    VMM_CHECK(!content || content->size() <= kLimit, "more content than was allowed");
   }
   return 0;
 }

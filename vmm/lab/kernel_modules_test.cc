@@ -2,16 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <lzma.h>
 #include <stdlib.h>
-#include <zstd.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "loader/compressed_fake.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/decompress.h"
 #include "vmm/lab/module_builder.h"
 
 namespace vmm {
@@ -23,25 +21,8 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 namespace fs = std::filesystem;
 using ByteVector = std::vector<std::uint8_t>;
-
-ByteVector xz(const ByteVector& bytes) {
-  ByteVector packed(lzma_stream_buffer_bound(bytes.size()));
-  std::size_t size = 0;
-  EXPECT_EQ(lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, nullptr, bytes.data(), bytes.size(),
-                                    packed.data(), &size, packed.size()),
-            LZMA_OK);
-  packed.resize(size);
-  return packed;
-}
-
-ByteVector zst(const ByteVector& bytes) {
-  ByteVector packed(ZSTD_compressBound(bytes.size()));
-  const std::size_t size =
-      ZSTD_compress(packed.data(), packed.size(), bytes.data(), bytes.size(), 1);
-  EXPECT_EQ(ZSTD_isError(size), 0u);
-  packed.resize(size);
-  return packed;
-}
+using testing_packed::xz;
+using testing_packed::zst;
 
 TEST(ModuleInfo, lists_what_a_module_needs) {
   const auto info =
@@ -105,34 +86,6 @@ TEST(ModuleSignature, is_cut_off_where_there_is_one) {
   const ByteVector damaged = signed_with(700, 0xffff'ffff);
   EXPECT_EQ(size_left(damaged), damaged.size());
   EXPECT_EQ(size_left({}), 0u);
-}
-
-TEST(Decompress, gives_back_what_was_packed) {
-  ByteVector content(3'000'000);
-  for (std::size_t i = 0; i < content.size(); ++i)
-    content[i] = static_cast<std::uint8_t>(i * i >> 8);
-  EXPECT_EQ(decompress_xz(xz(content), 4_MiB).value(), content);
-  EXPECT_EQ(decompress_zstd(zst(content), 4_MiB).value(), content);
-  EXPECT_EQ(decompress_xz(xz(content), content.size()).value(), content);
-  EXPECT_EQ(decompress_zstd(zst(content), content.size()).value(), content);
-}
-
-TEST(Decompress, a_bomb_stops_at_the_limit) {
-  const ByteVector content(20'000'000);
-  EXPECT_THAT(decompress_xz(xz(content), 1_MiB).error().text(), HasSubstr("more than 1 MiB"));
-  EXPECT_THAT(decompress_zstd(zst(content), 1_MiB).error().text(), HasSubstr("more than 1 MiB"));
-}
-
-TEST(Decompress, damaged_data_is_an_error) {
-  const ByteVector content(1000, 5);
-  for (const auto& [packed, unpack] :
-       {std::pair(xz(content), &decompress_xz), std::pair(zst(content), &decompress_zstd)}) {
-    for (std::size_t size = 0; size < packed.size(); ++size)
-      EXPECT_FALSE(unpack(std::span(packed).first(size), 1_MiB)) << size;
-    ByteVector bytes = packed;
-    bytes[1] ^= 0xff;
-    EXPECT_FALSE(unpack(bytes, 1_MiB));
-  }
 }
 
 class ModuleTreeTest : public testing::Test {

@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "loader/newc.h"
 #include "vmm/base/text.h"
 #include "vmm/lab/agent_config.h"
 #include "vmm/lab/descriptors.h"
-#include "vmm/lab/newc.h"
 
 namespace vmm {
 namespace {

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <string_view>
 
+#include "loader/bzimage_header.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/bzimage.h"
 #include "vmm/lab/kernel_package.h"
 
 namespace vmm {

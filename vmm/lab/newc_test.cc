@@ -1,4 +1,4 @@
-#include "vmm/lab/newc.h"
+#include "loader/newc.h"
 
 #include <gtest/gtest.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "vmm/lab/newc.h"
+#include "loader/newc.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>

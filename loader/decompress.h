@@ -1,0 +1,37 @@
+// gzip, xz, zstd and lz4: kernels, their payloads and modules come compressed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+
+namespace vmm {
+
+enum class Compression {
+  Gzip,  // RFC 1952, one or more members
+  Xz,    // .xz, one or more streams
+  Zstd,  // RFC 8878, one or more frames
+  Lz4,   // the "legacy" frame that lz4 -l writes, which the kernel's build uses
+};
+
+// "gzip", "xz", "zstd" or "lz4".
+std::string_view compression_name(Compression compression);
+
+// By the magic number; nothing for a file that is none of them.
+std::optional<Compression> compression_of(std::span<const std::uint8_t> bytes);
+
+// The content. Image errors: damaged or cut off data, or more than `max_size` bytes of content. No
+// more than that is ever allocated, whatever the file promises.
+Result<std::vector<std::uint8_t>> decompress(Compression compression,
+                                             std::span<const std::uint8_t> bytes,
+                                             std::size_t max_size);
+
+// The content that a file of `size` bytes may have at most: far more than any kernel or initramfs
+// has, far less than a bomb.
+std::size_t most_content(std::size_t size);
+
+}  // namespace vmm
