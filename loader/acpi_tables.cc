@@ -95,7 +95,7 @@ void put_register(Bytes& table, std::size_t offset, const Register& reg) {
 }  // namespace
 
 std::vector<std::uint8_t> make_rsdp(std::uint32_t rsdt, std::uint64_t xsdt) {
-  Bytes rsdp(36);
+  Bytes rsdp(kRsdpSize);
   put_text(rsdp, 0, "RSD PTR ");
   put_text(rsdp, 9, kOemId);
   rsdp[15] = 2;  // revision

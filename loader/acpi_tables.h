@@ -15,6 +15,7 @@ namespace vmm {
 constexpr std::uint64_t kFacsWakingVector = 12;
 constexpr std::uint64_t kFacsXWakingVector = 24;
 
+constexpr std::size_t kRsdpSize = 36;
 // Root System Description Pointer, revision 2, 36 bytes; stands on a multiple of 16 in
 // E0000h-FFFFFh.
 std::vector<std::uint8_t> make_rsdp(std::uint32_t rsdt, std::uint64_t xsdt);

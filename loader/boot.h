@@ -4,8 +4,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "loader/e820.h"
 #include "loader/image.h"
 #include "vmm/core/cpu_state.h"
 #include "vmm/core/guest_memory.h"
@@ -22,27 +24,24 @@ struct BootModule {
 };
 
 struct BootOptions {
-  std::optional<std::string> protocol;  // --boot: "multiboot1", "elf", "flat"; by content otherwise
+  std::optional<std::string> protocol;  // --boot, boot_protocol_words(); by content otherwise
   std::optional<Gpa> flat_address;      // --flat
   std::string command_line;             // --append
-  std::vector<BootModule> modules;
+  std::vector<BootModule> modules;      // of Multiboot and PVH kernels
+  std::vector<std::uint8_t> initrd;     // of Linux, or the first module of a PVH kernel
+  bool screen = false;                  // Linux is told of a VGA text screen
 };
 
-// Reads and parses `path`. Detection is by content, in the order multiboot1, elf; flat is never
-// guessed. Image errors (exit 65) name the file, the place in it and what was looked for.
+// The words that --boot takes.
+std::span<const std::string_view> boot_protocol_words();
+
+// Reads and parses `path`. A packed file is unpacked first. Detection is by content, in the order
+// multiboot2, multiboot1, pvh, bzImage, elf; flat is never guessed. Image errors (exit 65) name the
+// file, the place in it and what was looked for.
 Result<LoadedImage> load_image(const std::string& path, const BootOptions& options);
 // The same for bytes that are already there; `path` only names them. Pure, for tests and fuzzing.
 Result<LoadedImage> parse_image(std::string path, std::vector<std::uint8_t> bytes,
                                 const BootOptions& options);
-
-// One line of the guest's memory map.
-struct E820Entry {
-  Gpa base = 0;
-  std::uint64_t size = 0;
-  std::uint32_t type = 1;  // 1 RAM, 2 reserved
-  bool operator==(const E820Entry&) const = default;
-};
-std::vector<E820Entry> make_e820(const GuestMemory& memory);
 
 // Copies the image, its modules, tables and page tables into `memory` and returns the state in
 // which vCPU 0 starts (loader/README.md). Image errors for what does not fit, naming the segment,

@@ -1,6 +1,7 @@
 #include "loader/boot_state.h"
 
 #include "loader/multiboot1.h"
+#include "loader/multiboot2.h"
 #include "vmm/base/bytes.h"
 
 namespace vmm {
@@ -40,17 +41,19 @@ kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_co
   return s;
 }
 
-kvm_segment code_segment(bool long_mode) {
-  return flat_segment(spec::BOOT_CS, kCodeType, long_mode);
+kvm_segment code_segment(const BootBlock& block) {
+  return flat_segment(block.code_selector(), kCodeType, block.long_mode());
 }
 
-kvm_segment data_segment() { return flat_segment(spec::BOOT_DS, kDataType, false); }
+kvm_segment data_segment(const BootBlock& block) {
+  return flat_segment(block.data_selector(), kDataType, false);
+}
 
-kvm_segment tss_segment(Gpa base) {
+kvm_segment tss_segment(const BootBlock& block) {
   kvm_segment s{};
-  s.base = base;
+  s.base = block.tss();
   s.limit = BootBlock::kTssLimit;
-  s.selector = spec::BOOT_TR;
+  s.selector = block.tss_selector();
   s.type = kBusyTssType;
   s.present = 1;
   return s;
@@ -69,15 +72,15 @@ CpuState common_state() {
   return state;
 }
 
-CpuState protected_state(const BootBlock& block, std::uint64_t entry, bool long_mode) {
+CpuState protected_state(const BootBlock& block, std::uint64_t entry) {
   CpuState state = common_state();
   state.regs.rip = entry;
   kvm_sregs& s = state.sregs;
-  s.cs = code_segment(long_mode);
-  s.ds = s.es = s.fs = s.gs = s.ss = data_segment();
-  s.tr = tss_segment(block.tss());
+  s.cs = code_segment(block);
+  s.ds = s.es = s.fs = s.gs = s.ss = data_segment(block);
+  s.tr = tss_segment(block);
   s.gdt.base = block.gdt();
-  s.gdt.limit = BootBlock::kGdtLimit;
+  s.gdt.limit = block.gdt_limit();
   // No interrupt table: the first fault is a triple fault at once, with the registers as they were.
   s.idt.base = 0;
   s.idt.limit = 0;
@@ -89,6 +92,20 @@ void set_arguments(CpuState& state, const ElfArguments& arguments) {
   state.regs.rdi = arguments.command_line;
   state.regs.rsi = arguments.e820;
   state.regs.rdx = arguments.e820_count;
+}
+
+// Long mode with the block's page tables.
+CpuState long_mode_state(const BootBlock& block, std::uint64_t entry) {
+  CpuState state = protected_state(block, entry);
+  // A function called in C finds RSP + 8 at a multiple of 16 (System V ABI, section 3.2.2). The
+  // return address that is not there reads as 0.
+  state.regs.rsp = block.stack_top() - 8;
+  state.sregs.cr0 |= spec::CR0_NE | spec::CR0_WP | spec::CR0_PG;
+  state.sregs.cr3 = block.page_tables();
+  // Compilers use SSE in 64-bit code unless told otherwise.
+  state.sregs.cr4 = spec::CR4_PAE | spec::CR4_OSFXSR | spec::CR4_OSXMMEXCPT;
+  state.sregs.efer = spec::EFER_LME | spec::EFER_LMA;
+  return state;
 }
 
 }  // namespace
@@ -107,40 +124,58 @@ std::vector<std::uint8_t> BootBlock::bytes(std::span<const std::uint8_t> info) c
     for (std::uint64_t i = 0; i < kMappedGiB * 512; ++i)
       put(directories + i * 8, i * 2_MiB | kPresentWritable | kPageSize);
   }
-  put(gdt() + spec::BOOT_CS, descriptor(code_segment(long_mode_)));
-  put(gdt() + spec::BOOT_DS, descriptor(data_segment()));
-  put(gdt() + spec::BOOT_TR, descriptor(tss_segment(tss())));
+  put(gdt() + code_selector(), descriptor(code_segment(*this)));
+  put(gdt() + data_selector(), descriptor(data_segment(*this)));
+  put(gdt() + tss_selector(), descriptor(tss_segment(*this)));
   // The upper half of a 64-bit TSS descriptor is base[63:32], which is 0 below 4 GiB.
   block.insert(block.end(), info.begin(), info.end());
   return block;
 }
 
 CpuState elf64_state(const BootBlock& block, std::uint64_t entry, const ElfArguments& arguments) {
-  CpuState state = protected_state(block, entry, true);
+  CpuState state = long_mode_state(block, entry);
   set_arguments(state, arguments);
-  // A function called in C finds RSP + 8 at a multiple of 16 (System V ABI, section 3.2.2). The
-  // return address that is not there reads as 0.
-  state.regs.rsp = block.stack_top() - 8;
-  state.sregs.cr0 |= spec::CR0_NE | spec::CR0_WP | spec::CR0_PG;
-  state.sregs.cr3 = block.page_tables();
-  // Compilers use SSE in 64-bit code unless told otherwise.
-  state.sregs.cr4 = spec::CR4_PAE | spec::CR4_OSFXSR | spec::CR4_OSXMMEXCPT;
-  state.sregs.efer = spec::EFER_LME | spec::EFER_LMA;
   return state;
 }
 
 CpuState elf32_state(const BootBlock& block, std::uint64_t entry, const ElfArguments& arguments) {
-  CpuState state = protected_state(block, entry, false);
+  CpuState state = protected_state(block, entry);
   set_arguments(state, arguments);
   state.regs.rsp = block.stack_top() - 4;
   return state;
 }
 
 CpuState multiboot1_state(const BootBlock& block, std::uint64_t entry) {
-  CpuState state = protected_state(block, entry, false);
+  CpuState state = protected_state(block, entry);
   state.regs.rsp = block.stack_top();
   state.regs.rax = spec::MULTIBOOT_BOOTLOADER_MAGIC;
   state.regs.rbx = block.info();
+  return state;
+}
+
+CpuState multiboot2_state(const BootBlock& block, std::uint64_t entry) {
+  CpuState state = multiboot1_state(block, entry);
+  state.regs.rax = spec::MULTIBOOT2_BOOTLOADER_MAGIC;
+  return state;
+}
+
+CpuState pvh_state(const BootBlock& block, std::uint64_t entry) {
+  CpuState state = protected_state(block, entry);
+  state.regs.rsp = block.stack_top();
+  state.regs.rbx = block.info();
+  return state;
+}
+
+CpuState linux64_state(const BootBlock& block, std::uint64_t entry) {
+  CpuState state = long_mode_state(block, entry);
+  state.regs.rsi = block.info();
+  return state;
+}
+
+CpuState linux32_state(const BootBlock& block, std::uint64_t entry) {
+  CpuState state = protected_state(block, entry);
+  state.regs.rsp = block.stack_top();
+  state.regs.rsi = block.info();
   return state;
 }
 

@@ -2,6 +2,9 @@
 // keeps the promises of image.h, and placing it never leaves RAM.
 #include <gtest/gtest.h>
 
+#include <string_view>
+
+#include "loader/compressed_fake.h"
 #include "loader/image_builder.h"
 
 namespace vmm {
@@ -15,15 +18,33 @@ struct Sample {
   std::optional<std::string> protocol;
 };
 
+// One that fits into the memory of these tests.
+ByteVector bzimage_of(const ByteVector& payload) {
+  ByteVector bytes = testing_packed::bzimage(payload);
+  store<std::uint64_t>(bytes, bzimage_header::kPrefAddress, 0x20'0000);
+  return bytes;
+}
+
 std::vector<Sample> samples() {
-  return {{"elf32", minimal_elf<Class32>(), std::nullopt},
-          {"elf64", minimal_elf<Class64>(), std::nullopt},
-          {"multiboot1 elf32", minimal_multiboot1<Class32>(), std::nullopt},
-          {"multiboot1 elf64", minimal_multiboot1<Class64>(), std::nullopt},
-          {"multiboot1 kludge", minimal_kludge(kKludge), std::nullopt},
-          {"forced multiboot1", minimal_kludge(kKludge), "multiboot1"},
-          {"forced elf", minimal_multiboot1<Class64>(), "elf"},
-          {"forced flat", minimal_elf<Class32>(), "flat"}};
+  return {
+      {"elf32", minimal_elf<Class32>(), std::nullopt},
+      {"elf64", minimal_elf<Class64>(), std::nullopt},
+      {"multiboot1 elf32", minimal_multiboot1<Class32>(), std::nullopt},
+      {"multiboot1 elf64", minimal_multiboot1<Class64>(), std::nullopt},
+      {"multiboot1 kludge", minimal_kludge(kKludge), std::nullopt},
+      {"multiboot2 elf32", minimal_multiboot2<Class32>(multiboot2_tag(1, {4, 6})), std::nullopt},
+      {"multiboot2 relocatable",
+       minimal_multiboot2<Class64>(multiboot2_tag(10, {0x100000, 0xffff'ffff, 0x1000, 2})),
+       std::nullopt},
+      {"pvh elf32", minimal_pvh<Class32>(), std::nullopt},
+      {"pvh elf64", minimal_pvh<Class64>(), std::nullopt},
+      {"bzimage", bzimage_of(minimal_elf<Class64>()), std::nullopt},
+      {"bzimage that enters itself", bzimage_of(pattern(0x300)), std::nullopt},
+      {"forced linux32", bzimage_of(pattern(0x300)), "linux32"},
+      {"gzip", testing_packed::gzip(minimal_elf<Class64>()), std::nullopt},
+      {"forced multiboot1", minimal_kludge(kKludge), "multiboot1"},
+      {"forced elf", minimal_multiboot1<Class64>(), "elf"},
+      {"forced flat", minimal_elf<Class32>(), "flat"}};
 }
 
 struct Tally {
@@ -96,7 +117,10 @@ TEST(Damage, every_flipped_bit_is_refused_or_loads) {
       ASSERT_NO_FATAL_FAILURE(try_image(bytes, sample, memory, tally));
       bytes[i / 8] ^= mask;
     }
-    EXPECT_GT(tally.placed, 0U);
+    // What is packed has a checksum over every bit.
+    if (std::string_view(sample.name) != "gzip") {
+      EXPECT_GT(tally.placed, 0U);
+    }
     if (sample.protocol != "flat") {
       EXPECT_GT(tally.refused, 0U);
     }

@@ -5,11 +5,16 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "loader/boot.h"
+#include "loader/bzimage.h"
+#include "loader/decompress.h"
 #include "loader/elf.h"
 #include "loader/flat.h"
 #include "loader/multiboot1.h"
+#include "loader/multiboot2.h"
+#include "loader/pvh.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 
@@ -18,10 +23,6 @@ namespace {
 
 using Bytes = std::span<const std::uint8_t>;
 using namespace std::string_view_literals;
-
-constexpr std::string_view kMultiboot1 = "multiboot1";
-constexpr std::string_view kElf = "elf";
-constexpr std::string_view kFlat = "flat";
 
 bool has_at(Bytes bytes, std::size_t offset, std::string_view text) {
   if (offset > bytes.size() || text.size() > bytes.size() - offset) return false;
@@ -42,8 +43,8 @@ constexpr const char* kUnpack = "unpack it and give the kernel inside";
 
 // The first match wins: a bzImage with an EFI stub is also a PE image, a boot CD also has a boot
 // sector's mark.
-constexpr std::array<Signature, 19> kSignatures = {{
-    {0x202, "HdrS", "a Linux bzImage (not supported yet)", nullptr},
+constexpr std::array<Signature, 18> kSignatures = {{
+    {0x202, "HdrS", "a Linux bzImage", "--boot linux64 and linux32 start it by its own entries"},
     {0, "\x1f\x8b", "a gzip file", kUnpack},
     {0,
      "\xfd"
@@ -61,13 +62,12 @@ constexpr std::array<Signature, 19> kSignatures = {{
      "build with an ELF target, such as x86_64-unknown-none"},
     {0, "\xce\xfa\xed\xfe", "a Mach-O image",
      "build with an ELF target, such as x86_64-unknown-none"},
-    {0, "070701", "a cpio archive", "an initramfs is a --module, not a kernel"},
+    {0, "070701", "a cpio archive", "an initramfs is given as --initrd beside its kernel"},
     {0, "QFI\xfb", "a qcow2 disk image", nullptr},
     {257, "ustar", "a tar archive", kUnpack},
     {0x8001, "CD001", "a CD image", "give the kernel on it"},
     {0x1fe, "\x55\xaa", "a boot sector or a disk image",
      "--boot flat loads it at 7C00h in real mode"},
-    {0, "\xd6\x50\x52\xe8", "a multiboot2 header (not supported yet)", nullptr},
 }};
 
 const Signature* recognise(Bytes bytes) {
@@ -95,33 +95,21 @@ Error unrecognised(Bytes bytes, std::string text) {
   return error;
 }
 
-// Offset of a Multiboot 2 header with a good checksum (specification 2.0, section 3.1.1).
-std::optional<std::size_t> find_multiboot2(Bytes bytes) {
-  const std::size_t window = std::min<std::size_t>(bytes.size(), 32768);
-  for (std::size_t at = 0; at + 16 <= window; at += 8) {
-    if (load<std::uint32_t>(bytes, at) != 0xe852'50d6) continue;
-    std::uint32_t sum = 0;
-    for (std::size_t i = 0; i < 16; i += 4) sum += load<std::uint32_t>(bytes, at + i);
-    if (sum == 0) return at;
-  }
-  return std::nullopt;
-}
+constexpr std::array<std::string_view, 7> kWords = {"multiboot1", "multiboot2", "pvh", "linux64",
+                                                    "linux32",    "elf",        "flat"};
 
 // The word of --boot in lower case; empty for none.
 Result<std::string> protocol_of(const BootOptions& options) {
-  if (!options.protocol) return options.flat_address ? std::string(kFlat) : std::string();
+  if (!options.protocol) return std::string(options.flat_address ? "flat" : "");
   std::string word = lower(*options.protocol);
-  const std::array<std::string, 3> known = {std::string(kMultiboot1), std::string(kElf),
-                                            std::string(kFlat)};
-  if (std::find(known.begin(), known.end(), word) == known.end()) {
-    const auto nearest = nearest_name(word, known);
-    return fail(
-        Error::usage(fmt::format("--boot {}: no such protocol; there are multiboot1, elf and flat",
-                                 printable(*options.protocol)))
-            .hint(nearest ? fmt::format("did you mean {}?", *nearest)
-                          : "without --boot the file's content decides"));
+  if (std::ranges::find(kWords, word) == kWords.end()) {
+    const auto nearest = nearest_name(word, std::vector<std::string>(kWords.begin(), kWords.end()));
+    return fail(Error::usage(fmt::format("--boot {}: no such protocol; there are {}",
+                                         printable(*options.protocol), fmt::join(kWords, ", ")))
+                    .hint(nearest ? fmt::format("did you mean {}?", *nearest)
+                                  : "without --boot the file's content decides"));
   }
-  if (options.flat_address && word != kFlat)
+  if (options.flat_address && word != "flat")
     return fail(
         Error::usage(fmt::format("--flat gives the address of a flat image, and --boot {} "
                                  "is no flat image",
@@ -129,58 +117,136 @@ Result<std::string> protocol_of(const BootOptions& options) {
   return word;
 }
 
-std::string bad_checksum_text(const Multiboot1Search& search) {
-  return fmt::format(
-      "the multiboot1 header at offset {:x}h has a bad checksum: magic, flags and "
-      "checksum must sum up to 0 and give {:x}h",
-      *search.bad_checksum, search.bad_sum);
+// A kernel that is a packed file as a whole is unpacked first, as boot loaders do.
+Result<void> unpack_whole(LoadedImage& image) {
+  const auto compression = compression_of(image.bytes);
+  if (!compression) return {};
+  const std::size_t packed = image.bytes.size();
+  image.bytes = VMM_TRY(decompress(*compression, image.bytes, most_content(packed)));
+  image.detection.push_back(fmt::format("{}: unpacked from {} to {} bytes",
+                                        compression_name(*compression), packed,
+                                        image.bytes.size()));
+  return {};
 }
 
-Result<void> parse_multiboot1_by_force(LoadedImage& image) {
-  const Multiboot1Search search = find_multiboot1(image.bytes);
-  if (search.header) return parse_multiboot1(image, *search.header);
-  if (search.bad_checksum) return fail(Error::image(bad_checksum_text(search)));
-  return fail(
-      unrecognised(image.bytes, fmt::format("--boot multiboot1: no multiboot1 header (1badb002h, "
-                                            "4-aligned) in the first {} bytes",
-                                            kMultiboot1Window)));
+// Each look_for_...() says whether the image is of its kind, and has parsed it then; a line of
+// image.detection tells what was seen. A header that was meant but cannot be used is an error, not
+// a reason to start the kernel in some other way than its author thought.
+Error refusal(const LoadedImage& image, std::string text) {
+  Error error = Error::image(std::move(text));
+  if (is_elf(image.bytes)) return std::move(error).hint(kPlainElf);
+  return error;
 }
 
-Result<void> parse_elf_by_force(LoadedImage& image) {
-  if (is_elf(image.bytes)) return parse_elf(image);
-  return fail(unrecognised(image.bytes, "--boot elf: this is no ELF file"));
+Result<bool> look_for_multiboot2(LoadedImage& image) {
+  const Multiboot2Search search = find_multiboot2(image.bytes);
+  if (search.header) {
+    image.detection.push_back(fmt::format("multiboot2: header at offset {:x}h", *search.header));
+    VMM_TRY(parse_multiboot2(image, *search.header));
+    return true;
+  }
+  if (search.bad_checksum)
+    return fail(refusal(
+        image, fmt::format("the multiboot2 header at offset {:x}h has a bad checksum: its four "
+                           "words must sum up to 0 and give {:x}h",
+                           *search.bad_checksum, search.bad_sum)));
+  image.detection.push_back(
+      fmt::format("multiboot2: no header in the first {} bytes", kMultiboot2Window));
+  return false;
 }
 
-// The fixed order: multiboot1, then ELF. A header that was meant but cannot be used is an error,
-// not a reason to start the kernel in some other way than its author thought.
-Result<void> parse_by_content(LoadedImage& image) {
+Result<bool> look_for_multiboot1(LoadedImage& image) {
   const Multiboot1Search search = find_multiboot1(image.bytes);
   if (search.header) {
     image.detection.push_back(fmt::format("multiboot1: header at offset {:x}h, flags {:x}h",
                                           *search.header, search.flags));
-    return parse_multiboot1(image, *search.header);
+    VMM_TRY(parse_multiboot1(image, *search.header));
+    return true;
   }
-  const bool elf = is_elf(image.bytes);
-  const auto refuse = [elf](std::string text) -> Result<void> {
-    Error error = Error::image(std::move(text));
-    if (elf) return fail(std::move(error).hint(kPlainElf));
-    return fail(std::move(error));
-  };
-  if (search.bad_checksum) return refuse(bad_checksum_text(search));
+  if (search.bad_checksum)
+    return fail(refusal(
+        image, fmt::format("the multiboot1 header at offset {:x}h has a bad checksum: magic, flags "
+                           "and checksum must sum up to 0 and give {:x}h",
+                           *search.bad_checksum, search.bad_sum)));
   image.detection.push_back(
       fmt::format("multiboot1: no header in the first {} bytes", kMultiboot1Window));
-  if (const auto header = find_multiboot2(image.bytes))
-    return refuse(
-        fmt::format("there is a multiboot2 header at offset {:x}h and none for "
-                    "multiboot1; multiboot2 is not supported yet",
-                    *header));
-  if (elf) {
-    image.detection.push_back("elf: 7f 45 4c 46 at offset 0");
-    return parse_elf(image);
+  return false;
+}
+
+Result<bool> look_for_pvh(LoadedImage& image) {
+  const auto entry = is_elf(image.bytes) ? find_pvh_entry(image.bytes) : std::nullopt;
+  if (!entry) {
+    image.detection.emplace_back("pvh: no ELF note of type 18 named Xen");
+    return false;
   }
-  image.detection.push_back("elf: no 7f 45 4c 46 at offset 0");
+  image.detection.push_back(fmt::format("pvh: entry {:x}h in an ELF note", *entry));
+  VMM_TRY(parse_pvh(image));
+  return true;
+}
+
+Result<bool> look_for_bzimage(LoadedImage& image) {
+  if (!is_bzimage(image.bytes)) {
+    image.detection.emplace_back("bzImage: no AA55h at 1FEh with \"HdrS\" at 202h");
+    return false;
+  }
+  const auto unpacked = parse_unpacked_bzimage(image);
+  if (unpacked) {
+    image.detection.emplace_back("bzImage: vmlinux unpacked here, entered by the 64-bit protocol");
+    return true;
+  }
+  // Not every bzImage holds a vmlinux: memtest86+ is one. Such kernels know how to start.
+  image.detection.push_back(fmt::format("bzImage: enters itself ({})", unpacked.error().text()));
+  if (const auto own = parse_bzimage64(image)) return true;
+  VMM_TRY(parse_bzimage32(image));
+  return true;
+}
+
+Result<bool> look_for_elf(LoadedImage& image) {
+  if (!is_elf(image.bytes)) {
+    image.detection.emplace_back("elf: no 7f 45 4c 46 at offset 0");
+    return false;
+  }
+  image.detection.emplace_back("elf: 7f 45 4c 46 at offset 0");
+  VMM_TRY(parse_elf(image));
+  return true;
+}
+
+// The fixed order.
+Result<void> parse_by_content(LoadedImage& image) {
+  VMM_TRY(unpack_whole(image));
+  for (const auto look :
+       {look_for_multiboot2, look_for_multiboot1, look_for_pvh, look_for_bzimage, look_for_elf})
+    if (VMM_TRY(look(image))) return {};
   return fail(unrecognised(image.bytes, fmt::format("unknown kind of image; looked for {}",
                                                     fmt::join(image.detection, "; "))));
+}
+
+// --boot with one of the words but flat.
+Result<void> parse_by_force(LoadedImage& image, std::string_view word) {
+  VMM_TRY(unpack_whole(image));
+  const auto none = [&](std::string text) -> Result<void> {
+    return fail(unrecognised(image.bytes, fmt::format("--boot {}: {}", word, text)));
+  };
+  if (word == "multiboot2")
+    return VMM_TRY(look_for_multiboot2(image))
+               ? Result<void>()
+               : none(fmt::format("no multiboot2 header (e85250d6h, 8-aligned) in the first {} "
+                                  "bytes",
+                                  kMultiboot2Window));
+  if (word == "multiboot1")
+    return VMM_TRY(look_for_multiboot1(image))
+               ? Result<void>()
+               : none(fmt::format("no multiboot1 header (1badb002h, 4-aligned) in the first {} "
+                                  "bytes",
+                                  kMultiboot1Window));
+  if (word == "elf") return is_elf(image.bytes) ? parse_elf(image) : none("this is no ELF file");
+  if (word == "pvh") {
+    // The kernel inside of a bzImage may have the note.
+    if (is_bzimage(image.bytes)) image.bytes = VMM_TRY(unpack_payload(image.bytes));
+    return is_elf(image.bytes) ? parse_pvh(image) : none("this is no ELF file");
+  }
+  if (!is_bzimage(image.bytes)) return none("this is no bzImage");
+  return word == "linux64" ? parse_bzimage64(image) : parse_bzimage32(image);
 }
 
 Result<void> parse_into(LoadedImage& image, const BootOptions& options) {
@@ -192,12 +258,13 @@ Result<void> parse_into(LoadedImage& image, const BootOptions& options) {
                                  format_size(image.bytes.size()), format_size(kMaxImageSize))));
   if (protocol.empty()) return parse_by_content(image);
   image.detection.push_back(fmt::format("{}: asked for on the command line", protocol));
-  if (protocol == kMultiboot1) return parse_multiboot1_by_force(image);
-  if (protocol == kElf) return parse_elf_by_force(image);
-  return parse_flat(image, options.flat_address.value_or(kBootSector));
+  if (protocol == "flat") return parse_flat(image, options.flat_address.value_or(kBootSector));
+  return parse_by_force(image, protocol);
 }
 
 }  // namespace
+
+std::span<const std::string_view> boot_protocol_words() { return kWords; }
 
 std::string describe_content(Bytes bytes) {
   std::string text = "it starts with";

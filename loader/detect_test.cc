@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "loader/compressed_fake.h"
 #include "loader/image_builder.h"
 #include "vmm/base/fd.h"
 
@@ -20,12 +21,70 @@ using ::testing::HasSubstr;
 
 ByteVector bytes_of(std::string_view text) { return {text.begin(), text.end()}; }
 
-TEST(Detect, order_is_multiboot1_then_elf_and_is_told) {
+TEST(Detect, order_is_multiboot2_multiboot1_pvh_bzimage_elf_and_is_told) {
+  EXPECT_EQ(parse(minimal_multiboot2<Class64>())->protocol, BootProtocol::Multiboot2);
   EXPECT_EQ(parse(minimal_multiboot1<Class64>())->protocol, BootProtocol::Multiboot1);
+  EXPECT_EQ(parse(minimal_pvh<Class64>())->protocol, BootProtocol::Pvh);
+  EXPECT_EQ(parse(testing_packed::bzimage(minimal_elf<Class64>()))->protocol,
+            BootProtocol::Linux64);
   const auto elf = parse(minimal_elf<Class64>());
   ASSERT_TRUE(elf) << error_text(elf);
-  EXPECT_THAT(elf->detection, ElementsAre("multiboot1: no header in the first 8192 bytes",
+  EXPECT_EQ(elf->protocol, BootProtocol::Elf64);
+  EXPECT_THAT(elf->detection, ElementsAre("multiboot2: no header in the first 32768 bytes",
+                                          "multiboot1: no header in the first 8192 bytes",
+                                          "pvh: no ELF note of type 18 named Xen",
+                                          "bzImage: no AA55h at 1FEh with \"HdrS\" at 202h",
                                           "elf: 7f 45 4c 46 at offset 0"));
+}
+
+TEST(Detect, image_with_both_multiboot_headers_boots_by_the_second_unless_told) {
+  ByteVector text = multiboot1_header({.flags = 0});
+  const ByteVector second = multiboot2_header({});
+  text.insert(text.end(), second.begin(), second.end());
+  const ByteVector bytes =
+      Elf32Builder().entry(0x100000).load_segment(0x100000, 0x100000, text, text.size()).build();
+  EXPECT_EQ(parse(bytes)->protocol, BootProtocol::Multiboot2);
+  EXPECT_EQ(parse(bytes, with_protocol("multiboot1"))->protocol, BootProtocol::Multiboot1);
+}
+
+TEST(Detect, packed_kernel_is_unpacked_and_told) {
+  for (const Compression compression : testing_packed::kCompressions) {
+    SCOPED_TRACE(compression_name(compression));
+    const auto image = parse(testing_packed::pack(compression, minimal_multiboot1<Class32>()));
+    ASSERT_TRUE(image) << error_text(image);
+    EXPECT_EQ(image->protocol, BootProtocol::Multiboot1);
+    EXPECT_THAT(image->detection.front(), HasSubstr(": unpacked from "));
+  }
+  // A flat image is what it is.
+  const ByteVector packed = testing_packed::gzip(minimal_elf<Class64>());
+  EXPECT_EQ(parse(packed, with_protocol("flat"))->bytes, packed);
+}
+
+TEST(Detect, bomb_is_refused) {
+  const ByteVector bomb = testing_packed::gzip(ByteVector(80U << 20));
+  EXPECT_THAT(error_text(parse(bomb)), HasSubstr("unpacks to more than "));
+}
+
+TEST(Detect, bzimage_without_a_kernel_that_is_known_starts_itself) {
+  const auto image = parse(testing_packed::bzimage(pattern(0x1000)));
+  ASSERT_TRUE(image) << error_text(image);
+  EXPECT_EQ(image->protocol, BootProtocol::Linux64);
+  EXPECT_EQ(image->entry, 0x100'0200U);
+  EXPECT_THAT(image->detection.back(), HasSubstr("bzImage: enters itself"));
+}
+
+TEST(Detect, bzimage_can_be_started_in_each_way) {
+  ByteVector bytes =
+      testing_packed::bzimage(testing_packed::payload(Compression::Xz, minimal_pvh<Class64>()));
+  bytes.resize(bytes.size() + 0x400);
+  EXPECT_EQ(parse(bytes)->entry, 0x100010U);
+  EXPECT_EQ(parse(bytes, with_protocol("pvh"))->entry, 0x100008U);
+  const auto own = parse(bytes, with_protocol("linux64"));
+  ASSERT_TRUE(own) << error_text(own);
+  EXPECT_EQ(own->protocol, BootProtocol::Linux64);
+  EXPECT_EQ(parse(bytes, with_protocol("linux32"))->protocol, BootProtocol::Linux32);
+  EXPECT_THAT(error_text(parse(minimal_pvh<Class64>(), with_protocol("linux64"))),
+              HasSubstr("this is no bzImage"));
 }
 
 TEST(Detect, refusal_names_what_was_looked_for_and_what_is_there) {
@@ -46,11 +105,11 @@ TEST(Detect, well_known_files_are_named) {
     return error_text(parse(bytes));
   };
   using namespace std::string_view_literals;
-  EXPECT_THAT(starting_with("\x1f\x8b\x08"sv), HasSubstr("looks like a gzip file"));
-  EXPECT_THAT(starting_with("\x28\xb5\x2f\xfd"sv), HasSubstr("looks like a zstd file"));
+  EXPECT_THAT(starting_with("\x1f\x8b\x08"sv), HasSubstr("the gzip data is damaged"));
+  EXPECT_THAT(starting_with("\x28\xb5\x2f\xfd"sv), HasSubstr("the zstd data is damaged"));
   EXPECT_THAT(starting_with("\xfd"
                             "7zXZ"sv),
-              HasSubstr("looks like an xz file"));
+              HasSubstr("the xz data is damaged"));
   EXPECT_THAT(starting_with("MZ\x90"sv), HasSubstr("looks like a PE image"));
   EXPECT_THAT(starting_with("#!/bin/sh\n"sv), HasSubstr("looks like a script"));
   EXPECT_THAT(starting_with("\xcf\xfa\xed\xfe"sv), HasSubstr("looks like a Mach-O image"));
@@ -60,12 +119,12 @@ TEST(Detect, well_known_files_are_named) {
 }
 
 TEST(Detect, bzimage_is_told_from_the_pe_image_that_it_also_is) {
-  ByteVector bytes = bytes_of("MZ");
-  bytes.resize(0x1000);
-  const std::string_view mark = "HdrS";
-  std::copy(mark.begin(), mark.end(), bytes.begin() + 0x202);
-  EXPECT_THAT(error_text(parse(bytes)),
-              HasSubstr("looks like a Linux bzImage (not supported yet)"));
+  ByteVector bytes = testing_packed::bzimage(minimal_elf<Class64>());
+  bytes[0] = 'M';
+  bytes[1] = 'Z';
+  EXPECT_THAT(error_text(parse(bytes, with_protocol("elf"))),
+              HasSubstr("looks like a Linux bzImage"));
+  EXPECT_TRUE(parse(bytes));
 }
 
 TEST(Detect, boot_sector_is_named_with_its_way_in) {
@@ -75,20 +134,6 @@ TEST(Detect, boot_sector_is_named_with_its_way_in) {
   EXPECT_THAT(error_text(parse(bytes)), HasSubstr("looks like a boot sector"));
   EXPECT_THAT(hint_text(parse(bytes)), HasSubstr("--boot flat"));
   EXPECT_EQ(parse(bytes, with_protocol("flat"))->entry, 0x7c00U);
-}
-
-// It would be entered in long mode and expects 32 bits.
-TEST(Detect, elf_for_multiboot2_only_is_refused_with_a_way_out) {
-  ByteVector text;
-  append(text, std::uint32_t{0xe85250d6});
-  append(text, std::uint32_t{0});
-  append(text, std::uint32_t{16});
-  append(text, static_cast<std::uint32_t>(0U - 0xe85250d6U - 16U));
-  const ByteVector bytes =
-      Elf64Builder().entry(0x100000).load_segment(0x100000, 0x100000, text, 16).build();
-  EXPECT_THAT(error_text(parse(bytes)), HasSubstr("multiboot2 is not supported yet"));
-  EXPECT_THAT(hint_text(parse(bytes)), HasSubstr("--boot elf"));
-  EXPECT_EQ(parse(bytes, with_protocol("elf"))->protocol, BootProtocol::Elf64);
 }
 
 TEST(Detect, protocol_can_be_forced_in_any_case_of_letters) {
@@ -114,7 +159,8 @@ TEST(Detect, unknown_protocol_is_a_usage_error_with_the_list) {
   const auto image = parse(minimal_elf<Class64>(), with_protocol("multiboot"));
   ASSERT_FALSE(image);
   EXPECT_EQ(image.error().kind(), ErrorKind::Usage);
-  EXPECT_THAT(error_text(image), HasSubstr("there are multiboot1, elf and flat"));
+  EXPECT_THAT(error_text(image),
+              HasSubstr("there are multiboot1, multiboot2, pvh, linux64, linux32, elf, flat"));
   EXPECT_THAT(hint_text(image), HasSubstr("did you mean multiboot1?"));
 }
 
@@ -142,8 +188,8 @@ TEST(Detect, flat_address_with_another_protocol_or_out_of_reach_is_a_usage_error
 }
 
 TEST(Detect, empty_file_is_an_image_error_for_every_protocol) {
-  for (const char* word : {"multiboot1", "elf", "flat"})
-    EXPECT_EQ(error_text(parse({}, with_protocol(word))), "kernel: the file is empty");
+  for (const std::string_view word : boot_protocol_words())
+    EXPECT_EQ(error_text(parse({}, with_protocol(std::string(word)))), "kernel: the file is empty");
   EXPECT_EQ(parse({}).error().kind(), ErrorKind::Image);
 }
 

@@ -1,7 +1,4 @@
-// The memory map as firmware reports it through INT 15h, AX=E820h.
 #include "loader/e820.h"
-
-#include "loader/boot.h"
 
 namespace vmm {
 namespace {

@@ -1,5 +1,8 @@
-// Fixed addresses of the PC's memory map; make_e820() is declared in loader/boot.h.
+// The PC's memory map: fixed addresses, and the list that guests are given.
 #pragma once
+
+#include <cstdint>
+#include <vector>
 
 #include "vmm/base/units.h"
 #include "vmm/core/guest_memory.h"
@@ -12,5 +15,15 @@ constexpr Gpa kExtendedRam = 0x10'0000;  // 1 MiB
 // KVM's identity-map page and its three TSS pages, which hosts with VT-x put into the guest.
 constexpr Gpa kKvmPages = 0xfeff'c000;
 constexpr std::uint64_t kKvmPagesSize = 0x4000;
+
+// One line of the guest's memory map.
+struct E820Entry {
+  Gpa base = 0;
+  std::uint64_t size = 0;
+  std::uint32_t type = 1;  // 1 RAM, 2 reserved
+  bool operator==(const E820Entry&) const = default;
+};
+// As firmware reports it through INT 15h, AX=E820h.
+std::vector<E820Entry> make_e820(const GuestMemory& memory);
 
 }  // namespace vmm

@@ -40,6 +40,15 @@ struct Segment {
   Gpa end() const { return gpa + memory_size; }
 };
 
+// Where a kernel that can be moved wants to stand.
+struct Relocation {
+  enum class Preference { None, Low, High };
+  Gpa min = 0;  // of its first byte
+  Gpa max = 0;  // of its last byte
+  std::uint64_t alignment = 1;
+  Preference preference = Preference::None;
+};
+
 struct LoadedImage {
   BootProtocol protocol = BootProtocol::Elf64;
   std::string path;                 // for errors and the report
@@ -52,8 +61,8 @@ struct LoadedImage {
   // How much memory from lowest() on the kernel uses before it looks at any memory map, where its
   // format says so (init_size of Linux). Nothing else is put there; it need not be zero.
   std::uint64_t room = 0;
-  // Multiboot 1 only.
-  std::uint32_t multiboot_flags = 0;
+  std::uint32_t multiboot_flags = 0;     // Multiboot 1 only
+  std::optional<Relocation> relocation;  // Multiboot 2 only
   // Linux only: the setup header of the bzImage, from 1f1h on, which boot_params has at the same
   // offset.
   std::vector<std::uint8_t> setup_header;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loader/boot.h"
@@ -229,6 +230,74 @@ ByteVector minimal_multiboot1(std::uint32_t flags = 3) {
       .entry(0x100030)
       .load_segment(0x100000, 0x100000, text, text.size())
       .load_segment(0x102000, 0x102000, {}, 0x1000)
+      .build();
+}
+
+// A Multiboot 2 header around `tags`, which are padded and get their end.
+inline ByteVector multiboot2_header(const ByteVector& tags, std::uint32_t architecture = 0) {
+  constexpr std::uint32_t kMagic = 0xe852'50d6;
+  ByteVector bytes(16);
+  bytes.insert(bytes.end(), tags.begin(), tags.end());
+  append(bytes, std::uint32_t{0});
+  append(bytes, std::uint32_t{8});
+  const auto length = static_cast<std::uint32_t>(bytes.size());
+  store(bytes, 0, kMagic);
+  store(bytes, 4, architecture);
+  store(bytes, 8, length);
+  store(bytes, 12, static_cast<std::uint32_t>(0U - kMagic - architecture - length));
+  return bytes;
+}
+
+// One tag of such a header.
+inline ByteVector multiboot2_tag(std::uint16_t type, const std::vector<std::uint32_t>& words,
+                                 bool optional = false) {
+  ByteVector bytes;
+  append(bytes, type);
+  append(bytes, static_cast<std::uint16_t>(optional ? 1 : 0));
+  append(bytes, static_cast<std::uint32_t>(8 + 4 * words.size()));
+  for (const std::uint32_t word : words) append(bytes, word);
+  bytes.resize(align_up(bytes.size(), 8));
+  return bytes;
+}
+
+// An ELF image whose first segment starts with a header that has these tags.
+template <typename Class>
+ByteVector minimal_multiboot2(const ByteVector& tags = {}) {
+  ByteVector text = multiboot2_header(tags);
+  const std::size_t entry = text.size();
+  text.resize(entry + 32, 0x90);
+  return ElfBuilder<Class>()
+      .entry(0x200000 + entry)
+      .load_segment(0x200000, 0x200000, text, text.size())
+      .load_segment(0x202000, 0x202000, {}, 0x1000)
+      .symbol("kernel_main", 0x200040, 16, STT_FUNC)
+      .build();
+}
+
+// An ELF note.
+inline ByteVector elf_note(std::string_view name, std::uint32_t type, const ByteVector& content) {
+  ByteVector bytes;
+  append(bytes, static_cast<std::uint32_t>(name.size() + 1));
+  append(bytes, static_cast<std::uint32_t>(content.size()));
+  append(bytes, type);
+  bytes.insert(bytes.end(), name.begin(), name.end());
+  bytes.push_back(0);
+  bytes.resize(align_up(bytes.size(), 4));
+  bytes.insert(bytes.end(), content.begin(), content.end());
+  bytes.resize(align_up(bytes.size(), 4));
+  return bytes;
+}
+
+// Entered at 100008h by PVH, at 100010h as plain ELF.
+template <typename Class>
+ByteVector minimal_pvh() {
+  ByteVector notes = elf_note("GNU", 3, {1, 2, 3});
+  const ByteVector entry = elf_note("Xen", 18, {0x08, 0x00, 0x10, 0x00});
+  notes.insert(notes.end(), entry.begin(), entry.end());
+  return ElfBuilder<Class>()
+      .entry(0x100010)
+      .load_segment(0x100000, 0x100000, pattern(64), 64)
+      .part(PT_NOTE, notes)
       .build();
 }
 

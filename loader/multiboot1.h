@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "loader/boot.h"
+#include "loader/boot_info.h"
+#include "loader/image.h"
 
 namespace vmm {
 
@@ -36,16 +37,8 @@ Multiboot1Search find_multiboot1(std::span<const std::uint8_t> bytes);
 // headers do. Image errors name the field and its value.
 Result<void> parse_multiboot1(LoadedImage& image, std::size_t header);
 
-struct PlacedModule {
-  Gpa start = 0;
-  Gpa end = 0;
-  std::string text;  // the string that goes with it
-};
-
-// The information structure with everything it points to, made to stand at `base` (a multiple of 8,
-// below 4 GiB). `low_end` is the end of RAM below the hole. The size does not depend on `base`.
-std::vector<std::uint8_t> make_multiboot1_info(Gpa base, const std::string& command_line,
-                                               std::span<const PlacedModule> modules,
-                                               std::span<const E820Entry> map, Gpa low_end);
+// The information structure (section 3.3) with everything it points to, made to stand at `base` (a
+// multiple of 8, below 4 GiB). The size does not depend on `base`.
+std::vector<std::uint8_t> make_multiboot1_info(const BootFacts& facts, Gpa base);
 
 }  // namespace vmm

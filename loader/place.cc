@@ -4,15 +4,21 @@
 
 #include <algorithm>
 
+#include "loader/acpi_tables.h"
 #include "loader/boot.h"
+#include "loader/boot_info.h"
+#include "loader/boot_params.h"
 #include "loader/boot_state.h"
 #include "loader/e820.h"
-#include "loader/multiboot1.h"
+#include "loader/elf_sections.h"
+#include "loader/firmware_tables.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 
 namespace vmm {
 namespace {
+
+using Bytes = std::span<const std::uint8_t>;
 
 // Where the boot block goes when the image leaves room: below the EBDA, away from the places where
 // kernels like to put the 16-bit code of their other processors, and from 8000h-DFFFh, where
@@ -20,6 +26,27 @@ namespace {
 constexpr Gpa kPreferredBlock = 0x90000;
 constexpr Gpa kLowestBlock = 0xe000;
 constexpr std::uint64_t kLargestBlock = kLowRamEnd - kPreferredBlock;
+
+// Where everything goes; nothing is written before all of it has a place.
+struct Plan {
+  std::vector<Segment> segments;
+  std::uint64_t entry = 0;
+  Occupied occupied;
+  BootFacts facts;
+  // Modules, initrd, symbol tables.
+  struct Part {
+    Gpa gpa = 0;
+    Bytes bytes;
+  };
+  std::vector<Part> parts;
+
+  Gpa lowest() const { return segments.front().gpa; }
+  Gpa highest() const { return segments.back().end(); }
+};
+
+bool is_multiboot(BootProtocol protocol) {
+  return protocol == BootProtocol::Multiboot1 || protocol == BootProtocol::Multiboot2;
+}
 
 // The words for a range that is not RAM all over, and what to do about it.
 Error not_ram(const LoadedImage& image, const Segment& segment, const GuestMemory& memory) {
@@ -72,28 +99,138 @@ std::string with_name(const std::string& path, const std::string& arguments) {
   return arguments.empty() ? path : path + " " + arguments;
 }
 
-// Modules stand above the kernel and below the hole, each on a page of its own.
-Result<std::vector<PlacedModule>> plan_modules(const LoadedImage& image, const BootOptions& options,
-                                               const GuestMemory& memory) {
-  std::vector<PlacedModule> placed;
-  Gpa at = align_up(std::max(image.highest(), kExtendedRam), 4_KiB);
+// "--mem 300M is the least that holds it", where more RAM below the hole helps.
+Error with_least_memory(Error error, Gpa end) {
+  if (end > kHoleStart) return error;
+  return std::move(error).hint(
+      fmt::format("--mem {}M is the least that holds it", align_up(end, 1_MiB) / 1_MiB));
+}
+
+// A kernel that can be moved goes where it prefers to be (Multiboot2 section 3.1.12). All of RAM
+// above 1 MiB is still free.
+Result<void> relocate(const LoadedImage& image, const GuestMemory& memory, Plan& plan) {
+  if (!image.relocation) return {};
+  const Relocation& wish = *image.relocation;
+  const Gpa linked = plan.lowest();
+  const std::uint64_t size = plan.highest() - linked;
+  const Gpa low = align_up(std::max(wish.min, kExtendedRam), wish.alignment);
+  const Gpa high = std::min(wish.max + 1, memory.low_end());
+  if (high < size || low > high - size)
+    return fail(
+        with_least_memory(Error::image(fmt::format("the kernel has {:x}h bytes and wants to stand "
+                                                   "between {:x}h and {:x}h; RAM below the hole "
+                                                   "ends at {:x}h",
+                                                   size, wish.min, wish.max, memory.low_end()))
+                              .at(printable(image.path)),
+                          low + size));
+  Gpa base = low;
+  if (wish.preference == Relocation::Preference::High)
+    base = align_down(high - size, wish.alignment);
+  else if (wish.preference == Relocation::Preference::None && linked >= low &&
+           linked <= high - size && linked % wish.alignment == 0)
+    base = linked;
+  for (Segment& segment : plan.segments) segment.gpa = segment.gpa - linked + base;
+  plan.entry = plan.entry - linked + base;
+  plan.facts.load_base = base;
+  return {};
+}
+
+Result<void> plan_segments(const LoadedImage& image, const GuestMemory& memory, Plan& plan) {
+  for (const Segment& segment : plan.segments) {
+    VMM_TRY(check_segment(image, segment, memory));
+    plan.occupied.add(segment.gpa, segment.memory_size);
+  }
+  if (image.room == 0) return {};
+  if (!memory.is_ram(plan.lowest(), image.room)) {
+    const Gpa end = plan.lowest() + image.room;
+    return fail(with_least_memory(
+        Error::image(fmt::format("the kernel needs {} from {:x}h on before it looks at its memory "
+                                 "map; RAM below the hole ends at {:x}h",
+                                 format_size(image.room), plan.lowest(), memory.low_end()))
+            .at(printable(image.path)),
+        end));
+  }
+  plan.occupied.add(plan.lowest(), image.room);
+  return {};
+}
+
+// Modules of Multiboot stand above the kernel and below the hole, each on a page of its own; those
+// of a kernel that was moved away from below, from 1 MiB on.
+Result<void> plan_modules(const BootOptions& options, const GuestMemory& memory, Plan& plan) {
+  Gpa at = plan.facts.load_base ? kExtendedRam : std::max(plan.highest(), kExtendedRam);
   for (const BootModule& module : options.modules) {
     const std::uint64_t size = module.bytes.size();
-    if (at > memory.low_end() || size > memory.low_end() - at) {
-      const Gpa end = at + size;
-      Error error =
-          Error::image(fmt::format("the module has {} and would stand at {}; RAM below "
-                                   "the hole ends at {:x}h",
+    at = align_up(at, 4_KiB);
+    // An empty one needs no place.
+    const auto place = size == 0 && at <= memory.low_end()
+                           ? std::optional(at)
+                           : plan.occupied.lowest_free(at, memory.low_end(), size);
+    if (!place)
+      return fail(with_least_memory(
+          Error::image(fmt::format("the module has {} and would stand at {}; RAM below the hole "
+                                   "ends at {:x}h",
                                    format_size(size), range_text(at, size), memory.low_end()))
-              .at(printable(module.path));
-      if (end > kHoleStart) return fail(std::move(error));
-      return fail(std::move(error).hint(
-          fmt::format("--mem {}M is the least that holds it", align_up(end, 1_MiB) / 1_MiB)));
-    }
-    placed.push_back({at, at + size, with_name(module.path, module.arguments)});
-    at = align_up(at + size, 4_KiB);
+              .at(printable(module.path)),
+          std::max(at, plan.highest()) + size));
+    at = *place + size;
+    plan.facts.modules.push_back({*place, at, with_name(module.path, module.arguments)});
+    plan.occupied.add(*place, size);
+    plan.parts.push_back({*place, module.bytes});
   }
-  return placed;
+  return {};
+}
+
+// What kernels that use their own end as the begin of their heap are given stands as high as
+// possible.
+Result<void> plan_high(Bytes bytes, const std::string& what, std::string text, Gpa limit,
+                       const GuestMemory& memory, Plan& plan) {
+  const Gpa end = std::min(memory.low_end(), limit);
+  const std::uint64_t size = std::max<std::size_t>(bytes.size(), 1);
+  const auto place = plan.occupied.highest_free(kExtendedRam, end, size);
+  if (!place) {
+    Error error =
+        Error::image(fmt::format("{} has {}; below {:x}h there is no room for it beside "
+                                 "the kernel, {}",
+                                 what, format_size(bytes.size()), end,
+                                 range_text(plan.lowest(), plan.highest() - plan.lowest())));
+    return fail(with_least_memory(std::move(error), plan.highest() + bytes.size() + 16_MiB));
+  }
+  plan.occupied.add(*place, bytes.size());
+  plan.facts.modules.push_back({*place, *place + bytes.size(), std::move(text)});
+  plan.parts.push_back({*place, bytes});
+  return {};
+}
+
+Result<void> plan_initrd(const BootOptions& options, Gpa limit, const GuestMemory& memory,
+                         Plan& plan) {
+  if (options.initrd.empty()) return {};
+  return plan_high(options.initrd, "the initrd", {}, limit, memory, plan);
+}
+
+// The symbols of a kernel that asks for its section headers; without room for them it gets none.
+void plan_sections(const LoadedImage& image, const GuestMemory& memory, Plan& plan) {
+  ElfSections sections = read_elf_sections(image.bytes);
+  for (const ElfSections::Table& table : sections.tables) {
+    const auto place = plan.occupied.lowest_free(std::max(plan.highest(), kExtendedRam),
+                                                 memory.low_end(), table.size);
+    if (!place) return;
+    plan.occupied.add(*place, table.size);
+    plan.parts.push_back({*place, Bytes(image.bytes).subspan(table.offset, table.size)});
+    sections.set_address(table, *place);
+  }
+  plan.facts.sections = std::move(sections.guest);
+}
+
+Result<void> plan_linux(const LoadedImage& image, const BootOptions& options,
+                        const GuestMemory& memory, Plan& plan) {
+  plan.facts.command_line = options.command_line;
+  const std::size_t longest = command_line_limit(image);
+  if (options.command_line.size() > longest)
+    return fail(
+        Error::usage(fmt::format("the command line has {} characters; this kernel takes {} "
+                                 "at most (cmdline_size at 238h of its bzImage)",
+                                 options.command_line.size(), longest)));
+  return plan_initrd(options, initrd_limit(image), memory, plan);
 }
 
 Result<Gpa> find_block(const LoadedImage& image, std::uint64_t size, const Occupied& occupied,
@@ -115,32 +252,108 @@ Result<Gpa> find_block(const LoadedImage& image, std::uint64_t size, const Occup
                   .hint("give more with --mem"));
 }
 
-// The memory map as INT 15h gives it, behind the command line.
-std::vector<std::uint8_t> make_elf_info(const std::string& command_line,
-                                        std::span<const E820Entry> map, std::size_t& map_offset) {
-  constexpr std::size_t kEntrySize = 20;
-  map_offset = align_up(command_line.size() + 1, 8);
-  std::vector<std::uint8_t> info(map_offset + map.size() * kEntrySize);
-  std::copy(command_line.begin(), command_line.end(), info.begin());
-  for (std::size_t i = 0; i < map.size(); ++i) {
-    const std::size_t at = map_offset + i * kEntrySize;
-    store(info, at, map[i].base);
-    store(info, at + 8, map[i].size);
-    store(info, at + 16, map[i].type);
-  }
-  return info;
-}
-
 Result<void> check_options(const LoadedImage& image, const BootOptions& options) {
   const std::string_view protocol = protocol_name(image.protocol);
-  if (image.protocol != BootProtocol::Multiboot1 && !options.modules.empty())
+  const bool is_linux =
+      image.protocol == BootProtocol::Linux64 || image.protocol == BootProtocol::Linux32;
+  const bool has_modules = is_multiboot(image.protocol) || image.protocol == BootProtocol::Pvh;
+  if (!has_modules && !options.modules.empty())
     return fail(Error::usage(fmt::format("--module: {} boots as {}, which has no modules",
                                          printable(image.path), protocol))
-                    .hint("modules need a multiboot1 kernel"));
+                    .hint(is_linux ? "--initrd and --initrd-add carry files to Linux"
+                                   : "modules need a multiboot1, multiboot2 or pvh kernel"));
+  if (!is_linux && image.protocol != BootProtocol::Pvh && !options.initrd.empty())
+    return fail(
+        Error::usage(fmt::format("--initrd: {} boots as {}, which has no initrd",
+                                 printable(image.path), protocol))
+            .hint(has_modules ? "give it as --module FILE" : "Linux and PVH kernels have one"));
   if (image.protocol == BootProtocol::Flat && !options.command_line.empty())
     return fail(Error::usage(fmt::format("--append: {} is a flat image, which gets no command line",
                                          printable(image.path))));
   return {};
+}
+
+// The pointer that the firmware's tables begin with, where they were placed.
+std::vector<std::uint8_t> placed_rsdp(const GuestMemory& memory) {
+  std::vector<std::uint8_t> rsdp(kRsdpSize);
+  constexpr std::string_view kSignature = "RSD PTR ";
+  if (!memory.read(kRsdp, rsdp) || !std::equal(kSignature.begin(), kSignature.end(), rsdp.begin()))
+    return {};
+  return rsdp;
+}
+
+Result<Plan> make_plan(const LoadedImage& image, const BootOptions& options,
+                       const GuestMemory& memory) {
+  Plan plan;
+  plan.segments = image.segments;
+  plan.entry = image.entry;
+  VMM_TRY(relocate(image, memory, plan));
+  VMM_TRY(plan_segments(image, memory, plan));
+  if (image.protocol == BootProtocol::Flat) return plan;
+  if (plan.entry >= BootBlock::kMappedGiB * 1_GiB)
+    return fail(Error::image(fmt::format("the entry point {:x}h is above 4 GiB, where the page "
+                                         "tables of the entry state end",
+                                         plan.entry))
+                    .at(printable(image.path)));
+  BootFacts& facts = plan.facts;
+  facts.map = make_e820(memory);
+  facts.low_end = memory.low_end();
+  facts.rsdp = placed_rsdp(memory);
+  facts.rsdp_at = facts.rsdp.empty() ? 0 : kRsdp;
+  facts.screen = options.screen;
+  facts.command_line = with_name(image.path, options.command_line);
+  switch (image.protocol) {
+    case BootProtocol::Multiboot2:
+      VMM_TRY(plan_modules(options, memory, plan));
+      plan_sections(image, memory, plan);
+      break;
+    case BootProtocol::Multiboot1:
+      VMM_TRY(plan_modules(options, memory, plan));
+      break;
+    case BootProtocol::Linux64:
+    case BootProtocol::Linux32:
+      VMM_TRY(plan_linux(image, options, memory, plan));
+      break;
+    case BootProtocol::Pvh:
+      // Xen and Linux read it as options only.
+      facts.command_line = options.command_line;
+      VMM_TRY(plan_initrd(options, kHoleStart, memory, plan));
+      for (const BootModule& module : options.modules)
+        VMM_TRY(plan_high(module.bytes, "the module " + printable(module.path), module.arguments,
+                          kHoleStart, memory, plan));
+      break;
+    case BootProtocol::Elf64:
+    case BootProtocol::Elf32:
+    case BootProtocol::Flat:
+      break;
+  }
+  return plan;
+}
+
+CpuState entry_state(BootProtocol protocol, const BootBlock& block, std::uint64_t entry,
+                     const BootFacts& facts) {
+  const ElfArguments arguments{.command_line = block.info(),
+                               .e820 = block.info() + elf_map_offset(facts),
+                               .e820_count = facts.map.size()};
+  switch (protocol) {
+    case BootProtocol::Elf64:
+      return elf64_state(block, entry, arguments);
+    case BootProtocol::Elf32:
+      return elf32_state(block, entry, arguments);
+    case BootProtocol::Multiboot1:
+      return multiboot1_state(block, entry);
+    case BootProtocol::Multiboot2:
+      return multiboot2_state(block, entry);
+    case BootProtocol::Pvh:
+      return pvh_state(block, entry);
+    case BootProtocol::Linux64:
+      return linux64_state(block, entry);
+    case BootProtocol::Linux32:
+      return linux32_state(block, entry);
+    case BootProtocol::Flat:
+      break;
+  }
+  return flat_state(entry);
 }
 
 }  // namespace
@@ -180,56 +393,23 @@ std::optional<Gpa> Occupied::highest_free(Gpa low, Gpa high, std::uint64_t size)
 Result<CpuState> place_image(const LoadedImage& image, const BootOptions& options,
                              GuestMemory& memory) {
   VMM_TRY(check_options(image, options));
-  Occupied occupied;
-  for (const Segment& segment : image.segments) {
-    VMM_TRY(check_segment(image, segment, memory));
-    occupied.add(segment.gpa, segment.memory_size);
-  }
+  const Plan plan = VMM_TRY(make_plan(image, options, memory));
   if (image.protocol == BootProtocol::Flat) {
-    for (const Segment& segment : image.segments) copy_segment(image, segment, memory);
-    return flat_state(image.entry);
+    for (const Segment& segment : plan.segments) copy_segment(image, segment, memory);
+    return flat_state(plan.entry);
   }
-  if (image.entry >= BootBlock::kMappedGiB * 1_GiB)
-    return fail(Error::image(fmt::format("the entry point {:x}h is above 4 GiB, where the page "
-                                         "tables of the entry state end",
-                                         image.entry))
-                    .at(printable(image.path)));
-
-  const std::vector<E820Entry> map = make_e820(memory);
-  const std::string command_line = with_name(image.path, options.command_line);
-  std::vector<PlacedModule> modules;
-  if (image.protocol == BootProtocol::Multiboot1)
-    modules = VMM_TRY(plan_modules(image, options, memory));
-  for (const PlacedModule& module : modules) occupied.add(module.start, module.end - module.start);
-
   // The information's size does not depend on where it stands, so it is made twice.
-  std::size_t map_offset = 0;
-  const auto make_info = [&](Gpa base) {
-    return image.protocol == BootProtocol::Multiboot1
-               ? make_multiboot1_info(base, command_line, modules, map, memory.low_end())
-               : make_elf_info(command_line, map, map_offset);
-  };
-  const std::uint64_t size = BootBlock(image.protocol, 0).fixed_size() + make_info(0).size();
-  const BootBlock block(image.protocol, VMM_TRY(find_block(image, size, occupied, memory)));
-  const std::vector<std::uint8_t> info = make_info(block.info());
+  const std::uint64_t size =
+      BootBlock(image.protocol, 0).fixed_size() + make_boot_info(image, plan.facts, 0).size();
+  const BootBlock block(image.protocol, VMM_TRY(find_block(image, size, plan.occupied, memory)));
+  const std::vector<std::uint8_t> info = make_boot_info(image, plan.facts, block.info());
 
-  for (const Segment& segment : image.segments) copy_segment(image, segment, memory);
+  for (const Segment& segment : plan.segments) copy_segment(image, segment, memory);
   bool done = memory.write(block.base(), block.bytes(info));
-  for (std::size_t i = 0; i < modules.size(); ++i)
-    if (modules[i].end > modules[i].start)
-      done = memory.write(modules[i].start, options.modules[i].bytes) && done;
+  for (const Plan::Part& part : plan.parts)
+    if (!part.bytes.empty()) done = memory.write(part.gpa, part.bytes) && done;
   VMM_CHECK(done, "modules and the boot block were checked to lie in RAM");
-
-  const ElfArguments arguments{
-      .command_line = block.info(), .e820 = block.info() + map_offset, .e820_count = map.size()};
-  switch (image.protocol) {
-    case BootProtocol::Elf64:
-      return elf64_state(block, image.entry, arguments);
-    case BootProtocol::Elf32:
-      return elf32_state(block, image.entry, arguments);
-    default:
-      return multiboot1_state(block, image.entry);
-  }
+  return entry_state(image.protocol, block, plan.entry, plan.facts);
 }
 
 }  // namespace vmm

@@ -1,7 +1,6 @@
 // vmm run: boots a guest and reports how it ended.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
@@ -13,6 +12,7 @@
 #include "vmm/cli/commands.h"
 #include "vmm/cli/lab_options.h"
 #include "vmm/cli/lab_paths.h"
+#include "vmm/cli/run_images.h"
 #include "vmm/lab/backends.h"
 #include "vmm/machine/host_probe.h"
 #include "vmm/machine/machine.h"
@@ -23,14 +23,13 @@
 namespace vmm {
 namespace {
 
-constexpr std::uint64_t kMaxModuleSize = 1_GiB;
 constexpr double kMaxSeconds = 1e6;
 // How long the report at the end waits for someone to read it.
 constexpr double kReportSeconds = 5;
 
 // The words of the command line, before they are understood.
 struct RunOptions {
-  std::string kernel;
+  ImageFiles images;
   std::vector<std::string> guest_arguments;
   std::string cpu_model = "host";
   std::string cpu_policy = "strict";
@@ -44,8 +43,6 @@ struct RunOptions {
   std::string boot;
   std::string flat;
   std::string append;
-  std::vector<std::string> modules;
-  std::string symbols;
   std::string serial;
   std::string vga = "none";
   std::string trace;
@@ -63,7 +60,9 @@ struct RunOptions {
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
-  run.add_option("KERNEL", o.kernel, "the image to boot: Multiboot 1, ELF64, ELF32, or --boot flat")
+  run.add_option("KERNEL", o.images.kernel,
+                 "the image to boot: Multiboot 2 or 1, PVH, Linux bzImage, ELF64 or ELF32, also "
+                 "packed by gzip, xz, zstd or lz4; or --boot flat")
       ->required();
   run.add_option("GUEST-ARGS", o.guest_arguments, "after --: appended to the guest's command line");
 
@@ -105,15 +104,22 @@ void add_options(CLI::App& run, RunOptions& o) {
   add_lab_options(run, o.lab);
 
   const char* images = "Images";
-  run.add_option("--boot", o.boot, "multiboot1, elf or flat (default by content)")->group(images);
+  run.add_option("--boot", o.boot,
+                 fmt::format("{} (default by content)", fmt::join(boot_protocol_words(), ", ")))
+      ->group(images);
   run.add_option("--flat", o.flat, "load address of a flat binary, entered in real mode")
       ->group(images);
-  run.add_option("--module", o.modules, "'FILE args' for a Multiboot kernel; repeatable")
-      ->group(images)
-      ->type_size(1)
-      ->allow_extra_args(false);
+  const auto repeatable = [&](const char* name, std::vector<std::string>& values,
+                              const char* help) {
+    run.add_option(name, values, help)->group(images)->type_size(1)->allow_extra_args(false);
+  };
+  repeatable("--initrd", o.images.initrds, "an initramfs for Linux; repeatable, in this order");
+  repeatable("--initrd-add", o.images.initrd_additions,
+             "HOSTPATH=GUESTPATH: a file or directory that is added to the initramfs; repeatable");
+  repeatable("--module", o.images.modules, "'FILE args' for a Multiboot or PVH kernel; repeatable");
   run.add_option("--append", o.append, "the guest's command line")->group(images);
-  run.add_option("--symbols", o.symbols, "an ELF file whose symbols name addresses")->group(images);
+  run.add_option("--symbols", o.images.symbols, "an ELF file whose symbols name addresses")
+      ->group(images);
 
   const char* console = "Console";
   run.add_option("--serial", o.serial, "stdio, null, file:P or pty (default stdio; Ctrl-A x quits)")
@@ -156,9 +162,7 @@ void add_options(CLI::App& run, RunOptions& o) {
 
 Result<MachineSpec> make_spec(const RunOptions& o) {
   MachineSpec spec;
-  spec.kernel = o.kernel;
-  spec.modules = o.modules;
-  spec.symbols = o.symbols;
+  spec.images = o.images;
   spec.cpu_model = o.cpu_model;
   spec.cpu_policy = VMM_TRY(parse_policy(o.cpu_policy));
   spec.topology = VMM_TRY_CONTEXT(parse_topology(o.smp), "--smp");
@@ -216,31 +220,6 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   return spec;
 }
 
-// "FILE args": a file of that whole name, or the part before the first space.
-struct ModuleWords {
-  std::string path;
-  std::string arguments;
-};
-ModuleWords split_module(const std::string& text) {
-  struct stat status {};
-  const std::size_t space = text.find(' ');
-  if (space == std::string::npos || ::stat(text.c_str(), &status) == 0) return {text, {}};
-  return {text.substr(0, space), text.substr(space + 1)};
-}
-
-Result<BootModule> read_module(const std::string& text) {
-  auto [path, arguments] = split_module(text);
-  auto bytes = VMM_TRY_CONTEXT(read_file(path, kMaxModuleSize, ErrorKind::Image), "--module");
-  return BootModule{std::move(path), std::move(arguments), std::move(bytes)};
-}
-
-// No BOOTLOADER=1: it tells the image that its command line lacks the program's name.
-BootModule kvm_unit_tests_environment(const MachineSpec& spec) {
-  const std::string text = fmt::format("NR_CPUS={}\nMEMSIZE={}\nTEST_DEVICE=1\n",
-                                       spec.topology.vcpus, spec.memory >> 20);
-  return {"environment", {}, {text.begin(), text.end()}};
-}
-
 // Files for results are opened before the guest runs: a bad path is told at once, and afterwards no
 // file can be opened any more.
 struct OutputFile {
@@ -287,16 +266,8 @@ std::string invisible_line(const MachineSpec& spec, IrqChipKind irqchip) {
 Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome_file,
                       const OutputFile& picture_file, std::optional<ResolvedCpu>& cpu,
                       std::optional<HostGrant>& host) {
-  for (const std::string& module : spec.modules)
-    spec.boot.modules.push_back(VMM_TRY(read_module(module)));
-  // The runner of kvm-unit-tests gives each image this module.
-  if (spec.compat_kvm_unit_tests && spec.modules.empty())
-    spec.boot.modules.push_back(kvm_unit_tests_environment(spec));
-  LoadedImage image = VMM_TRY(load_image(spec.kernel, spec.boot));
-  if (!spec.symbols.empty()) {
-    const LoadedImage extra = VMM_TRY_CONTEXT(load_image(spec.symbols, {}), "--symbols");
-    image.symbols = extra.symbols;
-  }
+  std::vector<std::string> notes;
+  const LoadedImage image = VMM_TRY(load_images(spec, notes));
   const Kvm kvm = VMM_TRY(Kvm::open());
   host = VMM_TRY(read_host_grant(kvm));
   cpu = VMM_TRY(resolve_cpu(spec.cpu_model, spec.cpu_policy, spec.topology, *host));
@@ -312,7 +283,8 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   const auto machine = VMM_TRY(Machine::create(kvm, spec, *cpu, *host, *irqchip, image));
   // Only now is it sure that the guest will start.
   if (!spec.quiet) {
-    for (const std::string& note : cpu->notes) fmt::print(stderr, "vmm: {}\n", note);
+    notes.insert(notes.begin(), cpu->notes.begin(), cpu->notes.end());
+    for (const std::string& note : notes) fmt::print(stderr, "vmm: {}\n", note);
     fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host, *machine));
     fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
     fmt::print(stderr, "{}", invisible_line(spec, machine->irqchip()));
@@ -366,10 +338,7 @@ void add_input(std::vector<PathUse>& paths, const std::vector<PathUse>& more) {
 
 // The files that a run names, for a lab.
 Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
-  std::vector<PathUse> paths = VMM_TRY(input_path(o.kernel));
-  for (const std::string& module : o.modules)
-    add_input(paths, VMM_TRY_CONTEXT(input_path(split_module(module).path), "--module"));
-  if (!o.symbols.empty()) add_input(paths, VMM_TRY_CONTEXT(input_path(o.symbols), "--symbols"));
+  std::vector<PathUse> paths = VMM_TRY(image_paths(o.images));
   add_input(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
   if (serial.kind == SerialKind::Pty)

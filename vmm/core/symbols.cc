@@ -11,6 +11,13 @@ void SymbolTable::add(std::string_view name, Gva address, std::uint64_t size) {
   symbols_.try_emplace(address, Symbol{printable(name, kMaxName), size});
 }
 
+void SymbolTable::merge(const SymbolTable& other) {
+  for (const auto& [address, symbol] : other.symbols_) {
+    if (symbols_.size() >= kMaxSymbols) return;
+    symbols_.try_emplace(address, symbol);
+  }
+}
+
 std::optional<std::string> SymbolTable::name_of(Gva address) const {
   auto after = symbols_.upper_bound(address);
   if (after == symbols_.begin()) return std::nullopt;

@@ -21,6 +21,8 @@ class SymbolTable {
   // "name" or "name+1ah"; nothing when no symbol covers the address.
   std::optional<std::string> name_of(Gva address) const;
   std::optional<Gva> address_of(std::string_view name) const;
+  // The symbols of `other` at addresses that have none here.
+  void merge(const SymbolTable& other);
   bool empty() const { return symbols_.empty(); }
   std::size_t size() const { return symbols_.size(); }
 

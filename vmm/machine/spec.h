@@ -28,11 +28,18 @@ struct VgaTarget {
   bool trap = false;  // A0000h-BFFFFh is MMIO: each access exits and is traced
 };
 
-struct MachineSpec {
+// The files that a guest is started from, as they were named.
+struct ImageFiles {
   std::string kernel;
-  std::vector<std::string> modules;  // "FILE args" each
-  BootOptions boot;                  // protocol, flat address, command line; modules once read
-  std::string symbols;               // --symbols: an ELF file whose symbols are added
+  std::vector<std::string> modules;           // "FILE args" each
+  std::vector<std::string> initrds;           // one after the other
+  std::vector<std::string> initrd_additions;  // "HOSTPATH=GUESTPATH" each
+  std::string symbols;                        // an ELF file whose symbols are added
+};
+
+struct MachineSpec {
+  ImageFiles images;
+  BootOptions boot;  // protocol, flat address, command line; the images' content once read
 
   std::string cpu_model = "host";
   CpuPolicy cpu_policy = CpuPolicy::Strict;

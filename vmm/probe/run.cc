@@ -55,7 +55,7 @@ struct Start {
 
 Result<void> boot(const Start& start, std::span<const std::uint8_t> mailbox, Report& report) {
   MachineSpec spec;
-  spec.kernel = "the probe";
+  spec.images.kernel = "the probe";
   spec.cpu_model = start.cpu.text;
   spec.cpu_policy = start.cpu.policy;
   spec.topology = start.topology;
@@ -65,7 +65,7 @@ Result<void> boot(const Start& start, std::span<const std::uint8_t> mailbox, Rep
   spec.quiet = true;
   const auto guest = probe_guest();
   const LoadedImage image =
-      VMM_TRY(parse_image(spec.kernel, {guest.begin(), guest.end()}, spec.boot));
+      VMM_TRY(parse_image(spec.images.kernel, {guest.begin(), guest.end()}, spec.boot));
   const Kvm kvm = VMM_TRY(Kvm::open());
   const auto machine =
       VMM_TRY(Machine::create(kvm, spec, start.cpu, start.host, start.irqchip, image));

@@ -1,0 +1,58 @@
+// What both versions of the Multiboot Specification share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loader/boot_info.h"
+#include "loader/image.h"
+#include "vmm/base/bytes.h"
+
+namespace vmm {
+
+// What to load where, for files that are no ELF or want to be loaded in another way (the "a.out
+// kludge").
+struct MultibootAddresses {
+  std::uint32_t header_addr = 0;    // of the header itself
+  std::uint32_t load_addr = 0;      // of the first byte to load
+  std::uint32_t load_end_addr = 0;  // 0: the rest of the file
+  std::uint32_t bss_end_addr = 0;   // 0: no bss
+};
+
+// Sets segments, entry and symbols of `image`, whose header is at the offset `header`. Image errors
+// name the field and its value; `protocol` is "multiboot1" or "multiboot2".
+Result<void> load_by_addresses(LoadedImage& image, std::size_t header,
+                               const MultibootAddresses& fields, std::uint32_t entry,
+                               std::string_view protocol);
+// The same by ELF program headers, which must keep below 4 GiB.
+Result<void> load_elf_below_4g(LoadedImage& image, std::string_view protocol);
+
+// Appends to `info`, which will stand at `base` (below 4 GiB), and gives the guest address of what
+// was appended.
+class InfoAppender {
+ public:
+  InfoAppender(std::vector<std::uint8_t>& info, Gpa base) : info_(info), base_(base) {}
+
+  std::uint32_t here() const { return static_cast<std::uint32_t>(base_ + info_.size()); }
+  std::uint32_t string(const std::string& text) {
+    const std::uint32_t address = here();
+    info_.insert(info_.end(), text.begin(), text.end());
+    info_.push_back(0);
+    return address;
+  }
+  template <typename T>
+  void value(const T& v) {
+    const std::size_t offset = info_.size();
+    info_.resize(offset + sizeof v);
+    store(info_, offset, v);
+  }
+  void align(std::size_t alignment) { info_.resize(align_up(info_.size(), alignment)); }
+
+ private:
+  std::vector<std::uint8_t>& info_;
+  Gpa base_;
+};
+
+}  // namespace vmm
