@@ -144,7 +144,8 @@ std::vector<std::uint8_t> make_fadt(const BoardDescription& board, std::uint32_t
             spec::FADT_RESET_REG_SUP);
   put_register(fadt, 116, {kResetPort, 8, spec::BYTE_ACCESS});
   fadt[128] = kResetValue;
-  // The FACS has its address in one of two fields, of 4 or 8 bytes; the DSDT in both.
+  // Both tables have their address in two fields, of 4 and of 8 bytes; Xen misses the second one.
+  store(fadt, 132, std::uint64_t{facs});
   store(fadt, 140, std::uint64_t{dsdt});
   put_register(fadt, 148, event);
   put_register(fadt, 172, control);

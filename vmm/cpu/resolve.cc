@@ -65,6 +65,10 @@ Draft draft_of(const HostGrant& host) {
   for (const FeatureId id : FeatureCatalog::in_word({false, 0x8000000a, 0, CpuidReg::Edx}))
     if (has_feature(host.supported, FeatureCatalog::get(id).name)) draft.svm.push_back(id);
   draft.vmx_msrs = vmx_to_set(host.feature_msrs);
+  // Of KVM's own features the clock, and nothing else: with it Linux starts in a tenth of the time,
+  // for it has no timer to calibrate, and it asks nothing of whose LAPIC there is.
+  for (const std::string_view name : {"kvmclock", "kvmclock-stable-bit"})
+    if (has_feature(host.supported, name)) draft.words.set(feature_id(name), true);
   return draft;
 }
 
