@@ -37,9 +37,9 @@ class Refusal : public KvmTest {
     EXPECT_THAT(r.err, testing::Not(HasSubstr(" MiB, irqchip "))) << what;
   }
   static void expect_run_refused(std::vector<std::string> arguments, int code,
-                                 std::vector<std::string> words) {
+                                 const std::vector<std::string>& words) {
     arguments.insert(arguments.begin(), "run");
-    expect_refused({.arguments = std::move(arguments)}, code, std::move(words));
+    expect_refused({.arguments = std::move(arguments)}, code, words);
   }
 
   TempFolder folder_;

@@ -104,7 +104,7 @@ std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuMode
   if (feature.name == "vmx" || feature.name == "svm")
     return change == nullptr ? fmt::format("opt-in for every model; +{} adds it", feature.name)
                              : fmt::format("{} decides; no bare name has it", change->text());
-  const std::string by_itself =
+  std::string by_itself =
       file == nullptr ? "host is what KVM offers here" : versions_text(*file, id);
   if (change == nullptr) return by_itself;
   if (change->feature == id) return fmt::format("{} decides; {}", change->text(), by_itself);
