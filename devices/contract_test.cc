@@ -27,6 +27,7 @@
 #include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
+#include "devices/virtio_blk.h"
 #include "vmm/core/irq_fake.h"
 
 namespace vmm {
@@ -166,6 +167,30 @@ Subject lapic() {
   return made;
 }
 
+// The guest's memory is zeroes, so the ring that a driver may set up by chance is empty or broken.
+Subject virtio_blk() {
+  return subject<VirtioBlk>(
+      "virtio_blk",
+      [](Rig& rig) {
+        const auto event = [&rig](const auto&...) { ++rig.events; };
+        return std::make_unique<VirtioBlk>(
+            "disk0", BlockGeometry{.sectors = 64, .id = "id"}, rig.memory,
+            VirtioPci::Wires{
+                .line = rig.pins.line(11), .msi = event, .remap = event, .work = event});
+      },
+      [](VirtioBlk& disk, std::uint64_t dice) {
+        std::array<std::uint8_t, 4> data;
+        store(data, 0, static_cast<std::uint32_t>(dice >> 16));
+        const auto offset = static_cast<std::uint8_t>(dice & 0xfc);
+        if ((dice & 1) != 0)
+          disk.write_config(offset, data);
+        else
+          disk.read_config(offset, data);
+        std::array<std::uint8_t, kSectorSize> buffer{};
+        if (const auto job = disk.next_job(buffer)) disk.finish_job(*job, (dice & 2) != 0, buffer);
+      });
+}
+
 // A new device is one line here.
 std::vector<Subject> subjects() {
   const auto event = [](Rig& rig) { return [&rig] { ++rig.events; }; };
@@ -235,6 +260,7 @@ std::vector<Subject> subjects() {
             ioapic.eoi(static_cast<std::uint8_t>(dice >> 8));
           }),
       lapic(),
+      virtio_blk(),
       subject<Pit8254>("pit8254",
                        [](Rig& rig) { return std::make_unique<Pit8254>("pit", rig.pins.line(0)); }),
       subject<RtcCmos>("rtc_cmos",

@@ -150,10 +150,12 @@ Access PciHost::write(std::uint64_t offset, std::span<const std::uint8_t> data) 
   if (offset < spec::CONFIG_DATA || offset >= spec::END) return Access::NoRegister;
   if (data.size() > spec::END - offset) return Access::BadWidth;
   if ((state_.config_address & spec::CONFIG_ENABLE) == 0) return Access::NoRegister;
-  if (PciFunction* const function = selected())
+  if (PciFunction* const function = selected()) {
     function->write_config(
         static_cast<std::uint8_t>((state_.config_address & 0xfc) + offset - spec::CONFIG_DATA),
         data);
+    if (function == &isa_bridge_ && on_route_change) on_route_change();
+  }
   return Access::Ok;
 }
 
@@ -167,6 +169,14 @@ void PciHost::BuiltIn::write_config(std::uint8_t offset, std::span<const std::ui
     std::uint8_t& byte = bytes_[offset + i];
     byte = static_cast<std::uint8_t>((byte & ~mask) | (data[i] & mask));
   }
+}
+
+void PciHost::route_pirqs(const std::array<std::uint8_t, 4>& irqs) {
+  for (std::size_t i = 0; i < irqs.size(); ++i) {
+    VMM_CHECK(irqs[i] >= 3 && irqs[i] < 16, "a PIRQ is led to an ISA interrupt from 3 to 15");
+    state_.isa_bridge[spec::PIRQRC + i] = irqs[i];
+  }
+  if (on_route_change) on_route_change();
 }
 
 std::optional<unsigned> PciHost::pirq_route(unsigned pirq) const {

@@ -17,22 +17,15 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 
+#include "devices/pci_function.h"
 #include "vmm/core/device.h"
 
 namespace vmm {
-
-// The configuration space of one function. Accesses have 1, 2 or 4 bytes that lie within one dword
-// of its 256 bytes.
-class PciFunction {
- public:
-  virtual ~PciFunction() = default;
-  virtual void read_config(std::uint8_t offset, std::span<std::uint8_t> data) = 0;
-  virtual void write_config(std::uint8_t offset, std::span<const std::uint8_t> data) = 0;
-};
 
 // Offset 0: CONFIG_ADDRESS, 4 bytes; 4-7: CONFIG_DATA, 1, 2 or 4 bytes within it. Map 8 ports with
 // BusWidth::Any.
@@ -67,6 +60,10 @@ class PciHost final : public Device {
   Access write(std::uint64_t offset, std::span<const std::uint8_t> data) override;
   void visit(Archive& archive) override;
 
+  // Leads PIRQ A to D to these ISA interrupts (3 to 15), as firmware does.
+  void route_pirqs(const std::array<std::uint8_t, 4>& irqs);
+  // The guest wrote to the ISA bridge: pirq_route() may say something else. May be empty.
+  std::function<void()> on_route_change;
   // The ISA interrupt that PIRQ A to D (0 to 3) is routed to; nothing while it is disabled.
   std::optional<unsigned> pirq_route(unsigned pirq) const;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,17 @@ struct ApicMessage {
 };
 
 constexpr std::uint32_t kApicBroadcast = 0xffffffff;
+
+// An interrupt as a function on PCI sends it: a memory write of 4 bytes (SDM vol. 3A 11.11).
+struct MsiMessage {
+  std::uint64_t address = 0;
+  std::uint32_t data = 0;
+
+  bool operator==(const MsiMessage&) const = default;
+};
+// What local APICs see of it; nothing where the write goes elsewhere or its delivery mode is
+// reserved.
+std::optional<ApicMessage> decode_msi(const MsiMessage& message);
 
 // ICR bits 19:18.
 enum class ApicShorthand : std::uint8_t { None = 0, Self = 1, All = 2, AllButSelf = 3 };

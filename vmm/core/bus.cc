@@ -26,6 +26,10 @@ Result<void> Bus::map(const BusRange& range, Device& device) {
   return {};
 }
 
+void Bus::unmap(std::uint64_t base) {
+  VMM_CHECK(mappings_.erase(base) == 1, "nothing on this bus begins there");
+}
+
 const Bus::Mapping* Bus::lookup(std::uint64_t address) const {
   auto after = mappings_.upper_bound(address);
   if (after == mappings_.begin()) return nullptr;

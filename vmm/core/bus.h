@@ -44,6 +44,9 @@ class Bus {
   void keep_time(const Clock& clock) { clock_ = &clock; }
   // Attaches `device`, which must outlive the bus. An overlap is an Internal error naming both.
   Result<void> map(const BusRange& range, Device& device);
+  // Takes the mapping that begins at `base` away (a check that there is one). Not that of the
+  // device which is being accessed.
+  void unmap(std::uint64_t base);
 
   // Reads give all ones where nothing answers. Both return the device that answered (the first one
   // of an access that was split), or nullptr.

@@ -199,6 +199,14 @@ TEST_F(PortBus, overlaps_are_refused_and_name_both) {
   EXPECT_EQ(refusal({.base = 0x5f, .size = 1}), "");
 }
 
+TEST_F(PortBus, a_range_that_was_taken_away_is_free_again) {
+  ASSERT_TRUE(bus_.map({.base = 0x60, .size = 5}, toy_).has_value());
+  bus_.unmap(0x60);
+  EXPECT_EQ(bus_.find(0x60), nullptr);
+  EXPECT_EQ(refusal({.base = 0x64, .size = 1}), "");
+  EXPECT_DEATH(bus_.unmap(0x65), "nothing on this bus begins there");
+}
+
 TEST_F(PortBus, prints_the_picture_by_address) {
   ASSERT_TRUE(bus_.map({.base = 0x3f8, .size = 8}, toy_).has_value());
   ASSERT_TRUE(bus_.map({.base = 0x60, .size = 1}, other_).has_value());
