@@ -1,5 +1,7 @@
 #include "loader/acpi_tables.h"
 
+#include <algorithm>
+#include <string>
 #include <string_view>
 
 #include "loader/aml.h"
@@ -196,12 +198,50 @@ std::vector<std::uint8_t> make_madt(const BoardDescription& board) {
   };
   add_override(0, 2, spec::EDGE_HIGH);
   add_override(board.sci, board.sci, spec::LEVEL_HIGH);
+  for (const unsigned irq : pci_irqs(board))
+    if (irq != board.sci) add_override(irq, irq, spec::LEVEL_HIGH);
 
   // NMI at LINT1 of all processors, as the bus says: edge, active high.
   append_bytes(madt, {4, 6, 0xff, 0, 0, 1});
   if (x2apic) append_bytes(madt, {0x0a, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0});
   return end_table(std::move(madt));
 }
+
+namespace {
+
+// Interrupts of PCI devices (6.2.13): each by a link (6.2.11 to 6.2.16), which has one choice and
+// is set already, so that setting or disabling it does nothing. A link says what a number alone
+// does not: active high.
+struct PciInterrupts {
+  aml::Bytes links;
+  aml::Bytes routes;  // _PRT
+};
+PciInterrupts pci_interrupts(const BoardDescription& board) {
+  using namespace aml;
+  if (board.pci_interrupts.empty()) return {};
+  PciInterrupts made;
+  const std::vector<unsigned> irqs = pci_irqs(board);
+  const auto link_name = [&irqs](unsigned irq) {
+    const auto index = std::find(irqs.begin(), irqs.end(), irq) - irqs.begin();
+    return std::string("LNK") + static_cast<char>('A' + index);
+  };
+  for (const unsigned irq : irqs) {
+    const aml::Bytes interrupt = resources({shared_level_interrupt(irq)});
+    made.links =
+        join({made.links, device(link_name(irq),
+                                 join({name("_HID", eisa_id("PNP0C0F")), name("_UID", integer(irq)),
+                                       name("_PRS", interrupt), name("_CRS", interrupt),
+                                       empty_method("_SRS", 1), empty_method("_DIS", 0)}))});
+  }
+  std::vector<aml::Bytes> routes;
+  for (const auto& interrupt : board.pci_interrupts)
+    routes.push_back(package({integer(std::uint64_t{interrupt.device} << 16 | 0xffff), integer(0),
+                              reference(link_name(interrupt.irq)), integer(0)}));
+  made.routes = name("_PRT", package(routes));
+  return made;
+}
+
+}  // namespace
 
 std::vector<std::uint8_t> make_dsdt(const BoardDescription& board) {
   using namespace aml;
@@ -218,6 +258,7 @@ std::vector<std::uint8_t> make_dsdt(const BoardDescription& board) {
   const aml::Bytes isa = device("ISA", join({name("_ADR", integer(0x0001'0000)), com1, rtc}));
   // Configuration ports are the bridge's own; below 4 GiB it passes on what is neither RAM nor an
   // interrupt controller.
+  const PciInterrupts interrupts = pci_interrupts(board);
   const aml::Bytes pci = device(
       "PCI0", join({name("_HID", eisa_id("PNP0A03")), name("_UID", integer(0)),
                     name("_CRS", resources({bus_numbers(0, 0), io_ports(0xcf8, 8),
@@ -227,11 +268,11 @@ std::vector<std::uint8_t> make_dsdt(const BoardDescription& board) {
                                                               kVgaWindow + kVgaWindowSize - 1)),
                                             memory_window(static_cast<std::uint32_t>(kHoleStart),
                                                           board.io_apic_address - 1)})),
-                    isa}));
+                    interrupts.routes, isa}));
 
   vmm::Bytes dsdt = begin_table("DSDT", 2);
-  for (const aml::Bytes& term :
-       {name("\\_S3", sleep_type(1)), name("\\_S5", sleep_type(0)), scope("\\_SB", pci)})
+  for (const aml::Bytes& term : {name("\\_S3", sleep_type(1)), name("\\_S5", sleep_type(0)),
+                                 scope("\\_SB", join({interrupts.links, pci}))})
     append_bytes(dsdt, term);
   return end_table(std::move(dsdt));
 }

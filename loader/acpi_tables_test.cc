@@ -191,6 +191,16 @@ TEST(AcpiTables, the_madt_has_the_ioapic_the_overrides_and_the_nmi) {
                                              {4, 6, 0xff, 0, 0, 1}}));
 }
 
+TEST(AcpiTables, the_madt_says_that_pci_interrupts_are_levels) {
+  BoardDescription board = board_of(1);
+  board.pci_interrupts = {
+      {.device = 3, .irq = 11}, {.device = 5, .irq = 10}, {.device = 4, .irq = 11}};
+  const Madt madt = read_madt(make_madt(board));
+  ASSERT_EQ(madt.others.size(), 6u);
+  EXPECT_EQ(madt.others[3], (Bytes{2, 10, 0, 10, 10, 0, 0, 0, 0x0d, 0}));
+  EXPECT_EQ(madt.others[4], (Bytes{2, 10, 0, 11, 11, 0, 0, 0, 0x0d, 0}));
+}
+
 TEST(AcpiTables, the_dsdt_has_the_sleep_packages_where_kernels_without_aml_look) {
   const Bytes dsdt = make_dsdt(board_of(1));
   expect_sound(dsdt, "DSDT");
@@ -250,6 +260,19 @@ TEST_F(Acpica, takes_the_dsdt_apart_and_puts_it_together_again) {
   for (const char* const part : {"Name (\\_S3", "Name (\\_S5", "Device (PCI0)", "PNP0A03",
                                  "Device (COM1)", "PNP0501", "Device (RTC)", "PNP0B00"})
     EXPECT_THAT(source, HasSubstr(part));
+}
+
+TEST_F(Acpica, reads_how_pci_interrupts_are_led) {
+  BoardDescription board = board_of(2);
+  for (unsigned i = 0; i < 16; ++i)
+    board.pci_interrupts.push_back({.device = 3 + i, .irq = 10 + i / 2 % 2});
+  const std::string source = disassemble(make_dsdt(board));
+  for (const char* const part :
+       {"Device (LNKA)", "Device (LNKB)", "PNP0C0F", "Name (_PRT", "0x0003FFFF", "0x0012FFFF",
+        "Interrupt (ResourceConsumer, Level, ActiveHigh, Shared", "Method (_SRS, 1",
+        "Method (_DIS, 0"})
+    EXPECT_THAT(source, HasSubstr(part));
+  EXPECT_THAT(disassemble(make_dsdt(board_of(2))), Not(HasSubstr("_PRT")));
 }
 
 TEST_F(Acpica, reads_the_fadt) {

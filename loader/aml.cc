@@ -19,6 +19,7 @@ constexpr std::uint8_t QWORD_PREFIX = 0x0e;
 constexpr std::uint8_t SCOPE_OP = 0x10;
 constexpr std::uint8_t BUFFER_OP = 0x11;
 constexpr std::uint8_t PACKAGE_OP = 0x12;
+constexpr std::uint8_t METHOD_OP = 0x14;
 constexpr std::uint8_t EXT_OP_PREFIX = 0x5b;
 constexpr std::uint8_t DEVICE_OP = 0x82;
 
@@ -27,6 +28,10 @@ constexpr std::uint8_t IRQ_NO_FLAGS = 0x22;
 constexpr std::uint8_t IO_PORT = 0x47;
 constexpr std::uint8_t IO_DECODE_16 = 0x01;
 constexpr std::uint8_t END_TAG = 0x79;
+
+// Extended interrupt descriptor (6.4.3.6): consumer, level, active high, shared.
+constexpr std::uint8_t EXTENDED_INTERRUPT = 0x89;
+constexpr std::uint8_t INTERRUPT_SHARED_LEVEL_HIGH = 0x09;
 
 // Address space descriptors (6.4.3.5).
 constexpr std::uint8_t DWORD_SPACE = 0x87;
@@ -138,10 +143,22 @@ Bytes eisa_id(std::string_view id) {
 }
 
 Bytes package(std::initializer_list<Bytes> elements) {
+  return package(std::vector<Bytes>(elements));
+}
+
+Bytes package(const std::vector<Bytes>& elements) {
   VMM_CHECK(elements.size() <= 0xff, "an AML package has up to 255 elements");
   Bytes rest{static_cast<std::uint8_t>(elements.size())};
-  append_bytes(rest, join(elements));
+  for (const Bytes& element : elements) append_bytes(rest, element);
   return join({{spec::PACKAGE_OP}, with_length(rest)});
+}
+
+Bytes reference(std::string_view path) { return name_string(path); }
+
+Bytes empty_method(std::string_view path, unsigned arguments) {
+  VMM_CHECK(arguments <= 7, "an AML method has up to seven arguments");
+  return join({{spec::METHOD_OP},
+               with_length(join({name_string(path), {static_cast<std::uint8_t>(arguments)}}))});
 }
 
 Bytes buffer(const Bytes& bytes) {
@@ -178,6 +195,14 @@ Bytes isa_irq(unsigned irq) {
   VMM_CHECK(irq < 16, "there are 16 ISA interrupts");
   Bytes bytes{spec::IRQ_NO_FLAGS};
   append_number(bytes, static_cast<std::uint16_t>(1U << irq));
+  return bytes;
+}
+
+Bytes shared_level_interrupt(std::uint32_t gsi) {
+  Bytes bytes{spec::EXTENDED_INTERRUPT};
+  append_number(bytes, std::uint16_t{6});
+  append_bytes(bytes, {spec::INTERRUPT_SHARED_LEVEL_HIGH, 1});
+  append_number(bytes, gsi);
   return bytes;
 }
 

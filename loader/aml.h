@@ -28,12 +28,21 @@ Bytes name(std::string_view path, const Bytes& value);
 Bytes scope(std::string_view path, const Bytes& terms);
 Bytes device(std::string_view path, const Bytes& terms);
 
+// A method of `arguments` (0 to 7) that does nothing.
+Bytes empty_method(std::string_view path, unsigned arguments);
+// The name of an object, as an element of a package.
+Bytes reference(std::string_view path);
+// Elements that are known at run time only; at most 255.
+Bytes package(const std::vector<Bytes>& elements);
+
 // Resources of a device; the end tag is added.
 Bytes resources(std::initializer_list<Bytes> descriptors);
 // `count` ports from `base`, decoded with 16 address lines.
 Bytes io_ports(std::uint16_t base, std::uint8_t count);
 // An ISA interrupt, 0-15: edge, active high.
 Bytes isa_irq(unsigned irq);
+// An interrupt by its GSI: level, active high, shared.
+Bytes shared_level_interrupt(std::uint32_t gsi);
 // What a bridge passes on: bus numbers, ports, memory; first and last of each.
 Bytes bus_numbers(std::uint16_t first, std::uint16_t last);
 Bytes port_window(std::uint16_t first, std::uint16_t last);

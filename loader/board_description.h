@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <vector>
 
 #include "vmm/base/units.h"
@@ -17,11 +18,24 @@ struct BoardDescription {
   std::uint8_t io_apic_version = 0x20;  // 11h or 20h
   unsigned sci = 9;                     // an ISA interrupt, 3 to 15
   std::uint16_t pm_base = 0x600;        // of AcpiPm, a multiple of 16
+  // INTA# of devices on PCI bus 0, and the ISA interrupt that each is led to, as a level.
+  struct PciInterrupt {
+    unsigned device = 0;  // 1 to 31
+    unsigned irq = 0;     // 3 to 15
+  };
+  std::vector<PciInterrupt> pci_interrupts = {};
   std::uint32_t cpu_signature = 0x600;  // CPUID.1:EAX, for the MP table
   std::uint32_t cpu_features = 0x201;   // CPUID.1:EDX, for the MP table
 };
 
 // Local APIC IDs from here on need x2APIC mode: 8 bits hold them no more, and FFh addresses all.
 constexpr std::uint32_t kFirstX2ApicId = 255;
+
+// The ISA interrupts that PCI ones are led to, each once, in ascending order.
+inline std::vector<unsigned> pci_irqs(const BoardDescription& board) {
+  std::set<unsigned> irqs;
+  for (const auto& interrupt : board.pci_interrupts) irqs.insert(interrupt.irq);
+  return {irqs.begin(), irqs.end()};
+}
 
 }  // namespace vmm

@@ -1,5 +1,6 @@
 #include "loader/mp_table.h"
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -71,6 +72,13 @@ class Table {
     add({kind, type, flags, 0, kIsaBus, static_cast<std::uint8_t>(irq), apic,
          static_cast<std::uint8_t>(pin)});
   }
+  // INTA#: the pin is in the two low bits of the source.
+  void pci_interrupt(const BoardDescription& board,
+                     const BoardDescription::PciInterrupt& interrupt) {
+    add({spec::IO_INTERRUPT, spec::INT, spec::LEVEL_HIGH, 0, kPciBus,
+         static_cast<std::uint8_t>(interrupt.device << 2), board.io_apic_id,
+         static_cast<std::uint8_t>(interrupt.irq)});
+  }
   Bytes finish(std::uint32_t local_apic_address) {
     put_text(bytes_, 0, "PCMP");
     store(bytes_, 4, static_cast<std::uint16_t>(bytes_.size()));
@@ -105,7 +113,8 @@ std::vector<std::uint8_t> make_mp_pointer(std::uint32_t table) {
   return pointer;
 }
 
-// No PCI interrupts: no function of the board has one but the SCI, which is an ISA interrupt.
+// The SCI, although a PCI function's, is an ISA interrupt; those that PCI interrupts are led to are
+// listed as PCI's alone.
 std::vector<std::uint8_t> make_mp_table(const BoardDescription& board) {
   Table table;
   for (std::size_t i = 0; i < board.apic_ids.size(); ++i)
@@ -113,12 +122,14 @@ std::vector<std::uint8_t> make_mp_table(const BoardDescription& board) {
   table.bus(kPciBus, "PCI   ");
   table.bus(kIsaBus, "ISA   ");
   table.io_apic(board);
+  const std::vector<unsigned> of_pci = pci_irqs(board);
   for (unsigned irq = 0; irq < 16; ++irq) {
-    if (irq == kCascade) continue;
+    if (irq == kCascade || std::ranges::count(of_pci, irq) != 0) continue;
     const std::uint8_t flags = irq == board.sci ? spec::LEVEL_HIGH : spec::CONFORMING;
     table.isa_interrupt(spec::IO_INTERRUPT, spec::INT, flags, irq, board.io_apic_id,
                         irq == 0 ? 2 : irq);
   }
+  for (const auto& interrupt : board.pci_interrupts) table.pci_interrupt(board, interrupt);
   // The 8259A's output is at LINT0 of the first processor.
   if (!board.apic_ids.empty() && board.apic_ids[0] < kFirstX2ApicId)
     table.isa_interrupt(spec::LOCAL_INTERRUPT, spec::EXT_INT, spec::CONFORMING, 0,

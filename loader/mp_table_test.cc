@@ -90,6 +90,16 @@ TEST(MpTable, isa_interrupts_have_the_pin_of_their_number_but_the_timer) {
   EXPECT_EQ(interrupts[8], (Bytes{3, 0, 0x0d, 0, 1, 9, 0, 9})) << "the SCI is a level, high";
 }
 
+TEST(MpTable, pci_interrupts_are_levels_in_the_place_of_isa_ones) {
+  BoardDescription board = board_of(1);
+  board.pci_interrupts = {{.device = 3, .irq = 11}, {.device = 4, .irq = 11}};
+  const auto interrupts = entries(make_mp_table(board))[3];
+  ASSERT_EQ(interrupts.size(), 16u);
+  EXPECT_EQ(interrupts[14], (Bytes{3, 0, 0x0d, 0, 0, 3 << 2, 0, 11}));
+  EXPECT_EQ(interrupts[15], (Bytes{3, 0, 0x0d, 0, 0, 4 << 2, 0, 11}));
+  for (std::size_t i = 0; i < 14; ++i) EXPECT_NE(interrupts[i][5], 11);
+}
+
 TEST(MpTable, local_interrupts_are_extint_and_nmi) {
   EXPECT_EQ(entries(make_mp_table(board_of(2)))[4],
             (std::vector<Bytes>{{4, 3, 0, 0, 1, 0, 0, 0}, {4, 1, 0, 0, 1, 0, 0xff, 1}}));
