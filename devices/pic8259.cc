@@ -163,6 +163,12 @@ void Pic8259::set_bios_defaults() {
   update();
 }
 
+void Pic8259::set_elcr(std::uint16_t levels) {
+  state_.master.elcr = static_cast<std::uint8_t>(levels & spec::MASTER_ELCR_WRITABLE);
+  state_.slave.elcr = static_cast<std::uint8_t>(levels >> 8 & spec::SLAVE_ELCR_WRITABLE);
+  update();
+}
+
 // The input that the chip would put into service now.
 std::optional<unsigned> Pic8259::request(const Chip& chip) const {
   if (chip.expects != Expects::Ocw1) return std::nullopt;

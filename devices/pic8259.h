@@ -71,6 +71,8 @@ class Pic8259 final : public Device {
   // What a firmware leaves behind, for guests that start without one: master at 08h, slave at 70h,
   // open are the timer, the keyboard, the cascade, IRQ 6, IRQ 8 and IRQs 12 to 14.
   void set_bios_defaults();
+  // Bit n: input n is level-triggered, as firmware sets up those of PCI.
+  void set_elcr(std::uint16_t levels);
 
   std::string_view name() const override { return name_; }
   void reset() override;

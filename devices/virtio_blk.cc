@@ -30,7 +30,9 @@ VirtioBlk::VirtioBlk(std::string name, BlockGeometry geometry, GuestMemory& memo
                  .subsystem = spec::TYPE_BLOCK,
                  .class_code = spec::CLASS_SCSI},
                 memory, std::move(wires)),
-      geometry_(std::move(geometry)) {}
+      geometry_(std::move(geometry)) {
+  chain_.reserve();
+}
 
 std::uint64_t VirtioBlk::device_features() const {
   return std::uint64_t{1} << spec::F_SEG_MAX | std::uint64_t{1} << spec::F_BLK_SIZE |
@@ -54,23 +56,21 @@ void VirtioBlk::forget() {
 
 // Takes up the request at the front; false when there is none.
 bool VirtioBlk::begin() {
-  auto chain = next();
-  if (!chain) return false;
+  if (!next(chain_)) return false;
   std::array<std::uint8_t, spec::HEADER_SIZE> header;
-  if (chain->readable_size < header.size() || chain->writable_size == 0 ||
-      !gather(memory(), chain->readable, 0, header)) {
+  if (chain_.readable_size < header.size() || chain_.writable_size == 0 ||
+      !gather(memory(), chain_.readable, 0, header)) {
     break_device("a block request lacks its header or the byte for its status");
     return false;
   }
   Request request;
   request.type = load<std::uint32_t>(header, 0);
   const auto sector = load<std::uint64_t>(header, 8);
-  if (request.type == spec::T_IN) request.size = chain->writable_size - 1;
-  if (request.type == spec::T_OUT) request.size = chain->readable_size - header.size();
+  if (request.type == spec::T_IN) request.size = chain_.writable_size - 1;
+  if (request.type == spec::T_OUT) request.size = chain_.readable_size - header.size();
   // Beyond any disk where it does not fit.
   request.offset = sector <= low_mask(64) / kSectorSize ? sector * kSectorSize : low_mask(64);
-  request.chain = std::move(*chain);
-  request_ = std::move(request);
+  request_ = request;
   ++number_;
   return true;
 }
@@ -88,21 +88,21 @@ std::optional<std::uint8_t> VirtioBlk::refusal(const Request& request) const {
 }
 
 void VirtioBlk::answer(std::uint8_t status) {
-  const Request request = std::move(*std::exchange(request_, std::nullopt));
+  const Request request = *std::exchange(request_, std::nullopt);
   if (status != spec::S_OK) ++failures_;
   const bool data = request.type == spec::T_IN && status == spec::S_OK;
-  if (!scatter(memory(), request.chain.writable, request.chain.writable_size - 1, {&status, 1}))
+  if (!scatter(memory(), chain_.writable, chain_.writable_size - 1, {&status, 1}))
     return break_device("the byte for a request's status is not in RAM");
-  use(request.chain.head, static_cast<std::uint32_t>((data ? request.size : 0) + 1));
+  use(chain_.head, static_cast<std::uint32_t>((data ? request.size : 0) + 1));
 }
 
 // 5.2.6.1: up to 20 bytes, without a terminator when it has all of them.
 void VirtioBlk::answer_get_id() {
   std::array<std::uint8_t, spec::ID_SIZE> id{};
   std::copy_n(geometry_.id.begin(), std::min(geometry_.id.size(), id.size()), id.begin());
-  const std::size_t room = static_cast<std::size_t>(
-      std::min<std::uint64_t>(id.size(), request_->chain.writable_size - 1));
-  if (!scatter(memory(), request_->chain.writable, 0, std::span(id).first(room)))
+  const std::size_t room =
+      static_cast<std::size_t>(std::min<std::uint64_t>(id.size(), chain_.writable_size - 1));
+  if (!scatter(memory(), chain_.writable, 0, std::span(id).first(room)))
     return break_device("a descriptor is not in RAM");
   answer(spec::S_OK);
 }
@@ -132,7 +132,7 @@ std::optional<BlockJob> VirtioBlk::next_job(std::span<std::uint8_t> buffer) {
       }
     }
     if (job.kind == BlockJob::Kind::Write &&
-        !gather(memory(), request.chain.readable, spec::HEADER_SIZE + request.moved,
+        !gather(memory(), chain_.readable, spec::HEADER_SIZE + request.moved,
                 buffer.first(job.size))) {
       request_.reset();
       break_device("a descriptor is not in RAM");
@@ -151,7 +151,7 @@ void VirtioBlk::finish_job(const BlockJob& job, bool done, std::span<const std::
   if (!running()) return forget();  // begun anew when it runs again
   if (!done) return answer(spec::S_IOERR);
   if (job.kind == BlockJob::Kind::Read &&
-      !scatter(memory(), request_->chain.writable, request_->moved, buffer.first(job.size))) {
+      !scatter(memory(), chain_.writable, request_->moved, buffer.first(job.size))) {
     request_.reset();
     return break_device("a descriptor is not in RAM");
   }

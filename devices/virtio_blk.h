@@ -51,7 +51,6 @@ class VirtioBlk final : public VirtioPci {
   // The request at the front of the queue, which stays there until it is answered: a saved state
   // holds none, and after loading it is begun anew.
   struct Request {
-    VirtChain chain;
     std::uint32_t type = 0;
     std::uint64_t offset = 0;
     std::uint64_t size = 0;
@@ -65,6 +64,7 @@ class VirtioBlk final : public VirtioPci {
 
   BlockGeometry geometry_;
   std::optional<Request> request_;
+  VirtChain chain_;           // of the request
   std::uint64_t number_ = 0;  // of the request; grows with each, and when one is given up
   bool job_out_ = false;
   std::uint64_t failures_ = 0;

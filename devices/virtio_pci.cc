@@ -128,12 +128,11 @@ bool VirtioPci::running() const {
          (state_.status & spec::STATUS_FAILED) == 0 && (state_.command & spec::COMMAND_MASTER) != 0;
 }
 
-std::optional<VirtChain> VirtioPci::next() {
-  if (!running()) return std::nullopt;
-  auto chain = next_chain(state_.queue, memory_, ring_features());
-  if (chain) return std::move(*chain);
-  break_device(chain.error());
-  return std::nullopt;
+bool VirtioPci::next(VirtChain& chain) {
+  if (!running()) return false;
+  const auto found = next_chain(state_.queue, memory_, ring_features(), chain);
+  if (!found) break_device(found.error());
+  return found.value_or(false);
 }
 
 void VirtioPci::use(std::uint16_t head, std::uint32_t written) {

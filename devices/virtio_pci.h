@@ -118,9 +118,9 @@ class VirtioPci : public Device, public PciFunction {
   bool negotiated(unsigned feature) const;
   // Whether the device may look at its queue and at what the driver gave it.
   bool running() const;
-  // The chain at the front of the queue; nothing if there is none, or while it is not running. A
-  // malformed one breaks the device.
-  std::optional<VirtChain> next();
+  // Makes `chain` the one at the front of the queue; false if there is none, or while it is not
+  // running. A malformed one breaks the device.
+  bool next(VirtChain& chain);
   // Hands the front chain back; interrupts where the driver wants that.
   void use(std::uint16_t head, std::uint32_t written);
   void break_device(std::string_view rule);

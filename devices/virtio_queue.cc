@@ -160,8 +160,13 @@ void VirtQueueState::visit(Archive& archive) {
   archive("queue.next_available", next_available)("queue.next_used", next_used);
 }
 
-VirtResult<std::optional<VirtChain>> next_chain(const VirtQueueState& queue, GuestMemory& memory,
-                                                VirtQueueFeatures features) {
+void VirtChain::reserve() {
+  readable.reserve(2 * VirtQueueState::kMaxSize);
+  writable.reserve(2 * VirtQueueState::kMaxSize);
+}
+
+VirtResult<bool> next_chain(const VirtQueueState& queue, GuestMemory& memory,
+                            VirtQueueFeatures features, VirtChain& chain) {
   if (!is_valid_size(queue.size)) return broken("the queue's size is no power of two up to 256");
   if (!rings_are_ram(queue, memory)) return broken("a ring is not in RAM");
   auto index = available_index(queue, memory);
@@ -176,15 +181,17 @@ VirtResult<std::optional<VirtChain>> next_chain(const VirtQueueState& queue, Gue
   }
   if (!index) return broken("a ring is not in RAM");
   const auto pending = static_cast<std::uint16_t>(*index - queue.next_available);
-  if (pending == 0) return std::optional<VirtChain>();
+  if (pending == 0) return false;
   if (pending > queue.size) return broken("more chains are available than the queue has entries");
   const auto head = memory.read_value<std::uint16_t>(
       queue.available + spec::RING + 2 * std::uint64_t{queue.next_available} % (2u * queue.size));
   if (!head) return broken("a ring is not in RAM");
-  VirtChain chain;
   chain.head = *head;
+  chain.readable.clear();
+  chain.writable.clear();
+  chain.readable_size = chain.writable_size = 0;
   if (const auto rule = collect(chain, queue, memory, features.indirect)) return broken(*rule);
-  return chain;
+  return true;
 }
 
 VirtResult<bool> use_chain(VirtQueueState& queue, GuestMemory& memory, VirtQueueFeatures features,

@@ -49,16 +49,20 @@ struct VirtChain {
   std::vector<VirtSegment> writable;
   std::uint64_t readable_size = 0;
   std::uint64_t writable_size = 0;
+
+  // Room for any chain, so that taking one asks for no memory.
+  void reserve();
 };
 
 // A value, or the rule that the driver broke, in words. After that the queue must not be used.
 template <typename T>
 using VirtResult = tl::expected<T, std::string_view>;
 
-// The chain at the front, which stays there until use_chain(); nothing when the driver has given no
-// more. Then, with event_idx, the driver has been told that it must notify for the next.
-VirtResult<std::optional<VirtChain>> next_chain(const VirtQueueState& queue, GuestMemory& memory,
-                                                VirtQueueFeatures features);
+// Makes `chain` the one at the front, which stays there until use_chain(); false when the driver
+// has given no more. Then, with event_idx, the driver has been told that it must notify for the
+// next.
+VirtResult<bool> next_chain(const VirtQueueState& queue, GuestMemory& memory,
+                            VirtQueueFeatures features, VirtChain& chain);
 // Takes the chain at the front away and hands `head` back with `written` bytes. Whether the driver
 // wants an interrupt for it.
 VirtResult<bool> use_chain(VirtQueueState& queue, GuestMemory& memory, VirtQueueFeatures features,

@@ -26,7 +26,12 @@ class VirtQueueTest : public testing::Test {
                        .used = rings.used};
   VirtQueueFeatures features{.indirect = true, .event_idx = false};
 
-  VirtResult<std::optional<VirtChain>> next() { return next_chain(queue, memory, features); }
+  VirtResult<std::optional<VirtChain>> next() {
+    VirtChain chain;
+    const auto found = next_chain(queue, memory, features, chain);
+    if (!found) return tl::unexpected<std::string_view>(found.error());
+    return *found ? std::optional(chain) : std::nullopt;
+  }
   // The rule that the front chain breaks; empty when it breaks none.
   std::string broken_rule() {
     const auto chain = next();

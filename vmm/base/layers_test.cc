@@ -24,9 +24,9 @@ using testing::IsEmpty;
 // The height of each folder. A file may include its own folder and those below it, but no neighbour
 // of the same height.
 const std::map<std::string, int, std::less<>> kHeights = {
-    {"vmm/base", 0}, {"vmm/core", 1},  {"vmm/cpu", 2}, {"vmm/nested", 2},  {"vmm/kvm", 2},
-    {"devices", 2},  {"loader", 2},    {"vmm/gdb", 2}, {"vmm/machine", 3}, {"vmm/matrix", 4},
-    {"vmm/lab", 4},  {"vmm/probe", 4}, {"vmm/cli", 5},
+    {"vmm/base", 0},   {"vmm/core", 1}, {"vmm/cpu", 2},   {"vmm/nested", 2}, {"vmm/kvm", 2},
+    {"vmm/disk", 2},   {"devices", 2},  {"loader", 2},    {"vmm/gdb", 2},    {"vmm/machine", 3},
+    {"vmm/matrix", 4}, {"vmm/lab", 4},  {"vmm/probe", 4}, {"vmm/cli", 5},
 };
 
 // "vmm/core" of "vmm/core/bus.h", "devices" of "devices/vga_text.h".

@@ -43,6 +43,7 @@ struct RunOptions {
   std::string boot;
   std::string flat;
   std::string append;
+  std::vector<std::string> disks;
   std::string serial;
   std::string vga = "none";
   std::string trace;
@@ -121,6 +122,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--symbols", o.images.symbols, "an ELF file whose symbols name addresses")
       ->group(images);
 
+  repeatable("--disk", o.disks,
+             "raw:FILE[,ro]: a virtio disk of these bytes; repeatable, at most 16");
+
   const char* console = "Console";
   run.add_option("--serial", o.serial, "stdio, null, file:P or pty (default stdio; Ctrl-A x quits)")
       ->group(console);
@@ -187,6 +191,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   spec.boot.command_line = o.append;
   for (const std::string& word : o.guest_arguments)
     spec.boot.command_line += (spec.boot.command_line.empty() ? "" : " ") + word;
+  spec.disks = VMM_TRY(parse_disks(o.disks));
   spec.vga = VMM_TRY(parse_vga(o.vga));
   const bool screen_on_terminal = spec.vga.kind == VgaKind::Text && LiveScreen::possible();
   // The screen takes the terminal, so the serial console moves unless it was told where to go.
@@ -339,6 +344,11 @@ void add_input(std::vector<PathUse>& paths, const std::vector<PathUse>& more) {
 // The files that a run names, for a lab.
 Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   std::vector<PathUse> paths = VMM_TRY(image_paths(o.images));
+  for (const DiskSpec& disk : VMM_TRY(parse_disks(o.disks))) {
+    add_input(paths, VMM_TRY_CONTEXT(input_path(disk.path), "--disk"));
+    // What the guest writes in the lab comes back.
+    if (!disk.read_only) paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
+  }
   add_input(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
   if (serial.kind == SerialKind::Pty)

@@ -183,6 +183,18 @@ Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
   return {};
 }
 
+Result<void> Vm::set_level_triggered(std::uint16_t irqs) {
+  for (const std::uint32_t chip : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE}) {
+    kvm_irqchip state{};
+    state.chip_id = chip;
+    VMM_TRY(fd_.ioctl(request::GET_IRQCHIP, &state));
+    state.chip.pic.elcr =
+        static_cast<std::uint8_t>(chip == KVM_IRQCHIP_PIC_MASTER ? irqs : irqs >> 8);
+    VMM_TRY(fd_.ioctl(request::SET_IRQCHIP, &state));
+  }
+  return {};
+}
+
 Result<bool> Vm::send(const ApicMessage& message) {
   const Msi encoded = encode(message);
   kvm_msi msi{};

@@ -31,6 +31,8 @@ class Vm {
   // KVM's 8259As and PIT as a firmware leaves them: vectors from 08h and 70h, the timer's line open
   // and ticking 18.2 times a second.
   Result<void> set_bios_defaults();
+  // Bit n: input n of KVM's 8259As is level-triggered (ELCR), as firmware sets up those of PCI.
+  Result<void> set_level_triggered(std::uint16_t irqs);
   // A line of KVM's own IOAPIC and PICs.
   Result<void> set_irq_line(unsigned gsi, bool level);
   // A message to KVM's LAPICs, from an IOAPIC of ours.

@@ -45,7 +45,11 @@ sigset_t stop_signals() {
 Machine::Machine(const MachineSpec& spec, GuestMemory memory)
     : spec_(spec), memory_(std::move(memory)) {}
 
-Machine::~Machine() = default;
+// Either may wake the other until it has stopped.
+Machine::~Machine() {
+  if (threads_ != nullptr) threads_->stop();
+  if (disk_thread_ != nullptr) disk_thread_->stop();
+}
 
 void Machine::wake() {
   const std::uint64_t one = 1;
@@ -178,6 +182,7 @@ Result<RunOutcome> Machine::run() {
   hooks.ended = [this] { wake(); };
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
+  VMM_TRY(start_disks());
   VMM_TRY(enter_seccomp(SeccompThread::Main));
   VMM_TRY(resume());
   VMM_TRY(event_loop(screen.get()));

@@ -14,6 +14,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
+#include "vmm/machine/disk_thread.h"
 #include "vmm/machine/irqchip_choice.h"
 #include "vmm/machine/pc_board.h"
 #include "vmm/machine/saved_state.h"
@@ -92,6 +93,8 @@ class Machine final : public DebugTarget {
   Result<bool> tsc_deadline_exits();
   Result<void> set_entry_state(const CpuState& start);
   Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
+  Result<void> open_disks();
+  Result<void> start_disks();
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
   Result<VcpuThreads::Next> before_run(unsigned vcpu);
@@ -137,12 +140,14 @@ class Machine final : public DebugTarget {
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;
   std::vector<CpuidDifference> cpuid_differences_;
+  std::vector<std::unique_ptr<BlockBackend>> disks_;
   std::unique_ptr<Console> console_;
   std::unique_ptr<VerdictCounter> verdicts_;
   std::unique_ptr<TraceFile> trace_;
   Guarded<std::unique_ptr<Board>> board_;
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;
+  std::unique_ptr<DiskThread> disk_thread_;  // where there are disks
   // Whoever stops the vCPUs holds this; no vCPU's thread takes it. In front of the board's lock.
   std::mutex rest_;
   // What the guest's clocks in KVM said when the machine was paused; nothing while it runs.

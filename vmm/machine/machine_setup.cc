@@ -12,7 +12,9 @@
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/pci_layout.h"
 #include "vmm/machine/processor_reset.h"
+#include "vmm/machine/seccomp.h"
 #include "vmm/machine/trace_file.h"
 
 namespace vmm {
@@ -32,6 +34,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
       new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap))));
   machine->symbols_ = image.symbols;
   machine->irqchip_reason_ = irqchip.reason;
+  VMM_TRY(machine->open_disks());
   VMM_TRY(machine->place_firmware(cpu, irqchip.kind));
   const CpuState start = VMM_TRY(place_image(image, spec.boot, machine->memory_));
   VMM_TRY(machine->create_vm(kvm, cpu, host, irqchip.kind));
@@ -61,6 +64,10 @@ Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i)
     board.apic_ids.push_back(apic_id_of_vcpu(spec_.topology, i));
   board.io_apic_version = kind == IrqChipKind::Kernel ? kKvmIoapicVersion : spec_.ioapic_version;
+  for (unsigned i = 0; i < disks_.size(); ++i) {
+    const unsigned device = pci_layout::device_of_disk(i);
+    board.pci_interrupts.push_back({.device = device, .irq = pci_layout::irq_of_device(device)});
+  }
   board.cpu_signature = cpu.cpuid.get(1).eax;
   board.cpu_features = cpu.cpuid.get(1).edx;
   place_bios_stub(memory_);
@@ -81,6 +88,8 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
   VMM_TRY(vm_->map(memory_));
   // As the board does with chips of its own.
   if (kind == IrqChipKind::Kernel && spec_.testdev) VMM_TRY(vm_->set_bios_defaults());
+  if (kind == IrqChipKind::Kernel && !disks_.empty())
+    VMM_TRY(vm_->set_level_triggered(Board::pci_interrupt_levels(disks_.size())));
   vm_power_on_ = VMM_TRY(vm_->state());
   if (kind != IrqChipKind::User) kernel_chip_ = std::make_unique<KernelIrqChip>(*vm_, kind);
   if (spec_.tsc_khz && VMM_TRY(kvm.capability(capability::TSC_CONTROL)) != 0 &&
@@ -218,6 +227,28 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
   return {};
 }
 
+Result<void> Machine::open_disks() {
+  for (const DiskSpec& disk : spec_.disks)
+    disks_.push_back(
+        VMM_TRY_CONTEXT(open_disk(disk, fmt::format("vmm-disk{}", disks_.size())), "--disk"));
+  return {};
+}
+
+Result<void> Machine::start_disks() {
+  if (disks_.empty()) return {};
+  std::vector<BlockBackend*> backends;
+  for (const auto& disk : disks_) backends.push_back(disk.get());
+  disk_thread_ = std::make_unique<DiskThread>(
+      std::move(backends),
+      DiskThread::Hooks{.started = [] { return enter_seccomp(SeccompThread::Disk); },
+                        .with_disks =
+                            [this](const auto& use) {
+                              auto board = board_.lock();
+                              use((*board)->disks());
+                            }});
+  return disk_thread_->start();
+}
+
 Result<void> Machine::open_outside() {
   wake_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_) return fail(Error::system(ErrorKind::Internal, "eventfd", errno));
@@ -247,6 +278,10 @@ Result<void> Machine::open_outside() {
   wiring.ioapic_version = spec_.ioapic_version;
   wiring.vcpus = vcpu_count();
   wiring.memory = &memory_;
+  for (const auto& disk : disks_) wiring.disks.push_back(disk->geometry());
+  wiring.disk_work = [this] {
+    if (disk_thread_ != nullptr) disk_thread_->wake();
+  };
   wiring.start_seconds = std::time(nullptr);
   wiring.testdev = spec_.testdev;
   wiring.suspend = [this] { suspend(); };

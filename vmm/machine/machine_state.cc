@@ -24,6 +24,7 @@ Result<void> Machine::pause() {
   const std::lock_guard rest(rest_);
   if (held_) return {};
   if (threads_ != nullptr) threads_->pause();
+  if (disk_thread_ != nullptr) disk_thread_->pause();
   {
     auto board = board_.lock();
     (*board)->clock.pause();
@@ -38,6 +39,7 @@ Result<void> Machine::resume() {
   const std::lock_guard rest(rest_);
   VMM_TRY(release_time());
   (*board_.lock())->clock.resume();
+  if (disk_thread_ != nullptr) disk_thread_->resume();
   if (threads_ != nullptr) threads_->resume();
   return {};
 }
@@ -46,6 +48,7 @@ Result<void> Machine::resume() {
 void Machine::stop() {
   const std::lock_guard rest(rest_);
   threads_->pause();
+  if (disk_thread_ != nullptr) disk_thread_->pause();
   (*board_.lock())->clock.pause();
 }
 
@@ -100,7 +103,8 @@ bool Machine::halted_for_ever() {
   if (held_) return false;
   // No clock is touched: this is done several times a second, and the guest must not notice.
   threads_->pause();
-  bool dead = true;
+  // What a disk still has to do may end with an interrupt.
+  bool dead = disk_thread_ == nullptr || !disk_thread_->busy();
   for (unsigned i = 0; i < vcpu_count() && dead; ++i) {
     const auto state = cpu_state(i);
     const auto other = can_wake_masked(i);

@@ -144,6 +144,7 @@ Result<void> Board::wire(const Wiring& wiring) {
   // CF9h lies within CONFIG_ADDRESS, so the way to the reset port is through the PCI host.
   pci_host_ = make<PciHost>("pci", reset_port_.get());
   VMM_TRY(ports.map({.base = 0xcf8, .size = 8}, *pci_host_));
+  VMM_TRY(wire_disks(wiring));
   bochs_shutdown_ = make<BochsShutdownPort>(
       "bochs-shutdown", [end_as] { end_as(ending::PowerOff{"\"Shutdown\" at port 8900h"}); });
   VMM_TRY(ports.map({.base = 0x8900, .size = 1, .width = BusWidth::Byte}, *bochs_shutdown_));
@@ -178,6 +179,7 @@ void Board::wake_up() {
       device->reset();
   if (pic_ != nullptr) pic_->set_bios_defaults();
   if (user_chip_ != nullptr) user_chip_->reset();
+  assign_pci_resources();
   acpi_pm_->woken();
 }
 

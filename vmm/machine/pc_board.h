@@ -26,6 +26,7 @@
 #include "devices/rtc_cmos.h"
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
+#include "devices/virtio_blk.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/guest_memory.h"
@@ -34,6 +35,7 @@
 #include "vmm/core/outcome.h"
 #include "vmm/core/trace.h"
 #include "vmm/machine/isa_router.h"
+#include "vmm/machine/pirq_router.h"
 
 namespace vmm {
 
@@ -49,8 +51,8 @@ class Board {
     IrqSink* kernel_irq = nullptr;  // Kernel: KVM's lines
     // Split and User: vCPU `vcpu` must leave the guest, or its wait, and look at before_entry().
     std::function<void(unsigned vcpu)> wake = {};
-    // Split: a message to KVM's LAPICs, and whether one accepted it; and what the IOAPIC's pins
-    // send, and sent before, when that changed.
+    // Split and Kernel: a message to KVM's LAPICs, and whether one accepted it. Split: what the
+    // IOAPIC's pins send, and sent before, when that changed.
     std::function<bool(const ApicMessage&)> send = {};
     std::function<void(std::span<const std::optional<ApicMessage>>)> routes_changed = {};
     // User: the id of each vCPU's LAPIC, whether the CPU model has a TSC-deadline timer, and how
@@ -61,10 +63,12 @@ class Board {
     std::uint8_t ioapic_version = 0x20;
 
     unsigned vcpus = 1;
-    GuestMemory* memory = nullptr;       // for fw_cfg's DMA, and its size for CMOS and fw_cfg
-    std::int64_t start_seconds = 0;      // the real-time clock at power-on, since 1970
-    bool testdev = false;                // --testdev
-    std::function<void()> suspend = {};  // S3: no vCPU goes on until wake_up()
+    GuestMemory* memory = nullptr;  // for DMA of fw_cfg and disks; its size for CMOS and fw_cfg
+    std::vector<BlockGeometry> disks = {};  // at most pci_layout::kMaxDisks
+    std::function<void()> disk_work = {};   // some disk may have a job; under the board's lock
+    std::int64_t start_seconds = 0;         // the real-time clock at power-on, since 1970
+    bool testdev = false;                   // --testdev
+    std::function<void()> suspend = {};     // S3: no vCPU goes on until wake_up()
 
     ByteSink* serial_out = nullptr;
     ByteSource* serial_in = nullptr;
@@ -94,6 +98,9 @@ class Board {
   // Our LAPICs; nullptr where they are KVM's.
   UserIrqChip* user_chip() { return user_chip_.get(); }
   Ioapic* ioapic() { return ioapic_.get(); }
+  const std::vector<std::unique_ptr<VirtioBlk>>& disks() const { return disks_; }
+  // A bit for each ISA interrupt that so many disks share as a level.
+  static std::uint16_t pci_interrupt_levels(std::size_t disks);
   // Whether vCPU `vcpu` has to ask before_entry() before it runs.
   bool plans_entries(unsigned vcpu) const {
     return user_chip_ != nullptr || (pic_ != nullptr && vcpu == 0);
@@ -109,6 +116,8 @@ class Board {
 
   // What the board itself remembers beside its chips.
   void visit(Archive& archive);
+  // All chips were loaded: what follows from several of them.
+  void restored();
   // The pins that lead to KVM's own controllers (Kernel) or to ours, and their levels.
   const IrqPins& pins() const { return *pins_; }
 
@@ -148,6 +157,10 @@ class Board {
   Result<void> wire(const Wiring& wiring);
   Result<void> wire_interrupts(const Wiring& wiring);
   Result<void> wire_testdev();
+  Result<void> wire_disks(const Wiring& wiring);
+  void assign_pci_resources();
+  void map_pci_windows();
+  void send_msi(const MsiMessage& message, std::string_view device);
   template <typename D, typename... Arguments>
   std::unique_ptr<D> make(Arguments&&... arguments) {
     auto device = std::make_unique<D>(std::forward<Arguments>(arguments)...);
@@ -185,6 +198,9 @@ class Board {
   std::unique_ptr<RtcCmos> rtc_;
   std::unique_ptr<FwCfg> fw_cfg_;
   std::unique_ptr<PciHost> pci_host_;
+  std::unique_ptr<PirqRouter> pirqs_;
+  std::vector<std::unique_ptr<VirtioBlk>> disks_;
+  std::vector<PciWindow> pci_windows_;  // those that are on a bus
   std::unique_ptr<PcTestdev> testdev_;
   std::unique_ptr<BochsShutdownPort> bochs_shutdown_;
 };

@@ -133,6 +133,17 @@ json host_json(const HostGrant& host) {
           {"module_parameters", host.module_parameters}};
 }
 
+json disks_json(const MachineSpec& spec, const std::vector<RunReport::Disk>& reports) {
+  json disks = json::array();
+  for (std::size_t i = 0; i < spec.disks.size(); ++i) {
+    const RunReport::Disk report = i < reports.size() ? reports[i] : RunReport::Disk{};
+    disks.push_back({{"disk", disk_text(spec.disks[i])},
+                     {"failed_requests", report.failed_requests},
+                     {"problem", report.problem.empty() ? json() : json(report.problem)}});
+  }
+  return disks;
+}
+
 json machine_json(const MachineSpec& spec, std::optional<IrqChipKind> irqchip,
                   std::optional<std::uint32_t> tsc_khz,
                   const std::vector<std::string>& capabilities,
@@ -204,6 +215,11 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   report.kvm_capabilities = machine.kvm_capabilities();
   report.disabled_quirks = machine.disabled_quirks();
   report.cpuid_differences = machine.cpuid_differences();
+  {
+    auto board = machine.board().lock();
+    for (const auto& disk : (*board)->disks())
+      report.disks.push_back({disk->failures(), std::string(disk->problem())});
+  }
   report.guest_digest = digest_of(machine.guest_cpuid());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
@@ -275,6 +291,7 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
         {{"word", cpuid_word_name(d.key, d.reg)}, {"set", hex(d.left)}, {"read", hex(d.right)}});
   j["machine"] = machine_json(spec, report.irqchip, report.tsc_khz, report.kvm_capabilities,
                               report.disabled_quirks);
+  j["machine"]["disks"] = disks_json(spec, report.disks);
   j["host"] = host_json(host);
   j["image"] = {{"path", image.path},
                 {"protocol", protocol_name(image.protocol)},
@@ -349,6 +366,7 @@ json refusal_json(const Error& error, const MachineSpec& spec, const ResolvedCpu
   j["cause"] = nullptr;
   j["cpu"] = cpu != nullptr ? cpu_json(*cpu) : json();
   j["machine"] = machine_json(spec, spec.irqchip, spec.tsc_khz, {}, {});
+  j["machine"]["disks"] = disks_json(spec, {});
   j["host"] = host != nullptr ? host_json(*host) : json();
   j["image"] = nullptr;
   j["elapsed_seconds"] = 0;
@@ -381,6 +399,10 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     text += fmt::format("vmm: MSR {:x}h: KVM refused it and the guest got #GP ({})\n", index,
                         counts_text(counts.reads, counts.writes));
   }
+  for (std::size_t i = 0; i < report.disks.size(); ++i)
+    if (!report.disks[i].problem.empty())
+      text += fmt::format("vmm: disk{} stopped, the driver broke a rule of VIRTIO: {}\n", i,
+                          report.disks[i].problem);
   if (const auto& trace = report.trace; trace && trace->dropped > 0)
     text += fmt::format("vmm: --trace {}: {} events were dropped, {} written: {}\n",
                         printable(trace->path), trace->dropped, trace->events,

@@ -47,6 +47,11 @@ struct RunReport {
   };
   std::optional<Trace> trace;                 // --trace
   std::optional<TestVerdicts> test_verdicts;  // --compat kvm-unit-tests
+  struct Disk {
+    std::uint64_t failed_requests = 0;
+    std::string problem;  // the rule of VIRTIO that the driver broke; empty: none
+  };
+  std::vector<Disk> disks;  // as in the spec
   double elapsed_seconds = 0;
 };
 

@@ -120,6 +120,7 @@ Result<void> Machine::load_state(const MachineState& state) {
                                 machine.tsc_khz, tsc_khz_))
             .hint(fmt::format("--tsc-khz {}", machine.tsc_khz)));
   VMM_TRY(visit_state(**board, visit));
+  (*board)->restored();
   VMM_TRY(visit("kvm", vm));
   for (unsigned i = 0; i < vcpu_count(); ++i) VMM_TRY(visit(fmt::format("vcpu{}", i), vcpus[i]));
   if (next != state.blocks.size())

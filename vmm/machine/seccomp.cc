@@ -19,6 +19,7 @@ namespace {
 
 constexpr SeccompThread kMain = SeccompThread::Main;
 constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
+constexpr SeccompThread kDisk = SeccompThread::Disk;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -33,6 +34,19 @@ constexpr SeccompRule kRules[] = {
     {kVcpu, "exit", "the thread ends"},
     {kVcpu, "exit_group", "a failed check, or the handler of a forbidden call, ends the process"},
     {kVcpu, "brk", "memory for the addresses and MSRs that are counted; for an error's text"},
+    // The thread of the disks moves bytes, takes the board's lock and raises interrupts.
+    {kDisk, "pread64", "a guest reads from its disk"},
+    {kDisk, "pwrite64", "a guest writes to its disk"},
+    {kDisk, "fdatasync", "a guest flushes its disk"},
+    {kDisk, "futex", "the board's lock; waiting for work"},
+    {kDisk, "ioctl", "interrupts, where the controllers are KVM's"},
+    {kDisk, "write", "--trace: the eventfd that wakes the event loop"},
+    {kDisk, "tgkill", "interrupts, where they are ours: kicking a vCPU out of the guest"},
+    {kDisk, "rt_sigprocmask", "glibc blocks signals while a thread ends"},
+    {kDisk, "madvise", "glibc gives back the stack when the thread ends"},
+    {kDisk, "exit", "the thread ends"},
+    {kDisk, "exit_group", "a failed check, or the handler of a forbidden call, ends the process"},
+    {kDisk, "getpid", "a failed check: abort() names the process"},
     // The main thread serves descriptors that are already open, then reports.
     {kMain, "ppoll", "the event loop; waiting until the console or the report is taken"},
     {kMain, "read", "console input, the eventfd, the signalfd"},
@@ -135,7 +149,9 @@ void on_forbidden(int, siginfo_t* info, void*) {
   _exit(70);
 }
 
-std::string_view thread_name(SeccompThread thread) { return thread == kMain ? "main" : "vcpu"; }
+std::string_view thread_name(SeccompThread thread) {
+  return thread == kMain ? "main" : thread == kVcpu ? "vcpu" : "disk";
+}
 
 }  // namespace
 

@@ -1,5 +1,6 @@
-// System calls that remain to us once the guest runs: one allow-list for the vCPU threads and one
-// for the main thread. Anything else ends the process with the name of the call.
+// System calls that remain to us once the guest runs: one allow-list for the vCPU threads, one for
+// the main thread and one for the thread that serves disks. Anything else ends the process with the
+// name of the call.
 #pragma once
 
 #include <span>
@@ -9,7 +10,7 @@
 
 namespace vmm {
 
-enum class SeccompThread { Main, Vcpu };
+enum class SeccompThread { Main, Vcpu, Disk };
 
 // One allowed system call and why it is needed. A test takes each rule away in turn and sees a run
 // die of it.

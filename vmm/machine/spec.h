@@ -11,6 +11,7 @@
 #include "vmm/core/outcome.h"
 #include "vmm/core/trace_filter.h"
 #include "vmm/cpu/resolve.h"
+#include "vmm/disk/disk.h"
 
 namespace vmm {
 
@@ -40,6 +41,7 @@ struct ImageFiles {
 struct MachineSpec {
   ImageFiles images;
   BootOptions boot;  // protocol, flat address, command line; the images' content once read
+  std::vector<DiskSpec> disks;  // in the order of their slots
 
   std::string cpu_model = "host";
   CpuPolicy cpu_policy = CpuPolicy::Strict;

@@ -1,0 +1,35 @@
+// The disks that a run asks for, and what lies behind each.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/core/block_backend.h"
+
+namespace vmm {
+
+struct DiskSpec {
+  enum class Kind { Raw };
+  Kind kind = Kind::Raw;
+  std::string path;
+  bool read_only = false;
+
+  bool operator==(const DiskSpec&) const = default;
+};
+
+// "raw:FILE" or "raw:FILE,ro". The format is never guessed; an unknown one is a Usage error with
+// the nearest name.
+Result<DiskSpec> parse_disk(std::string_view text);
+// All of a command line, at most 16.
+Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& texts);
+// As parse_disk() takes it.
+std::string disk_text(const DiskSpec& spec);
+
+// Opens what `spec` names. `id` is what the guest reads as the disk's name, at most 20 bytes.
+// Errors of kind Image name the file and the reason.
+Result<std::unique_ptr<BlockBackend>> open_disk(const DiskSpec& spec, std::string id);
+
+}  // namespace vmm
