@@ -17,6 +17,22 @@ namespace {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
+// Without reserves, and with what the start freed given back, the heap has to grow on the thread
+// that needs a little more.
+const std::pair<std::string, std::string> kNoReserves{
+    "GLIBC_TUNABLES",
+    "glibc.malloc.top_pad=0:glibc.malloc.trim_threshold=4096:glibc.malloc.tcache_count=0"};
+
+// What virtio-disk.elf wants to find: each word its sector and its place.
+std::string disk_bytes() {
+  std::string bytes;
+  for (std::uint32_t at = 0; at < 64 * 128; ++at) {
+    const std::uint32_t word = at / 128 << 16 | at % 128;
+    bytes.append(reinterpret_cast<const char*>(&word), sizeof word);
+  }
+  return bytes;
+}
+
 RunSetup guest_setup(const std::string& guest, std::vector<std::string> options,
                      const Environment& environment) {
   RunSetup setup{.arguments = {"run", guest_path(guest)}, .environment = environment};
@@ -48,8 +64,9 @@ RunResult signalled(RunSetup setup, std::initializer_list<int> signals) {
 }
 
 // A signal that ends processes hits the thread of that number (0: main) while a terminal is raw.
-RunResult crashed(const Environment& environment, std::ptrdiff_t thread) {
-  RunSetup setup = guest_setup("spin.elf", {}, environment);
+RunResult crashed(const Environment& environment, std::ptrdiff_t thread,
+                  const std::vector<std::string>& options = {}) {
+  RunSetup setup = guest_setup("spin.elf", options, environment);
   setup.in = ChildStdin::Terminal;
   setup.out = ChildStdout::Terminal;
   VmmProcess vmm(setup);
@@ -71,6 +88,7 @@ RunResult crashed(const Environment& environment, std::ptrdiff_t thread) {
 
 std::vector<Scenario> scenarios(const TempFolder& folder) {
   const std::string outcome = folder.file("outcome.json"), picture = folder.file("screen.png");
+  const std::string disk = "raw:" + folder.write("disk.img", disk_bytes());
   return {
       plain("minimal", 0, "minimal.elf", {}),
       plain("console input", 0, "serial-irq.elf", {}, "a line\n"),
@@ -98,6 +116,23 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          if (vmm.wait_for_output("type a line: ")) vmm.send("\x01x");
          return vmm.finish();
        }},
+      {"a disk", 0,
+       [&folder](Environment environment) {
+         // Its thread must get along with the memory that it has.
+         environment.push_back(kNoReserves);
+         const std::string fresh = folder.write("disk.img", disk_bytes());
+         return run_vmm(guest_setup(
+             "virtio-disk.elf", {"--append", "modern pic", "--disk", "raw:" + fresh}, environment));
+       }},
+      plain("a disk with KVM's interrupt chips", 0, "virtio-disk.elf",
+            {"--append", "modern msix flood", "--irqchip", "kernel", "--disk", disk}),
+      plain("a disk that only interrupts, traced", 0, "virtio-disk.elf",
+            {"--append", "modern msix flood", "--disk", disk, "--trace", folder.file("trace"),
+             "--trace-filter", "kind=message"}),
+      {"a crash of the disks' thread", 128 + SIGABRT,
+       [=](const Environment& environment) {
+         return crashed(environment, 2, {"--disk", disk});
+       }},
       plain("a card and nothing else", 80, "triple-fault.elf", {"-q"}),
       {"a crash of the main thread", 128 + SIGABRT,
        [](const Environment& environment) { return crashed(environment, 0); }},
@@ -107,11 +142,7 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
             {"--vga", "none,trap", "--trace", folder.file("trace"), "--timeout", "1"}),
       {"many addresses with nothing there", 0,
        [](Environment environment) {
-         // Without reserves, and with what the start freed given back, the heap has to grow on the
-         // thread that counts them.
-         environment.emplace_back("GLIBC_TUNABLES",
-                                  "glibc.malloc.top_pad=0:glibc.malloc.trim_threshold=4096:"
-                                  "glibc.malloc.tcache_count=0");
+         environment.push_back(kNoReserves);
          return run_vmm(guest_setup("unmapped-many.elf", {}, environment));
        }},
       {"a live screen", 0,
@@ -157,7 +188,10 @@ TEST_F(Seccomp, stops_none_of_the_scenarios) {
 class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
 
 std::string rule_name(const SeccompRule& rule, const char* between) {
-  return std::string(rule.thread == SeccompThread::Main ? "main" : "vcpu") + between + rule.syscall;
+  const char* thread = rule.thread == SeccompThread::Main   ? "main"
+                       : rule.thread == SeccompThread::Vcpu ? "vcpu"
+                                                            : "disk";
+  return std::string(thread) + between + rule.syscall;
 }
 
 TEST_P(SeccompRules, is_needed) {
@@ -167,6 +201,7 @@ TEST_P(SeccompRules, is_needed) {
   std::string rule = rule_name(seccomp_rules()[GetParam()], ":");
   // Only the handler of a forbidden call needs this one, so there has to be such a call.
   if (rule == "vcpu:exit_group") rule += ",vcpu:ioctl";
+  if (rule == "disk:exit_group") rule += ",disk:pread64";
   const std::string_view syscall = seccomp_rules()[GetParam()].syscall;
   const std::string message =
       fmt::format("seccomp stopped system call {},", seccomp_syscall_resolve_name(syscall.data()));
