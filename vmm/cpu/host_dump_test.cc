@@ -1,9 +1,11 @@
 // Hosts as files: what is written reads back equal, and what was not written so is refused.
 #include "vmm/cpu/host_dump.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -98,7 +100,8 @@ TEST(HostDump, another_document_is_refused_with_what_would_do) {
 }
 
 TEST(HostDump, a_wrong_value_is_named_by_its_path) {
-  EXPECT_THAT(refusal(changed("/backend", "xen")), StartsWith("a.json: backend: 'xen' is not vmx"));
+  EXPECT_THAT(refusal(changed("/backend", "xen")),
+              StartsWith("a.json:1:12: backend: 'xen' is not vmx"));
   EXPECT_THAT(refusal(changed("/kernel", "\x1b[31m")), HasSubstr("kernel: '\\x1b[31m' is not"));
   EXPECT_THAT(refusal(changed("/kernel", std::string(300, 'a'))), HasSubstr("300 characters"));
   EXPECT_THAT(refusal(changed("/capabilities/max_vcpus", -1)),
@@ -121,11 +124,27 @@ TEST(HostDump, a_wrong_value_is_named_by_its_path) {
               HasSubstr("feature_msrs[\"0000010a\"]: '0x1' where 16 hex digits are meant"));
 }
 
+TEST(HostDump, a_wrong_value_is_named_by_its_place) {
+  // Strings that look like structure, escapes, and keys that repeat at another depth.
+  std::string text = host_dump_text(busy_grant());
+  text.insert(1, "\n\"kernal\": [\"{\\\"}[\", [], {\"kernel\": 1}, -2.5e3, null],");
+  EXPECT_THAT(refusal(text), StartsWith("a.json:1:1: unknown key 'kernal'"));
+  text = host_dump_text(busy_grant());
+  const std::size_t line = text.find("\"max_vcpus\": 1024");
+  ASSERT_NE(line, text.npos);
+  text.replace(line, 17, "\"max_vcpus\": -1");
+  const std::size_t newline = text.rfind('\n', line);
+  EXPECT_THAT(refusal(text),
+              StartsWith(fmt::format("a.json:{}:{}: capabilities.max_vcpus: ",
+                                     1 + std::count(text.data(), text.data() + line, '\n'),
+                                     line - newline + 13)));
+}
+
 TEST(HostDump, a_key_too_many_or_missing_or_twice_is_refused) {
   EXPECT_THAT(refusal(changed("/kernal", "6.1")), HasSubstr("unknown key 'kernal' | did you mean"));
   auto document = nlohmann::json::parse(host_dump_text(busy_grant()));
   document.erase("silicon_cpuid");
-  EXPECT_THAT(refusal(document.dump()), HasSubstr("a.json: 'silicon_cpuid' is missing"));
+  EXPECT_THAT(refusal(document.dump()), HasSubstr("a.json:1:1: 'silicon_cpuid' is missing"));
   std::string twice = host_dump_text(busy_grant());
   twice.insert(1, "\"kernel\": \"5.10\",");
   EXPECT_THAT(refusal(twice), HasSubstr("the key 'kernel' is there twice"));

@@ -61,6 +61,83 @@ std::string path_of_member(const std::string& parent, std::string_view key) {
   return parent.empty() ? std::string(key) : fmt::format("{}.{}", parent, key);
 }
 
+// Walks a document that nlohmann has accepted, value by value, with the path of each.
+class JsonWalk {
+ public:
+  explicit JsonWalk(std::string_view text) : text_(text) {}
+
+  // Where the value with that path begins.
+  std::optional<std::size_t> find(std::string_view path) {
+    for (skip_space(); at_ < text_.size(); skip_space()) {
+      const char c = text_[at_];
+      if (c == '}' || c == ']') {
+        if (open_.empty()) return std::nullopt;
+        open_.pop_back();
+        ++at_;
+        continue;
+      }
+      if (c == ',' || c == ':') {
+        ++at_;
+        continue;
+      }
+      if (is_key()) {
+        open_.back().key = read_string();
+        open_.back().has_key = true;
+        continue;
+      }
+      const std::string here = path_of_value();
+      if (here == path) return at_;
+      if (c == '{' || c == '[') {
+        open_.push_back({here, c == '{', 0, {}, false});
+        ++at_;
+      } else if (c == '"') {
+        read_string();
+      } else {
+        at_ = std::min(text_.find_first_of(",]} \t\r\n", at_), text_.size());
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  struct Open {
+    std::string path;
+    bool object = false;
+    std::size_t index = 0;
+    std::string key;
+    bool has_key = false;
+  };
+
+  void skip_space() { at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size()); }
+  bool is_key() const {
+    return text_[at_] == '"' && !open_.empty() && open_.back().object && !open_.back().has_key;
+  }
+  // Without its quotes, escapes as they stand.
+  std::string read_string() {
+    const std::size_t begin = ++at_;
+    while (at_ < text_.size() && text_[at_] != '"') at_ += text_[at_] == '\\' ? 2 : 1;
+    at_ = std::min(at_, text_.size());
+    std::string result(text_.substr(begin, at_ - begin));
+    at_ = std::min(at_ + 1, text_.size());
+    return result;
+  }
+  std::string path_of_value() {
+    if (open_.empty()) return "";
+    Open& parent = open_.back();
+    if (!parent.object) return fmt::format("{}[{}]", parent.path, parent.index++);
+    parent.has_key = false;
+    return path_of_member(parent.path, parent.key);
+  }
+
+  std::string_view text_;
+  std::size_t at_ = 0;
+  std::vector<Open> open_;
+};
+
+std::optional<std::size_t> find_json_value(std::string_view text, std::string_view path) {
+  return JsonWalk(text).find(path);
+}
+
 std::string type_of(const json& value) {
   return value.is_number()    ? "a number"
          : value.is_null()    ? "null"
@@ -91,7 +168,7 @@ Result<JsonNode> JsonNode::member(std::string_view key) const {
   if (!value_->is_object()) return fail(error(type_of(*value_) + " where an object is meant"));
   const auto it = value_->find(key);
   if (it == value_->end()) return fail(error(fmt::format("'{}' is missing", key)));
-  return JsonNode(&*it, file_, path_of_member(path_, key));
+  return JsonNode(&*it, source_, path_of_member(path_, key));
 }
 
 Result<std::vector<std::pair<std::string, JsonNode>>> JsonNode::members(std::size_t max) const {
@@ -100,7 +177,7 @@ Result<std::vector<std::pair<std::string, JsonNode>>> JsonNode::members(std::siz
     return fail(error(fmt::format("{} entries, at most {} are allowed", value_->size(), max)));
   std::vector<std::pair<std::string, JsonNode>> result;
   for (const auto& [key, value] : value_->items())
-    result.emplace_back(key, JsonNode(&value, file_, path_of_member(path_, key)));
+    result.emplace_back(key, JsonNode(&value, source_, path_of_member(path_, key)));
   return result;
 }
 
@@ -110,7 +187,7 @@ Result<std::vector<JsonNode>> JsonNode::items(std::size_t max) const {
     return fail(error(fmt::format("{} items, at most {} are allowed", value_->size(), max)));
   std::vector<JsonNode> result;
   for (const json& item : *value_)
-    result.push_back(JsonNode(&item, file_, fmt::format("{}[{}]", path_, result.size())));
+    result.push_back(JsonNode(&item, source_, fmt::format("{}[{}]", path_, result.size())));
   return result;
 }
 
@@ -152,7 +229,12 @@ Result<bool> JsonNode::flag() const {
 Error JsonNode::error(std::string message) const {
   Error error = Error::usage(std::move(message));
   if (!path_.empty()) error = std::move(error).context(path_);
-  return std::move(error).at(*file_);
+  return std::move(error).at(place());
+}
+
+std::string JsonNode::place() const {
+  const auto offset = find_json_value(source_->text, path_);
+  return offset ? place_of(source_->file, source_->text, *offset + 1) : source_->file;
 }
 
 Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view hint) const {
@@ -176,10 +258,10 @@ Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view h
 }
 
 struct JsonDocument::Data {
-  explicit Data(std::string_view name) : file(printable(name)) {}
+  explicit Data(std::string_view name) : source{printable(name), {}} {}
 
   json root;
-  std::string file;
+  JsonSource source;
 };
 
 JsonDocument::JsonDocument(std::unique_ptr<Data> data) : data_(std::move(data)) {}
@@ -191,24 +273,26 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, std::string_view
   auto data = std::make_unique<Data>(file);
   if (text.size() > max_size)
     return fail(Error::usage(fmt::format("{} bytes, at most {} are read", text.size(), max_size))
-                    .at(data->file));
+                    .at(data->source.file));
+  data->source.text = text;
   RepeatedKeys repeated;
   try {
     data->root = json::parse(text, [&](int, json::parse_event_t event, json& parsed) {
       return repeated(event, parsed);
     });
   } catch (const json::parse_error& error) {
-    return fail(Error::usage(what_is_wrong(error)).at(place_of(data->file, text, error.byte)));
+    return fail(
+        Error::usage(what_is_wrong(error)).at(place_of(data->source.file, text, error.byte)));
   } catch (const json::exception& error) {
-    return fail(Error::usage(what_is_wrong(error)).at(data->file));
+    return fail(Error::usage(what_is_wrong(error)).at(data->source.file));
   }
   if (!repeated.first().empty())
     return fail(
         Error::usage(fmt::format("the key '{}' is there twice in one object", repeated.first()))
-            .at(data->file));
+            .at(data->source.file));
   return JsonDocument(std::move(data));
 }
 
-JsonNode JsonDocument::root() const { return {&data_->root, &data_->file, ""}; }
+JsonNode JsonDocument::root() const { return {&data_->root, &data_->source, ""}; }
 
 }  // namespace vmm

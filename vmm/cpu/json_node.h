@@ -1,5 +1,5 @@
-// A strict reader over a JSON document: every failure is a Usage error that names the file and the
-// path of the value in it, and a key that nobody knows is an error with the nearest one.
+// A strict reader over a JSON document: every failure is a Usage error with FILE:LINE:COLUMN and
+// the path of the value, and a key that nobody knows is an error with the nearest one.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,12 @@
 #include "vmm/base/result.h"
 
 namespace vmm {
+
+// What was read, for messages.
+struct JsonSource {
+  std::string file;
+  std::string text;
+};
 
 // One value of a document, which must outlive it.
 class JsonNode {
@@ -50,16 +56,18 @@ class JsonNode {
   // such documents come from.
   Result<void> expect_schema(std::string_view schema, std::string_view hint) const;
 
-  // A Usage error about this value: "FILE: supported_cpuid["00000007.00"]: MESSAGE".
+  // A Usage error about this value: "FILE:3:7: supported_cpuid["00000007.00"]: MESSAGE".
   Error error(std::string message) const;
+  // FILE:LINE:COLUMN of the value. Reads the text up to there.
+  std::string place() const;
 
  private:
   friend class JsonDocument;
-  JsonNode(const nlohmann::json* value, const std::string* file, std::string path)
-      : value_(value), file_(file), path_(std::move(path)) {}
+  JsonNode(const nlohmann::json* value, const JsonSource* source, std::string path)
+      : value_(value), source_(source), path_(std::move(path)) {}
 
   const nlohmann::json* value_;
-  const std::string* file_;
+  const JsonSource* source_;
   std::string path_;
 };
 
