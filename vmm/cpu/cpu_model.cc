@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <optional>
 
 #include "vmm/base/fd.h"
-#include "vmm/base/guarded.h"
 #include "vmm/base/text.h"
-#include "vmm/cpu/builtin.h"
+#include "vmm/cpu/model_origin.h"
 #include "vmm/cpu/toml_table.h"
 #include "vmm/cpu/vmx.h"
 
@@ -138,7 +136,8 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
   return {};
 }
 
-Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
+// `complete`: a first version that inherits nothing, and so has to say everything.
+Result<void> read_version(const TomlTable& table, bool complete, CpuModel& model) {
   VMM_TRY(table.only({"number",   "alias",        "brand",     "family",    "model",   "stepping",
                       "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",  "features",
                       "svm",      "vmx",          "add",       "remove",    "svm-add", "svm-remove",
@@ -156,15 +155,15 @@ Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
       return fail(Error::usage("an alias is lower case letters, digits, '-' and '.'")
                       .at(table.place("alias")));
   }
-  if (first || table.has("brand")) model.brand = VMM_TRY(table.string("brand", 48));
+  if (complete || table.has("brand")) model.brand = VMM_TRY(table.string("brand", 48));
   VMM_TRY(read_identity(table, false, model));
   for (const std::string_view key : {"features", "svm", "vmx"})
-    if (!first && table.has(key))
-      return fail(Error::usage(fmt::format("'{}' belongs to the first version; later ones say what "
-                                           "they add and remove",
+    if (!complete && table.has(key))
+      return fail(Error::usage(fmt::format("'{}' belongs to the first version of a model that "
+                                           "inherits nothing; others say what they add and remove",
                                            key))
                       .at(table.place(key)));
-  if (first) {
+  if (complete) {
     if (!table.has("features"))
       return fail(Error::usage("the first version needs 'features'").at(table.place()));
     model.features = VMM_TRY(read_list(table, "features", ListKind::Features));
@@ -196,61 +195,34 @@ Result<void> read_version(const TomlTable& table, bool first, CpuModel& model) {
   return {};
 }
 
-// "name@7" into name and 7; the number is absent without '@'.
-struct NameAndVersion {
-  std::string_view name;
-  std::optional<std::string_view> version;
-};
-
-NameAndVersion split_version(std::string_view selection) {
-  const std::size_t at = selection.rfind('@');
-  if (at == std::string_view::npos) return {selection, std::nullopt};
-  // An '@' within the path of a file is a letter like any other.
-  if (selection.find('/', at) != std::string_view::npos) return {selection, std::nullopt};
-  if (selection.ends_with(".toml")) return {selection, std::nullopt};
-  return {selection.substr(0, at), selection.substr(at + 1)};
-}
-
-// As the files are named: case does not count, and '_' is '-' ("Opteron_G3", "EPYC-Rome").
-std::string model_name(std::string_view name) {
-  std::string result = lower(name);
-  std::replace(result.begin(), result.end(), '_', '-');
-  return result;
-}
-
-Error unknown_model(std::string_view name) {
-  std::vector<std::string> names = builtin_cpu_models();
-  names.emplace_back("host");
-  for (const builtin::Alias& alias : builtin::model_aliases()) names.emplace_back(alias.name);
-  Error error = Error::usage(fmt::format("unknown CPU model '{}'", printable(name, 60)));
-  if (const auto near = nearest_name(name, names))
-    return std::move(error).hint(fmt::format("did you mean '{}'?", *near));
-  return std::move(error).hint("vmm cpu list shows the models; or name a file: ./my-model.toml");
-}
-
-const builtin::TextFile* builtin_file(std::string_view name) {
-  const std::string wanted = model_name(name);
-  for (const builtin::TextFile& file : builtin::model_files())
-    if (file.name == wanted) return &file;
-  return nullptr;
-}
-
-// A file that is built in is a constant: it is parsed when it is first asked for, and never again.
-Result<CpuModelFile> parse_builtin(const builtin::TextFile& file) {
-  static Guarded<std::map<std::string_view, CpuModelFile>> parsed;
-  auto known = parsed.lock();
-  if (const auto it = known->find(file.name); it != known->end()) return it->second;
-  CpuModelFile model = VMM_TRY(parse_cpu_model(file.text, file.path));
-  return known->emplace(file.name, std::move(model)).first->second;
+// What `inherits` names: one version of a built-in model, so that there is no chain to follow and
+// the file means the same wherever it lies.
+Result<CpuModel> read_base(const TomlTable& root, std::string_view name, ModelOrigin origin) {
+  const std::string base = VMM_TRY(root.string("inherits", 60));
+  const auto refuse = [&](std::string message, std::string hint) {
+    return fail(Error::usage(std::move(message)).at(root.place("inherits")).hint(std::move(hint)));
+  };
+  if (origin == ModelOrigin::BuiltIn)
+    return refuse("a built-in model says everything itself", "write its features out");
+  if (model_file_of(base))
+    return refuse(fmt::format("'inherits' names a built-in model, and '{}' is a file", base),
+                  "vmm cpu list shows the models");
+  if (base == name || base.starts_with(fmt::format("{}@", name)))
+    return refuse(fmt::format("'{}' inherits itself", name),
+                  "give the model a name that no built-in model has");
+  if (lower(base) == "host")
+    return refuse("'inherits' names the rule host, which is another CPU on each machine",
+                  "vmm cpu dump-host, then vmm cpu baseline, makes a model of a host");
+  auto model = find_cpu_model(base);
+  if (!model) return fail(std::move(model).error().at(root.place("inherits")));
+  // A bare name means one version for ever, but a reader of the file should see which.
+  if (base.find('@') == std::string::npos)
+    return refuse(fmt::format("'inherits' needs the version as well"),
+                  fmt::format("write \"{}\"", model->full_name()));
+  return model;
 }
 
 }  // namespace
-
-std::optional<std::string> model_file_of(std::string_view selection) {
-  const std::string_view name = split_version(selection).name;
-  if (name.find('/') == std::string_view::npos && !name.ends_with(".toml")) return std::nullopt;
-  return std::string(name);
-}
 
 std::string CpuModel::full_name() const { return fmt::format("{}@{}", name, version); }
 
@@ -260,28 +232,37 @@ const CpuModel* CpuModelFile::find(unsigned version) const {
   return nullptr;
 }
 
-Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view file) {
+Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view file,
+                                     ModelOrigin origin) {
   if (text.size() > kMaxFileSize)
     return fail(Error::usage("larger than 1 MiB, no CPU model").at(std::string(file)));
   const TomlDocument document = VMM_TRY(TomlDocument::parse(text, file));
   const TomlTable root = document.root();
-  VMM_TRY(root.only({"schema", "name", "title", "default", "vendor", "family", "model", "stepping",
-                     "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches", "version"}));
+  VMM_TRY(root.only({"schema", "name", "title", "default", "inherits", "vendor", "family", "model",
+                     "stepping", "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",
+                     "version"}));
   VMM_TRY(root.number("schema", 1, 1));
   CpuModelFile result;
-  CpuModel model;
-  model.name = result.name = VMM_TRY(root.string("name", 48));
-  if (!is_model_name(model.name) || model.name == "host")
+  result.name = VMM_TRY(root.string("name", 48));
+  if (!is_model_name(result.name) || result.name == "host")
     return fail(Error::usage("'name' is lower case letters, digits, '-' and '.', and not 'host'")
                     .at(root.place("name")));
+  CpuModel model;
+  const bool inherits = root.has("inherits");
+  if (inherits) {
+    model = VMM_TRY(read_base(root, result.name, origin));
+    result.inherits = model.full_name();
+    model.version = 0;
+  }
+  model.name = result.name;
   model.title = result.title = VMM_TRY(root.string("title", 80));
-  model.vendor = VMM_TRY(root.string("vendor", 12));
+  if (!inherits || root.has("vendor")) model.vendor = VMM_TRY(root.string("vendor", 12));
   if (model.vendor.size() != 12)
     return fail(Error::usage("'vendor' has 12 characters, as in leaf 0").at(root.place("vendor")));
-  VMM_TRY(read_identity(root, true, model));
+  VMM_TRY(read_identity(root, !inherits, model));
   result.default_version = static_cast<unsigned>(VMM_TRY(root.number("default", 1, 999)));
   for (const TomlTable& version : VMM_TRY(root.tables("version", kMaxVersions))) {
-    VMM_TRY(read_version(version, result.versions.empty(), model));
+    VMM_TRY(read_version(version, result.versions.empty() && !inherits, model));
     result.versions.push_back(model);
   }
   if (result.versions.empty()) return fail(Error::usage("no [[version]]").at(root.place()));
@@ -292,63 +273,13 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
   return result;
 }
 
+Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view file) {
+  return parse_cpu_model(text, file, ModelOrigin::File);
+}
+
 Result<CpuModelFile> read_cpu_model(const std::string& path) {
   const auto bytes = VMM_TRY(read_file(path, kMaxFileSize, ErrorKind::Usage));
   return parse_cpu_model({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
-}
-
-std::vector<std::string> builtin_cpu_models() {
-  std::vector<std::string> names;
-  for (const builtin::TextFile& file : builtin::model_files()) names.emplace_back(file.name);
-  return names;
-}
-
-Result<CpuModelFile> builtin_cpu_model(std::string_view name) {
-  const builtin::TextFile* file = builtin_file(name);
-  if (file == nullptr) return fail(unknown_model(name));
-  return parse_builtin(*file);
-}
-
-Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
-  const std::string_view name = split_version(selection).name;
-  if (const auto path = model_file_of(selection)) return read_cpu_model(*path);
-  if (builtin_file(name) != nullptr) return builtin_cpu_model(name);
-  // Not a model of its own: another name of one version?
-  const std::string wanted = model_name(name);
-  for (const builtin::Alias& alias : builtin::model_aliases()) {
-    if (alias.name != wanted) continue;
-    CpuModelFile parsed = VMM_TRY(builtin_cpu_model(alias.model));
-    for (const CpuModel& model : parsed.versions)
-      if (model.alias == alias.name) parsed.default_version = model.version;
-    return parsed;
-  }
-  return fail(unknown_model(name));
-}
-
-Result<CpuModel> find_cpu_model(std::string_view selection) {
-  const auto [name, version_text] = split_version(selection);
-  std::optional<unsigned> wanted;
-  if (version_text) {
-    const auto number = parse_number(*version_text);
-    if (!number || *number == 0 || *number > 999)
-      return fail(Error::usage(fmt::format("'{}': the version after '@' is a number from 1 to 999",
-                                           printable(selection, 80))));
-    wanted = static_cast<unsigned>(*number);
-  }
-  const CpuModelFile file = VMM_TRY(find_cpu_model_file(selection));
-  // An alias is one version already.
-  const bool alias = !model_file_of(name) && builtin_file(name) == nullptr;
-  if (alias && wanted)
-    return fail(Error::usage(fmt::format("'{}' is another name of {}@{} and has no versions",
-                                         model_name(name), file.name, file.default_version)));
-  const CpuModel* model = file.find(wanted.value_or(file.default_version));
-  if (model == nullptr) {
-    std::vector<unsigned> numbers;
-    for (const CpuModel& version : file.versions) numbers.push_back(version.version);
-    return fail(Error::usage(fmt::format("{} has no version {}", file.name, *wanted))
-                    .hint(fmt::format("there are {}", fmt::join(numbers, ", "))));
-  }
-  return *model;
 }
 
 }  // namespace vmm

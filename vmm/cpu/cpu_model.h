@@ -52,6 +52,7 @@ struct CpuModel {
 struct CpuModelFile {
   std::string name;
   std::string title;
+  std::string inherits;  // "haswell@4", of which the versions say the differences; may be empty
   unsigned default_version = 0;
   std::vector<CpuModel> versions;  // at least one, numbers rising
 
@@ -76,6 +77,8 @@ std::optional<std::string> model_file_of(std::string_view selection);
 // "haswell", "Haswell@2", "haswell-notsx", "./my.toml", "my.toml@3": the version that is meant. A
 // name with a '/' or ending in .toml is a file.
 Result<CpuModel> find_cpu_model(std::string_view selection);
+// The same of a file that find_cpu_model_file() gave for the selection.
+Result<CpuModel> version_of(const CpuModelFile& file, std::string_view selection);
 // The file it is in; for an alias `default_version` is the version that the alias means.
 Result<CpuModelFile> find_cpu_model_file(std::string_view selection);
 

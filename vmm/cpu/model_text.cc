@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "vmm/base/text.h"
 
 namespace vmm {
@@ -40,24 +43,39 @@ std::string list_text(std::string_view key, const std::vector<FeatureId>& ids) {
   return text + "]\n";
 }
 
-}  // namespace
-
-std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
+std::string comment_text(std::string_view comment) {
   std::string text;
   if (!comment.empty())
     for (const std::string_view line : split(comment, '\n'))
       text += line.empty() ? "#\n" : fmt::format("# {}\n", line);
+  return text;
+}
+
+std::string caches_text(const std::vector<CpuCache>& caches) {
+  if (caches.empty()) return "caches = []\n";
+  std::string text = "caches = [\n";
+  for (const CpuCache& cache : caches) text += cache_text(cache);
+  return text + "]\n";
+}
+
+std::vector<FeatureId> without(const std::vector<FeatureId>& ids,
+                               const std::vector<FeatureId>& others) {
+  std::vector<FeatureId> result;
+  std::ranges::set_difference(ids, others, std::back_inserter(result));
+  return result;
+}
+
+}  // namespace
+
+std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
+  std::string text = comment_text(comment);
   text += fmt::format(
       "schema = 1\nname = {}\ntitle = {}\ndefault = {}\nvendor = {}\nfamily = {}\nmodel = {}\n"
       "stepping = {}\nmax-leaf = 0x{:X}\nmax-ext-leaf = 0x{:X}\nphys-bits = {}\nvirt-bits = {}\n",
       quoted(model.name), quoted(model.title), model.version, quoted(model.vendor), model.family,
       model.model, model.stepping, model.max_leaf, model.max_ext_leaf, model.phys_bits,
       model.virt_bits);
-  if (!model.caches.empty()) {
-    text += "caches = [\n";
-    for (const CpuCache& cache : model.caches) text += cache_text(cache);
-    text += "]\n";
-  }
+  if (!model.caches.empty()) text += caches_text(model.caches);
   text += fmt::format("\n[[version]]\nnumber = {}\n", model.version);
   if (!model.alias.empty()) text += fmt::format("alias = {}\n", quoted(model.alias));
   text += fmt::format("brand = {}\n", quoted(model.brand));
@@ -66,6 +84,48 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
   if (!model.vmx.empty()) text += "# Come with +vmx only.\n" + list_text("vmx", model.vmx);
   if (!model.vmx_fixed.empty()) text += list_text("vmx-fixed", model.vmx_fixed);
   return text;
+}
+
+std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
+  std::string text;
+  if (model.brand != base.brand) text += fmt::format("brand = {}\n", quoted(model.brand));
+  const auto number = [&](std::string_view key, unsigned value, unsigned other) {
+    if (value != other) text += fmt::format("{} = {}\n", key, value);
+  };
+  const auto leaf = [&](std::string_view key, std::uint32_t value, std::uint32_t other) {
+    if (value != other) text += fmt::format("{} = 0x{:X}\n", key, value);
+  };
+  number("family", model.family, base.family);
+  number("model", model.model, base.model);
+  number("stepping", model.stepping, base.stepping);
+  leaf("max-leaf", model.max_leaf, base.max_leaf);
+  leaf("max-ext-leaf", model.max_ext_leaf, base.max_ext_leaf);
+  number("phys-bits", model.phys_bits, base.phys_bits);
+  number("virt-bits", model.virt_bits, base.virt_bits);
+  if (model.caches != base.caches) text += caches_text(model.caches);
+  const auto lists = [&](std::string_view prefix, const std::vector<FeatureId>& mine,
+                         const std::vector<FeatureId>& theirs) {
+    if (const auto more = without(mine, theirs); !more.empty())
+      text += list_text(fmt::format("{}add", prefix), more);
+    if (const auto less = without(theirs, mine); !less.empty())
+      text += list_text(fmt::format("{}remove", prefix), less);
+  };
+  lists("", model.features, base.features);
+  lists("svm-", model.svm, base.svm);
+  lists("vmx-", model.vmx, base.vmx);
+  if (model.vmx_fixed != base.vmx_fixed)
+    text += model.vmx_fixed.empty() ? "vmx-fixed = []\n" : list_text("vmx-fixed", model.vmx_fixed);
+  return text;
+}
+
+std::string cpu_model_text(const CpuModel& model, const CpuModel& base, std::string_view comment) {
+  std::string text = comment_text(comment);
+  text +=
+      fmt::format("schema = 1\nname = {}\ntitle = {}\ndefault = {}\ninherits = {}\n",
+                  quoted(model.name), quoted(model.title), model.version, quoted(base.full_name()));
+  if (model.vendor != base.vendor) text += fmt::format("vendor = {}\n", quoted(model.vendor));
+  return text + fmt::format("\n[[version]]\nnumber = {}\n{}", model.version,
+                            cpu_model_changes(model, base));
 }
 
 }  // namespace vmm

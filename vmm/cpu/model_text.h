@@ -12,4 +12,12 @@ namespace vmm {
 // line of it behind a '#'.
 std::string cpu_model_text(const CpuModel& model, std::string_view comment);
 
+// The same as a model that inherits from `base`, a version of a built-in model, and says only what
+// is different.
+std::string cpu_model_text(const CpuModel& model, const CpuModel& base, std::string_view comment);
+
+// The lines of a [[version]] that make `model` of `base`, vendor, name and title aside. Empty where
+// they are the same.
+std::string cpu_model_changes(const CpuModel& model, const CpuModel& base);
+
 }  // namespace vmm

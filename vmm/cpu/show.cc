@@ -152,6 +152,7 @@ std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* 
     field(lines, "versions",
           fmt::format("{}; {} is {}@{}", version_range(*file), file->name, file->name,
                       file->default_version));
+    if (!file->inherits.empty()) field(lines, "inherits", file->inherits);
     std::vector<std::string> names;
     for (const CpuModel& version : file->versions)
       if (!version.alias.empty())
