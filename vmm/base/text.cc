@@ -151,4 +151,12 @@ std::string printable(std::string_view text, std::size_t max) {
   return result;
 }
 
+std::string text_place(std::string_view file, std::string_view text, std::size_t offset) {
+  const std::string_view before = text.substr(0, std::min(offset, text.size()));
+  const std::size_t newline = before.rfind('\n');
+  const std::size_t begin = newline == std::string_view::npos ? 0 : newline + 1;
+  return fmt::format("{}:{}:{}", file, 1 + std::count(before.begin(), before.end(), '\n'),
+                     before.size() - begin + 1);
+}
+
 }  // namespace vmm

@@ -36,4 +36,7 @@ std::string wrap_text(std::string_view head, std::string_view text, std::size_t 
 // "...".
 std::string printable(std::string_view text, std::size_t max = 200);
 
+// "FILE:LINE:COLUMN" of the byte at `offset` of a file's text, both counted from 1.
+std::string text_place(std::string_view file, std::string_view text, std::size_t offset);
+
 }  // namespace vmm

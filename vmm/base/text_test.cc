@@ -140,5 +140,13 @@ TEST(WrapText, a_word_that_is_too_long_stands_alone) {
   EXPECT_EQ(wrap_text("- ", "", 8), "- \n");
 }
 
+TEST(Text, places_count_lines_and_columns_from_one) {
+  EXPECT_EQ(text_place("f", "", 0), "f:1:1");
+  EXPECT_EQ(text_place("f", "ab\ncd", 1), "f:1:2");
+  EXPECT_EQ(text_place("f", "ab\ncd", 2), "f:1:3");
+  EXPECT_EQ(text_place("f", "ab\ncd", 3), "f:2:1");
+  EXPECT_EQ(text_place("f", "ab\ncd", 99), "f:2:3");
+}
+
 }  // namespace
 }  // namespace vmm

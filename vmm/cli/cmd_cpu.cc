@@ -201,6 +201,7 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
   add_cpu_probe(*cpu, chosen);
   add_cpu_dump_host(*cpu, chosen);
   add_cpu_export(*cpu, chosen);
+  add_cpu_import(*cpu, chosen);
   add_cpu_baseline(*cpu, chosen);
   add_cpu_verify(*cpu, chosen);
 }

@@ -20,6 +20,7 @@ void add_cpu_why(CLI::App& cpu, Command& chosen);
 void add_cpu_check(CLI::App& cpu, Command& chosen);
 void add_cpu_dump_host(CLI::App& cpu, Command& chosen);
 void add_cpu_export(CLI::App& cpu, Command& chosen);
+void add_cpu_import(CLI::App& cpu, Command& chosen);
 void add_cpu_baseline(CLI::App& cpu, Command& chosen);
 void add_cpu_verify(CLI::App& cpu, Command& chosen);
 

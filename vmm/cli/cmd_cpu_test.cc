@@ -171,5 +171,34 @@ TEST_F(CpuCommands, no_lock_is_written_of_what_strict_refuses) {
   EXPECT_EQ(vmm_cpu({"verify", lock}).code, 64);
 }
 
+TEST_F(CpuCommands, an_imported_model_is_a_model) {
+  const std::string text = file("cpu.txt", "Haswell-v4,+pdpe1gb,phys-bits=39\n");
+  const Said said = vmm_cpu({"import", "qemu", text, "--name", "mine"});
+  EXPECT_EQ(said.code, 0);
+  EXPECT_THAT(said.out, HasSubstr("inherits = \"haswell@4\""));
+  const std::string model = file("mine.toml", said.out);
+  EXPECT_EQ(vmm_cpu({"diff", model, "haswell@4,+pdpe1gb"}).out,
+            "mine@1 and haswell@4,+pdpe1gb are the same CPU\n");
+  EXPECT_THAT(vmm_cpu({"show", model}).out, HasSubstr("  inherits      haswell@4\n"));
+  const json parsed =
+      json::parse(vmm_cpu({"import", "qemu", text, "--name", "mine", "--json"}).out);
+  EXPECT_EQ(parsed["schema"], "vmm-cpu-import");
+  EXPECT_EQ(parsed["inherits"], "haswell@4");
+  EXPECT_EQ(parsed["toml"], said.out);
+  EXPECT_EQ(parsed["notes"].size(), 1U);
+}
+
+TEST_F(CpuCommands, what_cannot_be_imported_is_a_usage_error) {
+  EXPECT_EQ(vmm_cpu({"import", "qemu"}).code, 64);
+  EXPECT_THAT(vmm_cpu({"import", "qmu", "a"}).error, HasSubstr("did you mean 'qemu'?"));
+  const Said absent = vmm_cpu({"import", "libvirt", file("none.xml")});
+  EXPECT_EQ(absent.code, 64);
+  EXPECT_THAT(absent.error, HasSubstr("none.xml"));
+  const Said wrong =
+      vmm_cpu({"import", "libvirt", file("a.xml", "<cpu>\n<model>EPIC</model></cpu>")});
+  EXPECT_EQ(wrong.code, 64);
+  EXPECT_THAT(wrong.error, AllOf(HasSubstr("a.xml:2:2: "), HasSubstr("'EPYC'")));
+}
+
 }  // namespace
 }  // namespace vmm

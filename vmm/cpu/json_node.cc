@@ -13,15 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string place_of(std::string_view file, std::string_view text, std::size_t byte) {
-  const std::string_view before = text.substr(0, std::min(byte, text.size()));
-  const std::size_t newline = before.rfind('\n');
-  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  const std::size_t column =
-      newline == std::string_view::npos ? before.size() : before.size() - newline - 1;
-  return fmt::format("{}:{}:{}", file, line, std::max<std::size_t>(column, 1));
-}
-
 // "[json.exception.parse_error.101] parse error at line 1, column 2: WHAT": we tell the place.
 std::string what_is_wrong(const json::exception& error) {
   std::string_view text = error.what();
@@ -234,7 +225,7 @@ Error JsonNode::error(std::string message) const {
 
 std::string JsonNode::place() const {
   const auto offset = find_json_value(source_->text, path_);
-  return offset ? place_of(source_->file, source_->text, *offset + 1) : source_->file;
+  return offset ? text_place(source_->file, source_->text, *offset) : source_->file;
 }
 
 Result<void> JsonNode::expect_schema(std::string_view schema, std::string_view hint) const {
@@ -282,7 +273,8 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text, std::string_view
     });
   } catch (const json::parse_error& error) {
     return fail(
-        Error::usage(what_is_wrong(error)).at(place_of(data->source.file, text, error.byte)));
+        Error::usage(what_is_wrong(error))
+            .at(text_place(data->source.file, text, std::max<std::size_t>(error.byte, 1) - 1)));
   } catch (const json::exception& error) {
     return fail(Error::usage(what_is_wrong(error)).at(data->source.file));
   }
