@@ -19,32 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string hex(std::uint64_t value) { return fmt::format("0x{:x}", value); }
-
-json to_json(const ResolvedCpu& cpu) {
-  json features;
-  for (const WordFeatures& word : features_by_word(cpu)) features[word.word] = word.names;
-  json leaves;
-  for (const auto& [key, r] : cpu.cpuid.entries())
-    leaves[fmt::format("{:X}.{:X}", key.leaf, key.subleaf)] = {
-        {"eax", hex(r.eax)}, {"ebx", hex(r.ebx)}, {"ecx", hex(r.ecx)}, {"edx", hex(r.edx)}};
-  json msrs = json::object();
-  for (const CpuMsr& msr : cpu.msrs) msrs[hex(msr.index)] = hex(msr.value);
-  const std::uint32_t widths = cpu.cpuid.get(0x80000008).eax;
-  return {{"name", cpu.name},
-          {"selection", cpu.text},
-          {"model_digest", cpu.model_digest},
-          {"vendor", cpu.cpuid.vendor()},
-          {"brand", cpu.cpuid.brand()},
-          {"signature", hex(cpu.cpuid.get(1).eax)},
-          {"phys_bits", widths & 0xff},
-          {"virt_bits", widths >> 8 & 0xff},
-          {"features", features},
-          {"cpuid", leaves},
-          {"msrs", msrs},
-          {"notes", cpu.notes}};
-}
-
 // The bits of `name` that `host` cannot give.
 Result<std::size_t> missing_count(const std::string& name, const HostGrant& host) {
   return VMM_TRY(resolve_cpu(name, CpuPolicy::Strict, Topology{}, host)).missing.size();
@@ -93,33 +67,10 @@ Result<int> run_list(const std::string& host_file, bool as_json) {
   return 0;
 }
 
-struct ShowOptions {
-  std::string selection;
+struct ListOptions {
   std::string host;
   bool as_json = false;
-  bool words = false;
 };
-
-Result<int> run_show(const ShowOptions& options) {
-  const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
-  // A model is the same everywhere, so that no host is asked; only `host` is what the host says.
-  const bool own = is_rule_host(selection);
-  const HostGrant host = own ? VMM_TRY(read_host_grant()) : HostGrant{};
-  const ResolvedCpu cpu =
-      VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Force, Topology{}, host));
-  if (options.as_json) {
-    json out = document("vmm-cpu-show");
-    out.update(to_json(cpu));
-    print_json(out);
-    return 0;
-  }
-  std::optional<CpuModelFile> file;
-  if (!own) file = VMM_TRY(find_cpu_model_file(selection.model));
-  print_lines(show_lines(cpu, file ? &*file : nullptr, options.words));
-  if (!cpu.notes.empty()) fmt::print("\n");
-  for (const std::string& note : cpu.notes) fmt::print("  note: {}\n", note);
-  return 0;
-}
 
 }  // namespace
 
@@ -173,7 +124,7 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
   CLI::App* cpu =
       app.add_subcommand("cpu", "CPU models: what they are, and what a host makes of them");
   cpu->require_subcommand(1);
-  auto options = std::make_shared<ShowOptions>();
+  auto options = std::make_shared<ListOptions>();
 
   CLI::App* list = cpu->add_subcommand("list", "the models there are, and which of them run here");
   add_host_option(*list, options->host);
@@ -183,17 +134,7 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
     chosen.paths = [options] { return host_paths(options->host); };
   });
 
-  CLI::App* show = cpu->add_subcommand("show", "what a model consists of");
-  show->add_option("MODEL", options->selection,
-                   "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file")
-      ->required();
-  show->add_flag("--words", options->words, "also the CPUID registers in hex");
-  show->add_flag("--json", options->as_json, "print JSON");
-  show->callback([options, &chosen] {
-    chosen.run = [options] { return run_show(*options); };
-    chosen.paths = [options] { return model_paths(options->selection); };
-  });
-
+  add_cpu_show(*cpu, chosen);
   add_cpu_diff(*cpu, chosen);
   add_cpu_lint(*cpu, chosen);
   add_cpu_check(*cpu, chosen);

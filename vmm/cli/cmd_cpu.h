@@ -16,6 +16,7 @@ namespace vmm {
 void add_cpu_diff(CLI::App& cpu, Command& chosen);
 void add_cpu_lint(CLI::App& cpu, Command& chosen);
 void add_cpu_probe(CLI::App& cpu, Command& chosen);
+void add_cpu_show(CLI::App& cpu, Command& chosen);
 void add_cpu_why(CLI::App& cpu, Command& chosen);
 void add_cpu_check(CLI::App& cpu, Command& chosen);
 void add_cpu_dump_host(CLI::App& cpu, Command& chosen);

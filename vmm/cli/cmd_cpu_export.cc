@@ -18,12 +18,11 @@ struct ExportOptions {
 
 Result<int> run_export(const ExportOptions& options) {
   const CpuSelection selection = VMM_TRY(parse_cpu_selection(options.selection));
-  const CpuModel model = VMM_TRY(flatten(selection, options.selection, options.name));
-  const ResolvedCpu cpu =
-      VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Force, Topology{}, HostGrant{}));
+  const WholeCpu whole = VMM_TRY(resolve_whole(options.selection, HostGrant{}));
+  const CpuModel model = VMM_TRY(flatten(selection, whole, options.name));
   const std::string text = cpu_model_text(
-      model, fmt::format("Made of {} by vmm cpu export; the same CPU, digest sha256\n{}.", cpu.text,
-                         cpu.model_digest));
+      model, fmt::format("Made of {} by vmm cpu export; the same CPU, digest sha256\n{}.",
+                         whole.cpu.text, whole.cpu.model_digest));
   // A name that no model may have is found by the reader, with its reason.
   VMM_TRY_CONTEXT(parse_cpu_model(text, "the exported model"), "vmm cpu export");
   fmt::print("{}", text);

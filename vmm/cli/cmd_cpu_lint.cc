@@ -118,7 +118,7 @@ Result<int> run_why(const WhyOptions& options) {
   std::optional<CpuModel> model;
   if (!own) {
     file = VMM_TRY(find_cpu_model_file(selection.model));
-    model = VMM_TRY(find_cpu_model(selection.model));
+    model = VMM_TRY(version_of(*file, selection.model));
   }
   // Only the rule `host` and a named dump need a host; else its word is left out where there is
   // none.

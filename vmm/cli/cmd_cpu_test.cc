@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "vmm/base/sha256.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cpu/cpu_model.h"
 
@@ -198,6 +199,23 @@ TEST_F(CpuCommands, what_cannot_be_imported_is_a_usage_error) {
       vmm_cpu({"import", "libvirt", file("a.xml", "<cpu>\n<model>EPIC</model></cpu>")});
   EXPECT_EQ(wrong.code, 64);
   EXPECT_THAT(wrong.error, AllOf(HasSubstr("a.xml:2:2: "), HasSubstr("'EPYC'")));
+}
+
+TEST_F(CpuCommands, show_has_several_ways_to_look_at_a_model) {
+  const Said plain = vmm_cpu({"show", "haswell"});
+  const Said flat = vmm_cpu({"show", "haswell", "--flat"});
+  EXPECT_THAT(plain.out, HasSubstr("sha256 " + sha256_hex(flat.out)));
+  EXPECT_THAT(vmm_cpu({"show", "haswell", "--vmx"}).out,
+              AllOf(StartsWith("haswell@4, with +vmx\n"), HasSubstr("MSR 48B  00007bff00000000h")));
+  const Said why = vmm_cpu({"show", "haswell,-avx2", "--why", "--host", kMilan});
+  EXPECT_THAT(why.out, AllOf(HasSubstr("haswell@3  spec-ctrl"), HasSubstr("erms!"),
+                             HasSubstr("-avx2      avx2"), HasSubstr(kMilan)));
+  const json parsed =
+      json::parse(vmm_cpu({"show", "haswell", "--why", "--json", "--host", kMilan}).out);
+  EXPECT_EQ(parsed["origins"]["spec-ctrl"], "haswell@3");
+  EXPECT_FALSE(parsed["refused"].empty());
+  EXPECT_EQ(vmm_cpu({"show", "haswell", "--why", "--vmx"}).code, 64);
+  EXPECT_EQ(vmm_cpu({"show", "haswell", "--flat", "--json"}).code, 64);
 }
 
 }  // namespace

@@ -19,23 +19,20 @@ bool belongs_in_model(const Feature& feature, bool amd) {
   return std::ranges::find(kNever, feature.name) == kNever.end();
 }
 
-Result<CpuModel> flatten(const CpuSelection& selection, const std::string& text,
+Result<CpuModel> flatten(const CpuSelection& selection, const WholeCpu& whole,
                          const std::string& name) {
   if (is_rule_host(selection))
     return fail(Error::usage("host is a rule, and what it gives is another CPU on each host")
                     .hint("vmm cpu dump-host, then vmm cpu baseline, makes a model of a host"));
   CpuModel model = VMM_TRY(find_cpu_model(selection.model));
-  const WholeCpu whole = VMM_TRY(resolve_whole(text, HostGrant{}));
   const CpuWords words = words_of(whole.cpu);
   model.name = name;
   model.version = 1;
   model.alias.clear();
   model.phys_bits = words.cpuid.phys_bits();
   model.virt_bits = words.has("la57") ? 57 : 48;
-  // Nesting that nobody asked for does not raise a limit.
-  const ResolvedCpu bare = VMM_TRY(resolve_cpu(text, CpuPolicy::Force, Topology{}, HostGrant{}));
-  model.max_leaf = bare.cpuid.get(0).eax;
-  model.max_ext_leaf = bare.cpuid.get(0x80000000).eax;
+  model.max_leaf = whole.max_leaf;
+  model.max_ext_leaf = whole.max_ext_leaf;
   model.features.clear();
   model.svm.clear();
   model.vmx.clear();

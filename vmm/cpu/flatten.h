@@ -5,6 +5,7 @@
 
 #include "vmm/base/result.h"
 #include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/resolve.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/vmx.h"
 
@@ -22,9 +23,9 @@ auto& list_of(Model& model, const FeatureWord& word) {
 }
 
 // A model called `name`, version 1, that resolves to the same CPU as `selection`, nested
-// capabilities included: under +vmx and +svm too. Its digests are those of the selection. Usage
-// errors as resolve_cpu(), and for the rule `host`, which is no model, and a bad name.
-Result<CpuModel> flatten(const CpuSelection& selection, const std::string& text,
+// capabilities included: under +vmx and +svm too. Its digests are those of the selection, of which
+// `whole` is what resolve_whole() made. Usage errors for the rule `host`, which is no model.
+Result<CpuModel> flatten(const CpuSelection& selection, const WholeCpu& whole,
                          const std::string& name);
 
 }  // namespace vmm

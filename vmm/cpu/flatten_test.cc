@@ -15,7 +15,8 @@ namespace {
 using testing::HasSubstr;
 
 Result<CpuModel> flat(const std::string& text) {
-  return flatten(VMM_TRY(parse_cpu_selection(text)), text, "flat");
+  return flatten(VMM_TRY(parse_cpu_selection(text)), VMM_TRY(resolve_whole(text, HostGrant{})),
+                 "flat");
 }
 
 std::string digest_of(const std::string& text) {

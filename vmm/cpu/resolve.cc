@@ -171,6 +171,28 @@ bool valid(const Topology& t) {
          t.sockets * t.cores * t.threads == t.vcpus;
 }
 
+// Model and overrides, derived; `cpu` gets its name and text.
+Result<Draft> draft_selection(std::string_view text, const HostGrant& host, ResolvedCpu& cpu) {
+  const CpuSelection selection = VMM_TRY(parse_cpu_selection(text));
+  Draft draft;
+  if (is_rule_host(selection)) {
+    cpu.name = "host";
+    draft = draft_of(host);
+  } else {
+    const CpuModel model = VMM_TRY(find_cpu_model(selection.model));
+    cpu.name = model.full_name();
+    draft = draft_of(model);
+  }
+  cpu.text = cpu.name;
+  for (const CpuOverride& change : selection.overrides) {
+    apply_override(draft, change);
+    cpu.text += "," + change.text();
+  }
+  VMM_TRY_CONTEXT(check_nesting(draft, selection.overrides), "--cpu-model " + cpu.text);
+  derive(draft.words, draft.given);
+  return draft;
+}
+
 }  // namespace
 
 std::string_view policy_name(CpuPolicy policy) {
@@ -214,24 +236,8 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
     return fail(Error::usage(
         fmt::format("{} sockets * {} cores * {} threads do not make {} vCPUs (1 to 64)",
                     topology.sockets, topology.cores, topology.threads, topology.vcpus)));
-  const CpuSelection selection = VMM_TRY(parse_cpu_selection(selection_text));
   ResolvedCpu cpu;
-  Draft draft;
-  if (is_rule_host(selection)) {
-    cpu.name = "host";
-    draft = draft_of(host);
-  } else {
-    const CpuModel model = VMM_TRY(find_cpu_model(selection.model));
-    cpu.name = model.full_name();
-    draft = draft_of(model);
-  }
-  cpu.text = cpu.name;
-  for (const CpuOverride& change : selection.overrides) {
-    apply_override(draft, change);
-    cpu.text += "," + change.text();
-  }
-  VMM_TRY_CONTEXT(check_nesting(draft, selection.overrides), "--cpu-model " + cpu.text);
-  derive(draft.words, draft.given);
+  Draft draft = VMM_TRY(draft_selection(selection_text, host, cpu));
   cpu.model_digest = sha256_hex(canonical_text(draft.words, draft.caches));
 
   const std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
@@ -255,8 +261,17 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   return cpu;
 }
 
+Result<std::string> digest_text(std::string_view selection, const HostGrant& host) {
+  ResolvedCpu cpu;
+  const Draft draft = VMM_TRY(draft_selection(selection, host, cpu));
+  return canonical_text(draft.words, draft.caches);
+}
+
 Result<WholeCpu> resolve_whole(std::string_view selection, const HostGrant& host) {
-  WholeCpu whole{VMM_TRY(resolve_cpu(selection, CpuPolicy::Force, Topology{}, host)), {}};
+  WholeCpu whole;
+  whole.cpu = VMM_TRY(resolve_cpu(selection, CpuPolicy::Force, Topology{}, host));
+  whole.max_leaf = whole.cpu.cpuid.get(0).eax;
+  whole.max_ext_leaf = whole.cpu.cpuid.get(0x80000000).eax;
   if (has_feature(whole.cpu.cpuid, "vmx") || has_feature(whole.cpu.cpuid, "svm")) return whole;
   whole.nesting = is_amd(whole.cpu.cpuid) ? "svm" : "vmx";
   ResolvedCpu nested = VMM_TRY(resolve_cpu(fmt::format("{},+{}", selection, whole.nesting),

@@ -85,6 +85,9 @@ std::vector<std::string> model_names();
 Result<ResolvedCpu> resolve_cpu(std::string_view selection, CpuPolicy policy,
                                 const Topology& topology, const HostGrant& host);
 
+// The text that `model_digest` is made over (canonical_text() in words.h). Errors as resolve_cpu().
+Result<std::string> digest_text(std::string_view selection, const HostGrant& host);
+
 // The APIC id of vCPU `vcpu` (< topology.vcpus): socket, core and thread fields, each as wide as
 // its count needs, so ids have gaps where a count is no power of two. At most 127. KVM's LAPIC
 // takes its id from KVM_CREATE_VCPU, so this is the id to create the vCPU with.
@@ -97,6 +100,9 @@ CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsig
 struct WholeCpu {
   ResolvedCpu cpu;  // under Force, one vCPU; `text` and `model_digest` are the selection's own
   std::string_view nesting;  // "vmx" or "svm" where it was added to the selection, else empty
+  // Leaf limits of the selection alone: nesting that was added may raise them.
+  std::uint32_t max_leaf = 0;
+  std::uint32_t max_ext_leaf = 0;
 };
 // Errors as resolve_cpu(). `host` counts for the rule `host` only.
 Result<WholeCpu> resolve_whole(std::string_view selection, const HostGrant& host);

@@ -9,6 +9,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/cpu/features.h"
 #include "vmm/cpu/topology.h"
+#include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -174,6 +175,30 @@ std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* 
       lines.push_back(fmt::format("  {:08x} {:>3}  {:08x} {:08x} {:08x} {:08x}", key.leaf,
                                   fmt::format("{:x}", key.subleaf), regs.eax, regs.ebx, regs.ecx,
                                   regs.edx));
+  }
+  return lines;
+}
+
+std::vector<std::string> nested_lines(const ResolvedCpu& cpu) {
+  const CpuWords words = words_of(cpu);
+  const bool svm = words.has("svm");
+  std::vector<std::string> lines;
+  for (const FeatureWord& word : FeatureCatalog::words()) {
+    const bool of_svm = !word.is_msr && word.index == 0x8000000a;
+    if (svm ? !of_svm : !is_vmx_word(word)) continue;
+    const std::uint64_t value = of_svm                            ? words.word(word)
+                                : words.msrs.contains(word.index) ? words.msrs.at(word.index)
+                                                                  : 0;
+    lines.push_back(fmt::format("{}  {:0{}x}h", word.text(), value, of_svm ? 8 : 16));
+    std::vector<std::string> names[3];
+    for (const FeatureId id : FeatureCatalog::in_word(word)) {
+      const FeaturePlace& place = FeatureCatalog::get(id).place;
+      const bool fixed = word.is_msr && bit(vmx_controls_fixed(word.index, value), place.bit);
+      names[fixed ? 1 : words.has(id) ? 0 : 2].emplace_back(FeatureCatalog::get(id).name);
+    }
+    constexpr const char* kLabels[] = {"on", "fixed", "off"};
+    for (std::size_t i = 0; i < std::size(kLabels); ++i)
+      if (!names[i].empty()) wrap_words(lines, kLabels[i], 9, names[i]);
   }
   return lines;
 }

@@ -47,4 +47,8 @@ std::vector<WordFeatures> features_by_word(const ResolvedCpu& cpu);
 // `file` adds what a resolved CPU no longer knows: title, versions, aliases.
 std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* file, bool words);
 
+// What guests may virtualize: each word of VMX controls, or SVM's, with the names that are on,
+// fixed to 1 and off, and the value.
+std::vector<std::string> nested_lines(const ResolvedCpu& cpu);
+
 }  // namespace vmm

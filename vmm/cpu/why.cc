@@ -6,29 +6,12 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cpu/lint.h"
+#include "vmm/cpu/provenance.h"
 #include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
 namespace {
-
-bool listed(const std::vector<FeatureId>& ids, FeatureId id) {
-  return std::ranges::binary_search(ids, id);
-}
-
-bool model_has(const CpuModel& model, FeatureId id) {
-  return listed(model.features, id) || listed(model.svm, id) || listed(model.vmx, id);
-}
-
-// Bits that are nobody's choice.
-std::optional<std::string_view> fixed_origin(std::string_view name) {
-  if (name == "hypervisor") return "always on: the guest runs under one";
-  if (name == "ht" || name == "cmp-legacy")
-    return "follows from --smp: on with several threads or cores";
-  if (name == "fdp-excptn-only" || name == "zero-fcs-fds")
-    return "means 'absent' when it is on; always on where the vendor defines it";
-  return std::nullopt;
-}
 
 // "@1 to @3", "@2, @4": of a file's versions those that have it, or that lack it.
 std::string versions(const CpuModelFile& file, FeatureId id, bool having) {
@@ -58,19 +41,6 @@ std::string versions_text(const CpuModelFile& file, FeatureId id) {
                      several(without) ? "lack" : "lacks", with, several(with) ? "have" : "has");
 }
 
-// The override that decides: the last that names the feature or, where the model has it, takes away
-// what it needs.
-const CpuOverride* deciding(FeatureId id, const CpuSelection& selection, bool in_model) {
-  const CpuOverride* last = nullptr;
-  for (const CpuOverride& change : selection.overrides) {
-    if (change.kind == CpuOverride::Kind::PhysBits) continue;
-    const bool taken =
-        change.kind == CpuOverride::Kind::Remove && FeatureCatalog::needs(id, change.feature);
-    if (change.feature == id || (taken && (in_model || last != nullptr))) last = &change;
-  }
-  return last;
-}
-
 // The built-in models whose default version has it.
 std::string models_with(FeatureId id) {
   std::vector<std::string> names;
@@ -94,13 +64,14 @@ std::string wrong_with(FeatureId id, const CpuWords& words) {
   return "";
 }
 
-}  // namespace
-
+// Where a feature comes from, in a few words: "every version of haswell has it", "+pdpe1gb
+// decides".
 std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuModelFile* file,
                       const CpuModel* model) {
   const Feature& feature = FeatureCatalog::get(id);
   if (const auto fixed = fixed_origin(feature.name)) return std::string(*fixed);
-  const CpuOverride* change = deciding(id, selection, model == nullptr || model_has(*model, id));
+  const CpuOverride* change =
+      deciding_override(id, selection, model == nullptr || model_has(*model, id));
   if (feature.name == "vmx" || feature.name == "svm")
     return change == nullptr ? fmt::format("opt-in for every model; +{} adds it", feature.name)
                              : fmt::format("{} decides; no bare name has it", change->text());
@@ -110,6 +81,8 @@ std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuMode
   if (change->feature == id) return fmt::format("{} decides; {}", change->text(), by_itself);
   return fmt::format("{} takes it away, for it needs that; {}", change->text(), by_itself);
 }
+
+}  // namespace
 
 Result<std::vector<std::string>> why_lines(const WhyInput& input) {
   const Feature& feature = FeatureCatalog::get(input.feature);

@@ -12,11 +12,6 @@
 
 namespace vmm {
 
-// Where a feature comes from, in a few words: "every version of haswell has it", "+pdpe1gb adds
-// it". `file` is null for the rule `host`. `on` is what the resolved CPU says.
-std::string origin_of(FeatureId id, bool on, const CpuSelection& selection,
-                      const CpuModelFile* file);
-
 struct WhyInput {
   FeatureId feature = 0;
   const WholeCpu* whole = nullptr;          // never null

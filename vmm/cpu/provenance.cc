@@ -1,0 +1,136 @@
+#include "vmm/cpu/provenance.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "vmm/base/bytes.h"
+#include "vmm/cpu/show.h"
+#include "vmm/cpu/vmx.h"
+#include "vmm/cpu/words.h"
+
+namespace vmm {
+namespace {
+
+bool listed(const std::vector<FeatureId>& ids, FeatureId id) {
+  return std::ranges::binary_search(ids, id);
+}
+
+// The version that brought in what the source's version still has: `has` is asked of each.
+template <typename Has>
+std::string version_that_brought(const CpuSource& source, const Has& has) {
+  const auto& versions = source.file->versions;
+  auto at = std::ranges::find(versions, source.model->version, &CpuModel::version);
+  while (at != versions.begin() && has(*std::prev(at))) --at;
+  if (at == versions.begin() && !source.file->inherits.empty())
+    if (const auto base = find_cpu_model(source.file->inherits); base && has(*base))
+      return base->full_name();
+  return at->full_name();
+}
+
+std::string width_origin(const CpuSource& source) {
+  const CpuOverride* last = nullptr;
+  for (const CpuOverride& change : source.selection->overrides)
+    if (change.kind == CpuOverride::Kind::PhysBits) last = &change;
+  if (last != nullptr) return last->text();
+  if (source.model == nullptr) return "host";
+  return version_that_brought(source, [&](const CpuModel& version) {
+    return version.phys_bits == source.model->phys_bits;
+  });
+}
+
+// Rows of "WORD  ORIGIN  names": the names of one word and one origin together.
+struct Row {
+  std::string word;
+  std::string origin;
+  std::vector<std::string> names;
+};
+
+void add(std::vector<Row>& rows, const std::string& word, const std::string& origin,
+         const std::string& name) {
+  for (Row& row : rows)
+    if (row.word == word && row.origin == origin) return row.names.push_back(name);
+  rows.push_back({word, origin, {name}});
+}
+
+}  // namespace
+
+std::optional<std::string_view> fixed_origin(std::string_view feature) {
+  if (feature == "hypervisor") return "always on: the guest runs under one";
+  if (feature == "ht" || feature == "cmp-legacy")
+    return "follows from --smp: on with several threads or cores";
+  if (feature == "fdp-excptn-only" || feature == "zero-fcs-fds")
+    return "means 'absent' when it is on; always on where the vendor defines it";
+  return std::nullopt;
+}
+
+bool model_has(const CpuModel& model, FeatureId id) {
+  return listed(model.features, id) || listed(model.svm, id) || listed(model.vmx, id);
+}
+
+const CpuOverride* deciding_override(FeatureId id, const CpuSelection& selection, bool in_model) {
+  const CpuOverride* last = nullptr;
+  for (const CpuOverride& change : selection.overrides) {
+    if (change.kind == CpuOverride::Kind::PhysBits) continue;
+    const bool taken =
+        change.kind == CpuOverride::Kind::Remove && FeatureCatalog::needs(id, change.feature);
+    if (change.feature == id || (taken && (in_model || last != nullptr))) last = &change;
+  }
+  return last;
+}
+
+std::string origin_of_bit(FeatureId id, const CpuSource& source) {
+  const Feature& feature = FeatureCatalog::get(id);
+  if (feature.name == "ht" || feature.name == "cmp-legacy") return "--smp";
+  if (fixed_origin(feature.name)) return "always";
+  const bool in_model = source.model == nullptr || model_has(*source.model, id);
+  if (const CpuOverride* change = deciding_override(id, *source.selection, in_model))
+    return change->text();
+  if (source.model == nullptr) return "host";
+  // Beside what models list, only what other bits bring along is on.
+  if (!in_model) return "other bits";
+  return version_that_brought(source,
+                              [&](const CpuModel& version) { return model_has(version, id); });
+}
+
+std::vector<std::string> provenance_lines(const CpuSource& source,
+                                          const std::vector<MissingBit>& missing) {
+  const CpuWords words = words_of(*source.cpu);
+  const bool amd = is_amd(words.cpuid);
+  std::vector<Row> rows;
+  add(rows, "phys-bits", width_origin(source), fmt::format("{}", words.cpuid.phys_bits()));
+  for (const FeatureWord& word : FeatureCatalog::words()) {
+    const std::uint64_t value = words.word(word) & ~repeated_bits(word, amd);
+    for (unsigned i = 0; i < 64; ++i) {
+      if (!bit(value, i)) continue;
+      const FeaturePlace place{word, i};
+      const auto id = FeatureCatalog::at(place);
+      const bool refused = std::ranges::any_of(
+          missing, [&](const MissingBit& other) { return other.word == place.text(); });
+      add(rows, word.text(), id ? origin_of_bit(*id, source) : "host",
+          (id ? bit_name(place) : fmt::format("[{}]", i)) + (refused ? "!" : ""));
+    }
+  }
+  // What the model has and an override took.
+  const std::size_t on = rows.size();
+  for (std::size_t i = 0; source.model != nullptr && i < FeatureCatalog::all().size(); ++i) {
+    const auto id = static_cast<FeatureId>(i);
+    const FeaturePlace& place = FeatureCatalog::get(id).place;
+    const bool nested = is_vmx_word(place.word) || place.word.index == 0x8000000a;
+    if (nested && !words.has(is_vmx_word(place.word) ? "vmx" : "svm")) continue;
+    if (!words.has(id) && model_has(*source.model, id))
+      add(rows, place.word.text(), origin_of_bit(id, source), bit_name(place));
+  }
+  std::size_t width = 0;
+  for (const Row& row : rows) width = std::max(width, row.origin.size());
+  std::vector<std::string> lines;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (i == on) lines.insert(lines.end(), {"", "taken away:"});
+    wrap_words(lines, fmt::format("{:<14}{}", rows[i].word, rows[i].origin), width + 18,
+               rows[i].names);
+  }
+  return lines;
+}
+
+}  // namespace vmm
