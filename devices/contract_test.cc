@@ -214,8 +214,9 @@ std::vector<Subject> subjects() {
           [](Rig& rig) { return std::make_unique<Debugcon>("debugcon", &rig.streams); }),
       subject<FwCfg>("fw_cfg",
                      [](Rig& rig) { return std::make_unique<FwCfg>("fw-cfg", &rig.memory); }),
-      subject<I8042>("i8042",
-                     [=](Rig& rig) { return std::make_unique<I8042>("i8042", event(rig)); }),
+      subject<I8042>(
+          "i8042",
+          [=](Rig& rig) { return std::make_unique<I8042>("i8042", IrqLine(), event(rig)); }),
       subject<AcpiPm>("acpi_pm",
                       [=](Rig& rig) {
                         return std::make_unique<AcpiPm>("acpi-pm", rig.pins.line(9),

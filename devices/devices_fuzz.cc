@@ -46,7 +46,7 @@ struct Board {
   Debugcon debugcon{"debugcon", &sink};
   GuestMemory memory = std::move(GuestMemory::create(1_MiB)).value();
   FwCfg fw_cfg{"fw-cfg", &memory};
-  I8042 i8042{"i8042", nullptr};
+  I8042 i8042{"i8042", IrqLine(), nullptr};
   AcpiPm pm{"acpi-pm", pins.line(9), {}};
   BochsShutdownPort bochs{"bochs-shutdown", nullptr};
   PcTestdev testdev{"testdev", lines(), nullptr};

@@ -14,9 +14,11 @@ constexpr std::uint8_t STATUS_COMMAND_LAST = 0x08;
 constexpr std::uint8_t STATUS_UNLOCKED = 0x10;
 constexpr std::uint8_t STATUS_TIMEOUT = 0x40;
 
+constexpr std::uint8_t CONFIG_KBD_INT = 0x01;
 constexpr std::uint8_t CONFIG_SYS = 0x04;  // also status bit 2
 constexpr std::uint8_t CONFIG_KBD_DISABLE = 0x10;
 constexpr std::uint8_t CONFIG_AUX_DISABLE = 0x20;
+constexpr std::uint8_t CONFIG_TRANSLATE = 0x40;
 
 constexpr std::uint8_t READ_RAM = 0x20;   // to 3fh
 constexpr std::uint8_t WRITE_RAM = 0x60;  // to 7fh
@@ -46,16 +48,37 @@ constexpr std::uint8_t OUTPUT_PORT_NO_RESET = 0x01;
 constexpr std::uint8_t OUTPUT_PORT_A20 = 0x02;
 constexpr std::uint8_t OUTPUT_PORT_OBF = 0x10;
 
-constexpr std::uint8_t KBD_RESET = 0xff;
-constexpr std::uint8_t KBD_ACK = 0xfa;
-constexpr std::uint8_t KBD_BAT_PASSED = 0xaa;
 constexpr std::uint8_t KBD_RESEND = 0xfe;
 
 }  // namespace
 }  // namespace spec
 
-I8042::I8042(std::string name, std::function<void()> on_reset)
-    : name_(std::move(name)), on_reset_(std::move(on_reset)) {}
+I8042::I8042(std::string name, IrqLine irq1, std::function<void()> on_reset)
+    : name_(std::move(name)), irq1_(std::move(irq1)), on_reset_(std::move(on_reset)) {}
+
+void I8042::reset() {
+  state_ = {};
+  keyboard_.reset();
+  update_irq();
+}
+
+void I8042::type(std::span<const std::uint8_t> codes) {
+  keyboard_.type(codes);
+  fill();
+  update_irq();
+}
+
+// Takes the next byte from the keyboard while there is room for it.
+void I8042::fill() {
+  const std::uint8_t config = state_.ram[0];
+  if (!state_.output)
+    state_.output = keyboard_.next((config & spec::CONFIG_TRANSLATE) != 0,
+                                   (config & spec::CONFIG_KBD_DISABLE) != 0);
+}
+
+void I8042::update_irq() {
+  irq1_.set(state_.output && (state_.ram[0] & spec::CONFIG_KBD_INT) != 0);
+}
 
 std::uint8_t I8042::status() const {
   std::uint8_t value = spec::STATUS_UNLOCKED | (state_.ram[0] & spec::CONFIG_SYS);
@@ -80,6 +103,8 @@ Access I8042::write(std::uint64_t offset, std::span<const std::uint8_t> data) {
     run_command(data[0]);
   else
     run_data(data[0]);
+  fill();
+  update_irq();
   return Access::Ok;
 }
 
@@ -87,14 +112,17 @@ Access I8042::write(std::uint64_t offset, std::span<const std::uint8_t> data) {
 std::uint8_t I8042::read_output() {
   state_.timed_out = false;
   if (state_.output) state_.last_output = *state_.output;
-  state_.output = std::exchange(state_.queued, std::nullopt);
+  state_.output.reset();
+  // The line goes low between two bytes, so that each is an edge.
+  update_irq();
+  fill();
+  update_irq();
   return state_.last_output;
 }
 
 // Fills the output buffer; what was not read is lost.
 void I8042::answer(std::uint8_t value) {
   state_.output = value;
-  state_.queued.reset();
   state_.timed_out = false;
 }
 
@@ -181,9 +209,9 @@ void I8042::run_data(std::uint8_t value) {
       answer(spec::KBD_RESEND);
       state_.timed_out = true;
       return;
-    case 0:  // for the keyboard
-      answer(spec::KBD_ACK);
-      if (value == spec::KBD_RESET) state_.queued = spec::KBD_BAT_PASSED;
+    case 0:  // for the keyboard, whose answer takes the place of what was not read
+      state_.output.reset();
+      keyboard_.receive(value);
       return;
     default:  // WRITE_RAM: run_command keeps no other
       state_.ram[(command - spec::WRITE_RAM) % state_.ram.size()] = value;
@@ -192,12 +220,14 @@ void I8042::run_data(std::uint8_t value) {
 }
 
 void I8042::visit(Archive& archive) {
-  archive.block("i8042", 1);
+  archive.block("i8042", 2);
   State& s = state_;
   archive("command", s.command)("last_was_command", s.last_was_command);
   archive("output_port", s.output_port)("ram", s.ram);
-  archive("output", s.output)("queued", s.queued)("last_output", s.last_output);
+  archive("output", s.output)("last_output", s.last_output);
   archive("timed_out", s.timed_out);
+  keyboard_.visit(archive);
+  irq1_.restore_level(s.output && (s.ram[0] & spec::CONFIG_KBD_INT) != 0);
 }
 
 }  // namespace vmm

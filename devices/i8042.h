@@ -1,13 +1,11 @@
-// Chip:       Intel 8042 keyboard controller, ports 60h and 64h
+// Chip:       Intel 8042 keyboard controller, ports 60h and 64h, with its keyboard
 // Source:     IBM PS/2 Hardware Interface Technical Reference, keyboard and auxiliary device
 //             controller; the commands that the Linux driver and common hobby kernels send
 // Implements: status, configuration byte and controller RAM, self-test, interface tests, output
 // port
-//             with A20 and reset, reset pulse
-// Leaves out: keys, mouse, scan code translation, interrupts, masking of address line 20
-// Differs:    the keyboard answers every byte with FAh (FFh with FAh, AAh) and never types, so that
-//             kernels that wait for an acknowledge go on; there is no IRQ 1, it has to be polled.
-//             There is no mouse: the loop test gives FFh without the AUX flag and the interface
+//             with A20 and reset, reset pulse, translation, IRQ 1
+// Leaves out: mouse, masking of address line 20
+// Differs:    there is no mouse: the loop test gives FFh without the AUX flag and the interface
 //             test 01h, which makes drivers give up at once; a byte sent to it is answered with
 //             FEh.
 #pragma once
@@ -18,7 +16,9 @@
 #include <optional>
 #include <string>
 
+#include "devices/ps2_keyboard.h"
 #include "vmm/core/device.h"
+#include "vmm/core/irq.h"
 
 namespace vmm {
 
@@ -33,23 +33,27 @@ class I8042 final : public Device {
     // flag set, as a BIOS leaves it.
     std::array<std::uint8_t, 32> ram = {0x65};
     std::optional<std::uint8_t> output;  // the output buffer, what the next read of 60h gives
-    std::optional<std::uint8_t> queued;  // the keyboard's second byte
     std::uint8_t last_output = 0;
     bool timed_out = false;  // the byte in the output buffer stands for a device that is not there
 
     bool operator==(const State&) const = default;
   };
 
-  // `on_reset` is called for the reset pulse; it may be empty.
-  I8042(std::string name, std::function<void()> on_reset);
+  // `irq1` is high while a byte waits and the configuration byte asks for it. `on_reset` is called
+  // for the reset pulse; it may be empty.
+  I8042(std::string name, IrqLine irq1, std::function<void()> on_reset);
+
+  // Keys that the user pressed, as codes of set 1 (Ps2Keyboard::type).
+  void type(std::span<const std::uint8_t> codes);
 
   std::string_view name() const override { return name_; }
-  void reset() override { state_ = {}; }
+  void reset() override;
   Access read(std::uint64_t offset, std::span<std::uint8_t> data) override;
   Access write(std::uint64_t offset, std::span<const std::uint8_t> data) override;
   void visit(Archive& archive) override;
 
   const State& state() const { return state_; }
+  const Ps2Keyboard& keyboard() const { return keyboard_; }
 
  private:
   std::uint8_t read_output();
@@ -58,10 +62,14 @@ class I8042 final : public Device {
   void run_data(std::uint8_t value);
   void answer(std::uint8_t value);
   void write_output_port(std::uint8_t value);
+  void fill();
+  void update_irq();
 
   std::string name_;
+  IrqLine irq1_;
   std::function<void()> on_reset_;
   State state_;
+  Ps2Keyboard keyboard_;
 };
 
 }  // namespace vmm

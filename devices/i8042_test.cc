@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "devices/port_access.h"
+#include "vmm/core/irq_fake.h"
 
 namespace vmm {
 namespace {
@@ -12,7 +13,9 @@ namespace {
 class I8042Test : public testing::Test {
  protected:
   int resets = 0;
-  I8042 chip{"i8042", [this] { ++resets; }};
+  RecordingIrq irq;
+  IrqPins pins{irq, 16};
+  I8042 chip{"i8042", pins.line(1), [this] { ++resets; }};
 
   std::uint8_t status() { return in(chip, 4); }
   void command(unsigned value) { out(chip, 4, value); }
@@ -118,6 +121,73 @@ TEST_F(I8042Test, keyboard_acknowledges_so_that_kernels_go_on) {
   EXPECT_EQ(answers(), Bytes{0xfa});
   out(chip, 0, 0xff);
   EXPECT_EQ(answers(), (Bytes{0xfa, 0xaa}));
+}
+
+using Codes = std::vector<std::uint8_t>;
+
+TEST_F(I8042Test, keyboard_says_what_it_is_and_echoes) {
+  out(chip, 0, 0xf2);
+  EXPECT_EQ(answers(), (Bytes{0xfa, 0xab, 0x41})) << "translated";
+  command(0x60, 0x24);
+  out(chip, 0, 0xf2);
+  EXPECT_EQ(answers(), (Bytes{0xfa, 0xab, 0x83}));
+  out(chip, 0, 0xee);
+  EXPECT_EQ(answers(), Bytes{0xee});
+  out(chip, 0, 0xf0);
+  out(chip, 0, 0x00);
+  EXPECT_EQ(answers(), (Bytes{0xfa, 0x02})) << "what was not read gave way";
+  out(chip, 0, 0xed);
+  EXPECT_EQ(answers(), Bytes{0xfa});
+  out(chip, 0, 0x07);
+  EXPECT_EQ(answers(), Bytes{0xfa});
+}
+
+TEST_F(I8042Test, keys_come_as_set_1_and_each_is_an_edge_on_irq_1) {
+  chip.type(Codes{0x1e, 0x9e});
+  EXPECT_EQ(answers(), (Bytes{0x1e, 0x9e}));
+  const std::vector<std::pair<unsigned, bool>> edges = {
+      {1, true}, {1, false}, {1, true}, {1, false}};
+  EXPECT_EQ(irq.changes, edges);
+}
+
+TEST_F(I8042Test, without_translation_keys_come_as_set_2) {
+  command(0x60, 0x25);
+  chip.type(Codes{0x1e, 0x9e, 0xe0, 0x48, 0xe0, 0xc8});
+  EXPECT_EQ(answers(), (Bytes{0x1c, 0xf0, 0x1c, 0xe0, 0x75, 0xe0, 0xf0, 0x75}));
+}
+
+TEST_F(I8042Test, interrupt_follows_the_configuration) {
+  command(0x60, 0x64);
+  chip.type(Codes{0x1e});
+  EXPECT_TRUE(irq.changes.empty());
+  EXPECT_EQ(answers(), Bytes{0x1e});
+}
+
+TEST_F(I8042Test, keys_wait_while_the_keyboard_is_held_and_are_dropped_while_it_does_not_scan) {
+  command(0xad);
+  chip.type(Codes{0x1e});
+  EXPECT_TRUE(answers().empty());
+  command(0xae);
+  EXPECT_EQ(answers(), Bytes{0x1e});
+  out(chip, 0, 0xf5);
+  EXPECT_EQ(answers(), Bytes{0xfa});
+  chip.type(Codes{0x1e});
+  EXPECT_TRUE(answers().empty());
+  out(chip, 0, 0xf4);
+  EXPECT_EQ(answers(), Bytes{0xfa});
+  chip.type(Codes{0x1f});
+  EXPECT_EQ(answers(), Bytes{0x1f});
+}
+
+TEST_F(I8042Test, key_that_does_not_fit_is_dropped_as_a_whole) {
+  for (int i = 0; i < 20; ++i) chip.type(Codes{0xe0, 0x48, 0xe0, 0xc8});
+  std::size_t count = 0;
+  while ((status() & 0x01) != 0 && count < 100) {
+    EXPECT_EQ(in(chip, 0), count % 2 == 0 ? 0xe0 : count % 4 == 1 ? 0x48 : 0xc8);
+    ++count;
+  }
+  EXPECT_EQ(count % 4, 0U);
+  EXPECT_LE(count, 20U);
 }
 
 TEST_F(I8042Test, an_empty_buffer_gives_its_last_byte) {

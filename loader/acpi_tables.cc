@@ -20,6 +20,7 @@ constexpr std::size_t HEADER_CHECKSUM = 9;
 // FADT (5.2.9).
 constexpr std::size_t FADT_SIZE = 244;
 constexpr std::uint16_t BOOT_LEGACY_DEVICES = 0x0001;
+constexpr std::uint16_t BOOT_8042 = 0x0002;
 constexpr std::uint32_t FADT_WBINVD = 1U << 0;
 constexpr std::uint32_t FADT_PROC_C1 = 1U << 2;
 constexpr std::uint32_t FADT_SLP_BUTTON = 1U << 5;  // set: there is no such button
@@ -118,8 +119,8 @@ std::vector<std::uint8_t> make_xsdt(std::span<const std::uint32_t> tables) {
 }
 
 // Fields that are not named are 0: no SMI command, no second blocks, no general-purpose events, no
-// throttling, no day or month alarm. Bit 1 of the boot flags says that there is no 8042, whose stub
-// has neither keys nor an interrupt; there are a VGA, MSI if a function has it, and a CMOS RTC.
+// throttling, no day or month alarm. Bit 1 of the boot flags says whether there is an 8042 that
+// is worth looking at; there are a VGA, MSI if a function has it, and a CMOS RTC.
 std::vector<std::uint8_t> make_fadt(const BoardDescription& board, std::uint32_t facs,
                                     std::uint32_t dsdt) {
   const std::uint16_t base = board.pm_base;
@@ -140,7 +141,9 @@ std::vector<std::uint8_t> make_fadt(const BoardDescription& board, std::uint32_t
   store(fadt, 96, spec::NO_C2);
   store(fadt, 98, spec::NO_C3);
   fadt[108] = kCenturyInCmos;
-  store(fadt, 109, spec::BOOT_LEGACY_DEVICES);
+  store(fadt, 109,
+        static_cast<std::uint16_t>(spec::BOOT_LEGACY_DEVICES |
+                                   (board.keyboard ? spec::BOOT_8042 : 0)));
   store(fadt, 112,
         spec::FADT_WBINVD | spec::FADT_PROC_C1 | spec::FADT_SLP_BUTTON | spec::FADT_TMR_VAL_EXT |
             spec::FADT_RESET_REG_SUP);
@@ -255,7 +258,11 @@ std::vector<std::uint8_t> make_dsdt(const BoardDescription& board) {
   const aml::Bytes rtc =
       device("RTC", join({name("_HID", eisa_id("PNP0B00")),
                           name("_CRS", resources({io_ports(0x70, 2), isa_irq(8)}))}));
-  const aml::Bytes isa = device("ISA", join({name("_ADR", integer(0x0001'0000)), com1, rtc}));
+  const aml::Bytes keyboard = device(
+      "KBD", join({name("_HID", eisa_id("PNP0303")),
+                   name("_CRS", resources({io_ports(0x60, 1), io_ports(0x64, 1), isa_irq(1)}))}));
+  const aml::Bytes isa = device("ISA", join({name("_ADR", integer(0x0001'0000)), com1, rtc,
+                                             board.keyboard ? keyboard : aml::Bytes()}));
   // Configuration ports are the bridge's own; below 4 GiB it passes on what is neither RAM nor an
   // interrupt controller.
   const PciInterrupts interrupts = pci_interrupts(board);

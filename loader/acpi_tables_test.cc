@@ -59,6 +59,17 @@ TEST(AcpiTables, the_lists_hold_the_same_tables) {
   EXPECT_EQ(load<std::uint64_t>(xsdt, 44), 0xe1000u);
 }
 
+TEST(AcpiTables, the_8042_is_told_where_someone_can_type) {
+  BoardDescription board = board_of(1);
+  EXPECT_EQ(load<std::uint16_t>(make_fadt(board, 0, 0), 109), 1u);
+  const Bytes without = make_dsdt(board);
+  board.keyboard = true;
+  EXPECT_EQ(load<std::uint16_t>(make_fadt(board, 0, 0), 109), 3u);
+  const Bytes with = make_dsdt(board);
+  EXPECT_GT(with.size(), without.size());
+  expect_sound(with, "DSDT");
+}
+
 TEST(AcpiTables, the_fadt_says_where_the_fixed_hardware_is) {
   const Bytes fadt = make_fadt(board_of(1), 0xe0040, 0xe0200);
   expect_sound(fadt, "FACP");

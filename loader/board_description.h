@@ -16,6 +16,7 @@ struct BoardDescription {
   std::uint32_t io_apic_address = 0xfec0'0000;
   std::uint8_t io_apic_id = 0;          // what its ID register says after power-on
   std::uint8_t io_apic_version = 0x20;  // 11h or 20h
+  bool keyboard = false;                // someone can type: drivers should look for the 8042
   unsigned sci = 9;                     // an ISA interrupt, 3 to 15
   std::uint16_t pm_base = 0x600;        // of AcpiPm, a multiple of 16
   // INTA# of devices on PCI bus 0, and the ISA interrupt that each is led to, as a level.

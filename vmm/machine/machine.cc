@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/machine/keyboard.h"
 #include "vmm/machine/screen.h"
 #include "vmm/machine/seccomp.h"
 #include "vmm/machine/terminal.h"
@@ -158,8 +159,11 @@ Result<RunOutcome> Machine::run() {
   // the filter no file can be opened.
   mallopt(M_ARENA_MAX, 1);
   std::unique_ptr<LiveScreen> screen;
-  if (spec_.vga.kind == VgaKind::Text && LiveScreen::possible())
+  std::unique_ptr<Keyboard> keyboard;
+  if (spec_.vga.kind == VgaKind::Text && LiveScreen::possible()) {
     screen = std::make_unique<LiveScreen>(STDOUT_FILENO);
+    keyboard = VMM_TRY(Keyboard::open());
+  }
 
   std::vector<VcpuBackend*> backends;
   for (const auto& vcpu : vcpus_) backends.push_back(vcpu.get());
@@ -185,7 +189,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(start_disks());
   VMM_TRY(enter_seccomp(SeccompThread::Main));
   VMM_TRY(resume());
-  VMM_TRY(event_loop(screen.get()));
+  VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
@@ -194,7 +198,17 @@ Result<RunOutcome> Machine::run() {
   return *threads_->ending();
 }
 
-Result<void> Machine::event_loop(LiveScreen* screen) {
+// Gives the guest what was typed at its screen; a key that its keyboard has no room for is lost, as
+// on the real one.
+void Machine::type(Keyboard& keyboard) {
+  std::vector<std::vector<std::uint8_t>> keys;
+  const TerminalKeys::Event event = keyboard.read(keys);
+  if (event == TerminalKeys::Event::Quit) threads_->end(ending::Quit{});
+  const auto board = board_.lock();
+  for (const auto& key : keys) (*board)->keyboard_controller().type(key);
+}
+
+Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
   using clock = std::chrono::steady_clock;
   const auto started = clock::now();
   const auto seconds_since = [](clock::time_point then) {
@@ -206,6 +220,9 @@ Result<void> Machine::event_loop(LiveScreen* screen) {
   unsigned looks = 0;
   while (!threads_->ending()) {
     std::vector<pollfd> fds{{wake_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}};
+    // Before the console's entries, whose number varies.
+    const bool typing = keyboard != nullptr && keyboard->fd() >= 0;
+    if (typing) fds.push_back({keyboard->fd(), POLLIN, 0});
     console_->add_poll(fds);
     nanoseconds wait = looks < kEarlyLooks ? kFirstLook : kLaterLook;
     if (screen != nullptr) wait = std::min<nanoseconds>(wait, kScreenRefresh);
@@ -227,6 +244,7 @@ Result<void> Machine::event_loop(LiveScreen* screen) {
       if (::read(signals_.get(), &info, sizeof info) == sizeof info)
         threads_->end(ending::Stopped{static_cast<int>(info.ssi_signo)});
     }
+    if (typing && fds[2].revents != 0) type(*keyboard);
     switch (console_->serve(fds)) {
       case Console::Event::None:
         break;

@@ -26,6 +26,7 @@ namespace vmm {
 
 class TraceFile;
 class LiveScreen;
+class Keyboard;
 
 class Machine final : public DebugTarget {
  public:
@@ -105,7 +106,8 @@ class Machine final : public DebugTarget {
   void hear_deadline(Board& board);
   void suspend();
   Result<void> wake_from_s3();
-  Result<void> event_loop(LiveScreen* screen);
+  Result<void> event_loop(LiveScreen* screen, Keyboard* keyboard);
+  void type(Keyboard& keyboard);
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
   bool paused();

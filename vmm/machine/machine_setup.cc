@@ -11,6 +11,7 @@
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
+#include "vmm/machine/keyboard.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/pci_layout.h"
 #include "vmm/machine/processor_reset.h"
@@ -68,6 +69,8 @@ Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
     const unsigned device = pci_layout::device_of_disk(i);
     board.pci_interrupts.push_back({.device = device, .irq = pci_layout::irq_of_device(device)});
   }
+  // Without someone to type a driver would only lose time with it.
+  board.keyboard = spec_.vga.kind == VgaKind::Text && Keyboard::possible();
   board.cpu_signature = cpu.cpuid.get(1).eax;
   board.cpu_features = cpu.cpuid.get(1).edx;
   place_bios_stub(memory_);

@@ -9,6 +9,7 @@ namespace {
 
 constexpr unsigned kIrqPins = 24;
 constexpr unsigned kPitIrq = 0;
+constexpr unsigned kKeyboardIrq = 1;
 constexpr unsigned kCom1Irq = 4;
 constexpr unsigned kRtcIrq = 8;
 constexpr unsigned kSci = 9;
@@ -84,9 +85,10 @@ Result<void> Board::wire(const Wiring& wiring) {
     if (!ending) ending = std::move(outcome);
   };
 
-  // The keyboard controller: nothing is plugged in, but command FEh resets the machine.
-  i8042_ =
-      make<I8042>("i8042", [end_as] { end_as(ending::Reset{"i8042 command FEh at port 64h"}); });
+  // The keyboard controller. Keys come from the terminal that shows the screen; command FEh resets
+  // the machine.
+  i8042_ = make<I8042>("i8042", pins_->line(kKeyboardIrq),
+                       [end_as] { end_as(ending::Reset{"i8042 command FEh at port 64h"}); });
   VMM_TRY(ports.map({.base = 0x60, .size = 1, .width = BusWidth::Byte}, *i8042_));
   VMM_TRY(
       ports.map({.base = 0x64, .size = 1, .displacement = 4, .width = BusWidth::Byte}, *i8042_));

@@ -94,6 +94,7 @@ class Board {
   const std::vector<Device*>& devices() const { return devices_; }
   Serial16550& serial() { return *serial_; }
   VgaText& vga() { return *vga_; }
+  I8042& keyboard_controller() { return *i8042_; }
 
   // Our LAPICs; nullptr where they are KVM's.
   UserIrqChip* user_chip() { return user_chip_.get(); }
