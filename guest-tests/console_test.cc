@@ -109,6 +109,23 @@ TEST_F(Console, ctrl_a_x_quits_and_gives_the_terminal_back) {
   EXPECT_TRUE(same(vmm.terminal_mode(), before));
 }
 
+TEST_F(Console, keys_of_the_terminal_with_the_screen_reach_the_guest_s_keyboard) {
+  const TempFolder folder;
+  const std::string serial = folder.file("serial");
+  VmmProcess vmm(on_terminal("keyboard.elf", {"--vga", "text", "--serial", "file:" + serial}));
+  const auto says = [&](const char* text) {
+    return vmm.wait_until([&] { return read_text_file(serial).find(text) != std::string::npos; });
+  };
+  ASSERT_TRUE(says("type:")) << vmm.finish().text();
+  vmm.send("aB\x1b[A");
+  ASSERT_TRUE(says("c8h")) << vmm.finish().text();
+  vmm.send("\x1b");
+  const RunResult r = vmm.finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(read_text_file(serial),
+              HasSubstr("type: 1eh 9eh 2ah 30h b0h aah e0h 48h e0h c8h 1h 81h\n"));
+}
+
 TEST_F(Console, ctrl_a_twice_sends_one_and_ctrl_c_is_the_guest_s) {
   VmmProcess vmm(on_terminal("serial-echo.elf"));
   ASSERT_TRUE(vmm.wait_for_output("type a line: ")) << vmm.finish().text();

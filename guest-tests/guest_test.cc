@@ -106,7 +106,8 @@ TEST_P(Entry, guest_finds_the_state_it_was_promised) {
   const RunResult r = run_guest(name, options);
   EXPECT_EQ(r.code, 0) << r.text();
   EXPECT_THAT(r.out, Not(HasSubstr("FAILED")));
-  const bool multiboot = name.find("multiboot1") != std::string::npos;
+  const bool multiboot =
+      name.find("multiboot") != std::string::npos || name.find("pvh") != std::string::npos;
   EXPECT_THAT(r.out, HasSubstr(multiboot                  ? "one two"
                                : name == "entry-flat.bin" ? "real mode"
                                                           : ""));
@@ -123,7 +124,9 @@ INSTANTIATE_TEST_SUITE_P(Each, Entry,
                          testing::Values("minimal.elf", "minimal-flat.bin", "entry-flat.bin",
                                          "entry-elf64.elf", "entry-elf32.elf",
                                          "entry-multiboot1.elf", "entry-multiboot1-elf64.elf",
-                                         "entry-multiboot1-aout.bin"),
+                                         "entry-multiboot1-aout.bin", "entry-multiboot2.elf",
+                                         "entry-multiboot2-elf64.elf", "entry-pvh.elf",
+                                         "entry-pvh-elf64.elf"),
                          name_of_guest);
 
 TEST_F(Guests, multiboot_modules_arrive_with_their_arguments) {

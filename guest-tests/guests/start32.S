@@ -1,5 +1,31 @@
-// Start of a 32-bit guest, entered in protected mode with paging off. With MULTIBOOT it carries a
-// header and hands EAX and EBX on; with AOUT_KLUDGE the header says itself where the file goes.
+// Start of a 32-bit guest, entered in protected mode with paging off, which hands EAX and EBX on.
+// With MULTIBOOT it carries a header, with AOUT_KLUDGE one that says itself where the file goes; with
+// MULTIBOOT2 one of that version, with PVH a note.
+#ifdef MULTIBOOT2
+        .section .multiboot, "a"
+        .balign 8
+header: .long   0xe85250d6              // magic
+        .long   0                       // i386
+        .long   header_end - header
+        .long   -(0xe85250d6 + header_end - header)
+        .word   1, 0                    // information that must be there
+        .long   8 + 4 * 8
+        .long   1, 2, 4, 6, 8, 9, 14, 15
+        .word   6, 0                    // modules on pages
+        .long   8
+        .word   7, 1                    // EFI boot services, if there are any
+        .long   8
+        .word   0, 0
+        .long   8
+header_end:
+#endif
+#ifdef PVH
+        .section .note.pvh, "a", @note
+        .balign 4
+        .long   4, 4, 18                // XEN_ELFNOTE_PHYS32_ENTRY
+        .asciz  "Xen"
+        .long   _start
+#endif
 #ifdef MULTIBOOT
 #define MAGIC 0x1badb002
 #ifdef AOUT_KLUDGE
