@@ -120,7 +120,7 @@ void print_json(const json& value) {
   fmt::print("{}\n", value.dump(2, ' ', false, json::error_handler_t::replace));
 }
 
-void add_cpu_command(CLI::App& app, Command& chosen) {
+void add_cpu_command(CLI::App& app, Command& chosen, const std::vector<std::string>& command_line) {
   CLI::App* cpu =
       app.add_subcommand("cpu", "CPU models: what they are, and what a host makes of them");
   cpu->require_subcommand(1);
@@ -145,6 +145,7 @@ void add_cpu_command(CLI::App& app, Command& chosen) {
   add_cpu_import(*cpu, chosen);
   add_cpu_baseline(*cpu, chosen);
   add_cpu_verify(*cpu, chosen);
+  add_cpu_bisect(*cpu, chosen, command_line);
 }
 
 }  // namespace vmm

@@ -13,6 +13,8 @@
 namespace vmm {
 
 // Each adds one command to `cpu`.
+// What stands behind the first -- is a guest, and not for CLI11 to parse.
+void add_cpu_bisect(CLI::App& cpu, Command& chosen, const std::vector<std::string>& command_line);
 void add_cpu_diff(CLI::App& cpu, Command& chosen);
 void add_cpu_lint(CLI::App& cpu, Command& chosen);
 void add_cpu_probe(CLI::App& cpu, Command& chosen);

@@ -53,7 +53,8 @@ Command print_text(std::string text) {
 
 Result<Command> parse_command_line(const std::vector<std::string>& command_line) {
   std::vector<std::string> words = command_line;
-  if (words.size() > 1 && words[1] == "lab")
+  const bool bisects = words.size() > 2 && words[1] == "cpu" && words[2] == "bisect";
+  if (bisects || (words.size() > 1 && words[1] == "lab"))
     words.erase(std::find(words.begin(), words.end(), "--"), words.end());
   CLI::App app{"vmm: runs kernels and hypervisors on /dev/kvm under an explicit CPU model"};
   app.name("vmm");
@@ -63,7 +64,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& command_line)
   Command chosen;
   add_run_command(app, chosen, command_line);
   add_host_command(app, chosen);
-  add_cpu_command(app, chosen);
+  add_cpu_command(app, chosen, command_line);
   add_explain_command(app, chosen);
   add_lab_command(app, chosen, command_line);
   try {
