@@ -96,6 +96,14 @@ Result<std::vector<PathUse>> host_paths(const std::string& file) {
   return input_path(file, ErrorKind::Usage);
 }
 
+Result<std::vector<PathUse>> host_and_model_paths(const std::string& file,
+                                                  const std::vector<std::string>& selections) {
+  std::vector<PathUse> paths = VMM_TRY(host_paths(file));
+  for (const std::string& selection : selections)
+    for (PathUse& path : VMM_TRY(model_paths(selection))) paths.push_back(std::move(path));
+  return paths;
+}
+
 void print_lines(const std::vector<std::string>& lines) {
   for (const std::string& line : lines) fmt::print("{}\n", line);
 }

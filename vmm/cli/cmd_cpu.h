@@ -42,6 +42,9 @@ Result<ChosenHost> choose_host(const std::string& file);
 void add_host_option(CLI::App& command, std::string& file);
 // The file of --host, for a lab; nothing when there is none.
 Result<std::vector<PathUse>> host_paths(const std::string& file);
+// The same and the model files that the selections name.
+Result<std::vector<PathUse>> host_and_model_paths(const std::string& file,
+                                                  const std::vector<std::string>& selections);
 
 void print_lines(const std::vector<std::string>& lines);
 // {"schema": SCHEMA, "version": 1}

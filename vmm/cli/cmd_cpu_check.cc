@@ -130,12 +130,10 @@ void add_cpu_check(CLI::App& cpu, Command& chosen) {
   check->add_flag("--json", options->as_json, "print JSON");
   check->callback([options, &chosen] {
     chosen.run = [options] { return run_check(*options); };
-    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
-      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
-      if (options->selection.empty()) return paths;
-      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
-        paths.push_back(std::move(path));
-      return paths;
+    chosen.paths = [options] {
+      std::vector<std::string> selections;
+      if (!options->selection.empty()) selections.push_back(options->selection);
+      return host_and_model_paths(options->host, selections);
     };
   });
 }

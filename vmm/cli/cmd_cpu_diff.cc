@@ -87,11 +87,8 @@ void add_cpu_diff(CLI::App& cpu, Command& chosen) {
   diff->add_flag("--json", options->as_json, "print JSON");
   diff->callback([options, &chosen] {
     chosen.run = [options] { return run_diff(*options); };
-    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
-      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
-      for (const std::string& side : {options->left, options->right})
-        for (PathUse& path : VMM_TRY(model_paths(side))) paths.push_back(std::move(path));
-      return paths;
+    chosen.paths = [options] {
+      return host_and_model_paths(options->host, {options->left, options->right});
     };
   });
 }

@@ -156,12 +156,7 @@ void add_cpu_lint(CLI::App& cpu, Command& chosen) {
   lint->add_flag("--json", options->as_json, "print JSON");
   lint->callback([options, &chosen] {
     chosen.run = [options] { return run_lint(*options); };
-    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
-      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
-      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
-        paths.push_back(std::move(path));
-      return paths;
-    };
+    chosen.paths = [options] { return host_and_model_paths(options->host, {options->selection}); };
   });
 }
 
@@ -174,12 +169,7 @@ void add_cpu_why(CLI::App& cpu, Command& chosen) {
   add_host_option(*why, options->host);
   why->callback([options, &chosen] {
     chosen.run = [options] { return run_why(*options); };
-    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
-      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
-      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
-        paths.push_back(std::move(path));
-      return paths;
-    };
+    chosen.paths = [options] { return host_and_model_paths(options->host, {options->selection}); };
   });
 }
 

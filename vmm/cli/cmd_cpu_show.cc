@@ -172,12 +172,7 @@ void add_cpu_show(CLI::App& cpu, Command& chosen) {
   add_host_option(*show, options->host);
   show->callback([options, &chosen] {
     chosen.run = [options] { return run_show(*options); };
-    chosen.paths = [options]() -> Result<std::vector<PathUse>> {
-      std::vector<PathUse> paths = VMM_TRY(host_paths(options->host));
-      for (PathUse& path : VMM_TRY(model_paths(options->selection)))
-        paths.push_back(std::move(path));
-      return paths;
-    };
+    chosen.paths = [options] { return host_and_model_paths(options->host, {options->selection}); };
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cpu/flatten.h"
+#include "vmm/cpu/provenance.h"
 #include "vmm/cpu/vmx.h"
 
 namespace vmm {
@@ -105,10 +106,7 @@ ModelEdit::ModelEdit(CpuModel base, const std::string& name) {
   imported_.base = std::move(base);
 }
 
-bool ModelEdit::has(FeatureId id) const {
-  return std::ranges::binary_search(list_of(imported_.model, FeatureCatalog::get(id).place.word),
-                                    id);
-}
+bool ModelEdit::has(FeatureId id) const { return model_has(imported_.model, id); }
 
 void ModelEdit::note(std::string place, std::string text) {
   imported_.notes.push_back({std::move(place), std::move(text)});

@@ -7,6 +7,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/cpu/flatten.h"
+#include "vmm/cpu/provenance.h"
 
 namespace vmm {
 namespace {
@@ -27,8 +28,7 @@ std::string seed(const std::string& name) {
 }
 
 bool has(const CpuModel& model, std::string_view name) {
-  const FeatureId id = feature_id(name);
-  return std::ranges::binary_search(list_of(model, FeatureCatalog::get(id).place.word), id);
+  return model_has(model, feature_id(name));
 }
 
 Result<ImportedModel> import(ImportFormat format, std::string_view text) {

@@ -9,6 +9,7 @@
 #include "vmm/base/sha256.h"
 #include "vmm/cpu/flatten.h"
 #include "vmm/cpu/import.h"
+#include "vmm/cpu/provenance.h"
 #include "vmm/cpu/recorded_hosts_fake.h"
 #include "vmm/cpu/resolve.h"
 #include "vmm/cpu/topology.h"
@@ -21,8 +22,7 @@ using testing::HasSubstr;
 using testing::StartsWith;
 
 bool has(const CpuModel& model, std::string_view name) {
-  const FeatureId id = feature_id(name);
-  return std::ranges::binary_search(list_of(model, FeatureCatalog::get(id).place.word), id);
+  return model_has(model, feature_id(name));
 }
 
 std::vector<std::string> lines(const ImportedModel& imported) {
