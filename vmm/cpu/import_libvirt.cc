@@ -158,16 +158,16 @@ class Reader {
       return {};
     }
     if (policy == "optional")
-      edit_->note(place, fmt::format("{} is optional, and on in the model: --cpu-policy mask "
-                                     "takes it away where the host lacks it",
+      edit_->note(place, fmt::format("{0} is on in the model; --cpu-model FILE,optional:{0} "
+                                     "leaves it to the host",
                                      name));
     else if (policy == "force")
       edit_->note(place, fmt::format("{} is forced, and on in the model: --cpu-policy force sets "
                                      "it where the host lacks it",
                                      name));
     else if (policy == "forbid")
-      edit_->note(place, fmt::format("{} is forbidden, and off in the model: hosts that have it "
-                                     "are not refused",
+      edit_->note(place, fmt::format("{0} is off in the model; --cpu-model FILE,forbid:{0} "
+                                     "also refuses hosts that have it",
                                      name));
     else if (policy != "require" && policy != "disable")
       return fail(unknown_policy(policy, feature));

@@ -72,9 +72,8 @@ bool model_has(const CpuModel& model, FeatureId id) {
 const CpuOverride* deciding_override(FeatureId id, const CpuSelection& selection, bool in_model) {
   const CpuOverride* last = nullptr;
   for (const CpuOverride& change : selection.overrides) {
-    if (change.kind == CpuOverride::Kind::PhysBits) continue;
-    const bool taken =
-        change.kind == CpuOverride::Kind::Remove && FeatureCatalog::needs(id, change.feature);
+    if (change.is_width()) continue;
+    const bool taken = change.switches_off() && FeatureCatalog::needs(id, change.feature);
     if (change.feature == id || (taken && (in_model || last != nullptr))) last = &change;
   }
   return last;

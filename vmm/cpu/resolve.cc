@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <set>
 
 #include "vmm/base/bytes.h"
@@ -29,6 +31,9 @@ struct Draft {
   std::vector<FeatureId> vmx;
   std::vector<FeatureId> vmx_fixed;
   MsrValues vmx_msrs;  // under the rule `host` instead of the names
+  // What holds for one feature, or for the width, whatever the policy says: the last word of each.
+  std::map<FeatureId, CpuOverride::Kind> wishes;
+  std::optional<CpuOverride::Kind> width_wish;
   std::vector<std::string> notes;
 };
 
@@ -41,6 +46,8 @@ Draft draft_of(const CpuModel& model) {
           .vmx = model.vmx,
           .vmx_fixed = model.vmx_fixed,
           .vmx_msrs = {},
+          .wishes = {},
+          .width_wish = {},
           .notes = {}};
 }
 
@@ -96,7 +103,7 @@ void add_vmx(Draft& draft) {
 // A capability of nesting without +vmx or +svm would be lost without a word.
 Result<void> check_nesting(const Draft& draft, const std::vector<CpuOverride>& overrides) {
   for (const CpuOverride& change : overrides) {
-    if (change.kind != CpuOverride::Kind::Add && change.kind != CpuOverride::Kind::Fix) continue;
+    if (!change.switches_on()) continue;
     const Feature& feature = FeatureCatalog::get(change.feature);
     const char* needed = is_vmx_word(feature.place.word)          ? "vmx"
                          : feature.place.word.index == 0x8000000a ? "svm"
@@ -109,8 +116,11 @@ Result<void> check_nesting(const Draft& draft, const std::vector<CpuOverride>& o
 }
 
 void apply_override(Draft& draft, const CpuOverride& change) {
+  if (!change.is_width()) draft.wishes[change.feature] = change.kind;
   switch (change.kind) {
     case CpuOverride::Kind::Add:
+    case CpuOverride::Kind::Require:
+    case CpuOverride::Kind::Optional:
       draft.words.set(change.feature, true);
       if (change.feature == feature_id("svm"))
         for (const FeatureId id : draft.svm) draft.words.set(id, true);
@@ -120,6 +130,7 @@ void apply_override(Draft& draft, const CpuOverride& change) {
       draft.words.fix(change.feature);
       break;
     case CpuOverride::Kind::Remove:
+    case CpuOverride::Kind::Forbid:
       remove_feature(draft, change.feature);
       break;
     case CpuOverride::Kind::PhysBits: {
@@ -127,6 +138,10 @@ void apply_override(Draft& draft, const CpuOverride& change) {
       widths.eax = (widths.eax & ~0xffU) | change.phys_bits;
       break;
     }
+    case CpuOverride::Kind::PhysExact:
+    case CpuOverride::Kind::PhysAtMost:
+      draft.width_wish = change.kind;
+      break;
   }
 }
 
@@ -147,9 +162,72 @@ void shape(Draft& draft, const Topology& topology) {
   }
 }
 
-void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
+// 0 where it is not known.
+unsigned width_of(const HostGrant& host) {
   const CpuidRegs* leaf = host.supported.find(0x80000008);
-  const unsigned theirs = leaf != nullptr ? leaf->eax & 0xff : 0;
+  return leaf != nullptr ? leaf->eax & 0xff : 0;
+}
+
+Result<void> apply_width_wish(Draft& draft, const HostGrant& host) {
+  const unsigned theirs = width_of(host);
+  const unsigned mine = draft.words.cpuid.phys_bits();
+  if (theirs == 0 || mine == theirs || !draft.width_wish) return {};
+  if (*draft.width_wish == CpuOverride::Kind::PhysExact)
+    return fail(
+        Error::host(fmt::format("{} physical address bits are wanted exactly, and this host has {}",
+                                mine, theirs))
+            .hint(fmt::format("phys-bits={} is this host's width; without phys-bits=host-exact the "
+                              "run goes on and says what follows",
+                              theirs)));
+  if (mine < theirs) return {};
+  CpuidRegs& widths = draft.words.cpuid.at(0x80000008);
+  widths.eax = (widths.eax & ~0xffU) | theirs;
+  draft.notes.push_back(fmt::format("phys-bits=at-most-host: {} in place of {}", theirs, mine));
+  return {};
+}
+
+// What is wanted of single features: `refusals` are what the host cannot give, and change with the
+// optional ones. A host that is not known refuses nothing.
+Result<void> apply_wishes(Draft& draft, const HostGrant& host, CpuPolicy policy,
+                          std::vector<Refusal>& refusals) {
+  if (host.supported.entries().empty()) return {};
+  VMM_TRY(apply_width_wish(draft, host));
+  const auto wish_of = [&](FeatureId id) {
+    const auto it = draft.wishes.find(id);
+    return it == draft.wishes.end() ? CpuOverride::Kind::Add : it->second;
+  };
+  for (const auto& [id, wish] : draft.wishes)
+    if (wish == CpuOverride::Kind::Forbid && granted_words(host, draft.own).has(id))
+      return fail(Error::host(fmt::format("{} is forbidden, and this host gives it",
+                                          FeatureCatalog::get(id).name))
+                      .hint(fmt::format("-{} hides it and lets the guest run",
+                                        FeatureCatalog::get(id).name)));
+  bool left_out = false;
+  for (const Refusal& refusal : refusals) {
+    const auto id = FeatureCatalog::at(refusal.place);
+    if (!id || wish_of(*id) != CpuOverride::Kind::Optional) continue;
+    draft.words.set(*id, false);
+    draft.notes.push_back(fmt::format("optional {} is left out: refused by {}: {}",
+                                      refusal.bit.name, refusal.bit.refused_by,
+                                      refusal.bit.reason));
+    left_out = true;
+  }
+  if (left_out) {
+    derive(draft.words, draft.given);
+    refusals = find_refusals(draft.words, host, draft.own);
+  }
+  // Strict refuses them with all the others.
+  for (const Refusal& refusal : refusals)
+    if (const auto id = FeatureCatalog::at(refusal.place);
+        policy != CpuPolicy::Strict && id && wish_of(*id) == CpuOverride::Kind::Require)
+      return fail(Error::host(fmt::format("{} is required, and refused by {}: {}", refusal.bit.name,
+                                          refusal.bit.refused_by, refusal.bit.reason))
+                      .hint(fmt::format("optional:{} runs without it", refusal.bit.name)));
+  return {};
+}
+
+void note_widths(Draft& draft, const HostGrant& host, std::string_view name) {
+  const unsigned theirs = width_of(host);
   const unsigned mine = draft.words.cpuid.phys_bits();
   if (theirs == 0 || mine == theirs) return;
   const std::string widths =
@@ -240,7 +318,8 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   Draft draft = VMM_TRY(draft_selection(selection_text, host, cpu));
   cpu.model_digest = sha256_hex(canonical_text(draft.words, draft.caches));
 
-  const std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
+  std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
+  VMM_TRY_CONTEXT(apply_wishes(draft, host, policy, refusals), "--cpu-model " + cpu.text);
   if (policy == CpuPolicy::Mask && !refusals.empty()) {
     for (const Refusal& refusal : refusals) draft.words.set(refusal.place, false);
     derive(draft.words, draft.given);

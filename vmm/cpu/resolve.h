@@ -80,8 +80,9 @@ struct ResolvedCpu {
 std::vector<std::string> model_names();
 
 // Resolves `selection` (the argument of --cpu-model; a path with a '/' or ending in .toml is read
-// as a model file). Usage errors name an unknown model or feature with the nearest name. Under
-// Strict the caller refuses when `missing` is not empty.
+// as a model file). Host errors for what the selection requires or forbids of a host that is known.
+// Usage errors name an unknown model or feature with the nearest name. Under Strict the caller
+// refuses when `missing` is not empty.
 Result<ResolvedCpu> resolve_cpu(std::string_view selection, CpuPolicy policy,
                                 const Topology& topology, const HostGrant& host);
 

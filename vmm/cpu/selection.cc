@@ -13,6 +13,12 @@ namespace {
 constexpr std::size_t kMaxLength = 8192;
 constexpr std::size_t kMaxOverrides = 256;
 
+constexpr std::pair<std::string_view, CpuOverride::Kind> kPolicies[] = {
+    {"require:", CpuOverride::Kind::Require},
+    {"optional:", CpuOverride::Kind::Optional},
+    {"forbid:", CpuOverride::Kind::Forbid},
+};
+
 // Bits that have another master than the user.
 std::optional<std::string> why_fixed(const Feature& feature) {
   if (feature.name == "hypervisor") return "is always set: the guest runs under one";
@@ -38,6 +44,9 @@ Result<CpuOverride> parse_override(std::string_view text) {
   // vmx.+ctl is +vmx.ctl.
   if (lower(text.substr(0, 4)) == "vmx." && (text.substr(4, 1) == "+" || text.substr(4, 1) == "-"))
     return parse_override(fmt::format("{}vmx.{}", text[4], trim(text.substr(5))));
+  for (const auto& [word, kind] : kPolicies)
+    if (lower(text.substr(0, word.size())) == word)
+      return CpuOverride{kind, VMM_TRY(find_free_feature(trim(text.substr(word.size())))), 0};
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos)
     return fail(Error::usage(fmt::format("'{}' changes nothing", printable(text, 60)))
@@ -45,10 +54,14 @@ Result<CpuOverride> parse_override(std::string_view text) {
   const std::string_view key = trim(text.substr(0, equals));
   const std::string_view value = trim(text.substr(equals + 1));
   if (lower(key) == "phys-bits" || lower(key) == "phys_bits") {
+    if (lower(value) == "host-exact") return CpuOverride{CpuOverride::Kind::PhysExact, 0, 0};
+    if (lower(value) == "at-most-host") return CpuOverride{CpuOverride::Kind::PhysAtMost, 0, 0};
     const auto number = parse_number(value);
     if (!number || *number < 32 || *number > 52)
-      return fail(Error::usage(fmt::format("phys-bits={}: a number of bits from 32 to 52 is meant",
-                                           printable(value, 40))));
+      return fail(
+          Error::usage(fmt::format("phys-bits={}: a number of bits from 32 to 52 is meant, "
+                                   "host-exact or at-most-host",
+                                   printable(value, 40))));
     return CpuOverride{CpuOverride::Kind::PhysBits, 0, static_cast<unsigned>(*number)};
   }
   const std::string state = lower(value);
@@ -73,6 +86,16 @@ std::string CpuOverride::text() const {
       return fmt::format("-{}", FeatureCatalog::get(feature).name);
     case Kind::Fix:
       return fmt::format("{}=fixed", FeatureCatalog::get(feature).name);
+    case Kind::Require:
+    case Kind::Optional:
+    case Kind::Forbid:
+      for (const auto& [word, policy] : kPolicies)
+        if (policy == kind) return fmt::format("{}{}", word, FeatureCatalog::get(feature).name);
+      break;
+    case Kind::PhysExact:
+      return "phys-bits=host-exact";
+    case Kind::PhysAtMost:
+      return "phys-bits=at-most-host";
     case Kind::PhysBits:
       break;
   }

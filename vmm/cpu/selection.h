@@ -1,5 +1,7 @@
 // The argument of --cpu-model, taken apart: NAME[@VERSION][,+feat,-feat,feat=on|off,phys-bits=N]; a
-// VMX control can also be written vmx.+ctl, vmx.-ctl, and be fixed to 1: vmx.ctl=fixed.
+// VMX control can also be written vmx.+ctl, vmx.-ctl, and be fixed to 1: vmx.ctl=fixed. What is to
+// hold for one feature whatever --cpu-policy says: require:feat, optional:feat, forbid:feat; for
+// the address width: phys-bits=host-exact, phys-bits=at-most-host.
 #pragma once
 
 #include <string>
@@ -12,11 +14,24 @@
 namespace vmm {
 
 struct CpuOverride {
-  enum class Kind { Add, Remove, Fix, PhysBits };
+  enum class Kind {
+    Add,
+    Remove,
+    Fix,         // a VMX control becomes 1 for good
+    Require,     // on, and a host that cannot give it is refused under every policy
+    Optional,    // on where the host gives it, and off elsewhere, under every policy
+    Forbid,      // off, and a host that gives it is refused
+    PhysBits,    // the width
+    PhysExact,   // a host of another width is refused
+    PhysAtMost,  // no wider than the host
+  };
   Kind kind = Kind::Add;
-  FeatureId feature = 0;   // Add, Remove; Fix: a VMX control
+  FeatureId feature = 0;   // the first six
   unsigned phys_bits = 0;  // PhysBits: 32 to 52
 
+  bool is_width() const { return kind >= Kind::PhysBits; }
+  bool switches_on() const { return !is_width() && !switches_off(); }
+  bool switches_off() const { return kind == Kind::Remove || kind == Kind::Forbid; }
   std::string text() const;  // "+pdpe1gb", "phys-bits=39"
 };
 
