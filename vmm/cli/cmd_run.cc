@@ -44,6 +44,7 @@ struct RunOptions {
   std::string flat;
   std::string append;
   std::vector<std::string> disks;
+  std::vector<std::string> shares;
   std::string serial;
   std::string vga = "none";
   std::string trace;
@@ -124,6 +125,9 @@ void add_options(CLI::App& run, RunOptions& o) {
 
   repeatable("--disk", o.disks,
              "raw:FILE[,ro]: a virtio disk of these bytes; repeatable, at most 16");
+  repeatable("--share", o.shares,
+             "DIR: a read-only virtio disk with a FAT32 partition made from this directory; "
+             "repeatable");
 
   const char* console = "Console";
   run.add_option("--serial", o.serial, "stdio, null, file:P or pty (default stdio; Ctrl-A x quits)")
@@ -191,7 +195,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   spec.boot.command_line = o.append;
   for (const std::string& word : o.guest_arguments)
     spec.boot.command_line += (spec.boot.command_line.empty() ? "" : " ") + word;
-  spec.disks = VMM_TRY(parse_disks(o.disks));
+  spec.disks = VMM_TRY(parse_disks(o.disks, o.shares));
   spec.vga = VMM_TRY(parse_vga(o.vga));
   const bool screen_on_terminal = spec.vga.kind == VgaKind::Text && LiveScreen::possible();
   // The screen takes the terminal, so the serial console moves unless it was told where to go.
@@ -344,8 +348,8 @@ void add_input(std::vector<PathUse>& paths, const std::vector<PathUse>& more) {
 // The files that a run names, for a lab.
 Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   std::vector<PathUse> paths = VMM_TRY(image_paths(o.images));
-  for (const DiskSpec& disk : VMM_TRY(parse_disks(o.disks))) {
-    add_input(paths, VMM_TRY_CONTEXT(input_path(disk.path), "--disk"));
+  for (const DiskSpec& disk : VMM_TRY(parse_disks(o.disks, o.shares))) {
+    add_input(paths, VMM_TRY_CONTEXT(input_path(disk.path), disk_option(disk)));
     // What the guest writes in the lab comes back.
     if (!disk.read_only) paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
   }

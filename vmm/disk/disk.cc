@@ -6,6 +6,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/disk/raw_disk.h"
+#include "vmm/disk/share_disk.h"
 
 namespace vmm {
 
@@ -35,21 +36,32 @@ Result<DiskSpec> parse_disk(std::string_view text) {
   return spec;
 }
 
-Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& texts) {
+Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
+                                          const std::vector<std::string>& shares) {
   constexpr std::size_t kMost = 16;  // the slots of the board
-  std::vector<DiskSpec> disks;
-  for (const std::string& text : texts) disks.push_back(VMM_TRY(parse_disk(text)));
-  if (disks.size() > kMost)
-    return fail(Error::usage(
-        fmt::format("--disk: {} disks are asked for, the machine takes {}", disks.size(), kMost)));
-  return disks;
+  std::vector<DiskSpec> specs;
+  for (const std::string& text : disks) specs.push_back(VMM_TRY(parse_disk(text)));
+  for (const std::string& path : shares) {
+    if (path.empty()) return fail(Error::usage("--share needs a directory"));
+    specs.push_back({.kind = DiskSpec::Kind::Share, .path = path, .read_only = true});
+  }
+  if (specs.size() > kMost)
+    return fail(Error::usage(fmt::format(
+        "--disk and --share: {} disks are asked for, the machine takes {}", specs.size(), kMost)));
+  return specs;
 }
 
 std::string disk_text(const DiskSpec& spec) {
+  if (spec.kind == DiskSpec::Kind::Share) return "share:" + spec.path;
   return fmt::format("raw:{}{}", spec.path, spec.read_only ? ",ro" : "");
 }
 
+std::string_view disk_option(const DiskSpec& spec) {
+  return spec.kind == DiskSpec::Kind::Share ? "--share" : "--disk";
+}
+
 Result<std::unique_ptr<BlockBackend>> open_disk(const DiskSpec& spec, std::string id) {
+  if (spec.kind == DiskSpec::Kind::Share) return ShareDisk::open(spec.path, std::move(id));
   return RawDisk::open(spec.path, spec.read_only, std::move(id));
 }
 

@@ -12,7 +12,7 @@
 namespace vmm {
 
 struct DiskSpec {
-  enum class Kind { Raw };
+  enum class Kind { Raw, Share };
   Kind kind = Kind::Raw;
   std::string path;
   bool read_only = false;
@@ -23,10 +23,14 @@ struct DiskSpec {
 // "raw:FILE" or "raw:FILE,ro". The format is never guessed; an unknown one is a Usage error with
 // the nearest name.
 Result<DiskSpec> parse_disk(std::string_view text);
-// All of a command line, at most 16.
-Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& texts);
-// As parse_disk() takes it.
+// All of a command line, at most 16: each --disk in its order, then the directory of each --share.
+Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
+                                          const std::vector<std::string>& shares);
+// "raw:FILE[,ro]", as parse_disk() takes it, or "share:DIR".
 std::string disk_text(const DiskSpec& spec);
+
+// The option that it came from.
+std::string_view disk_option(const DiskSpec& spec);
 
 // Opens what `spec` names. `id` is what the guest reads as the disk's name, at most 20 bytes.
 // Errors of kind Image name the file and the reason.

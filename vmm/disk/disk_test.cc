@@ -32,10 +32,21 @@ TEST(DiskSpecs, are_refused_with_what_to_write) {
 
 TEST(DiskSpecs, are_at_most_sixteen) {
   const std::vector<std::string> texts(16, "raw:a,ro");
-  EXPECT_EQ(parse_disks(texts)->size(), 16u);
-  const auto more = parse_disks(std::vector<std::string>(17, "raw:a,ro"));
+  EXPECT_EQ(parse_disks(texts, {})->size(), 16u);
+  const auto more = parse_disks(texts, {"dir"});
   ASSERT_FALSE(more);
   EXPECT_THAT(more.error().text(), HasSubstr("17 disks are asked for, the machine takes 16"));
+}
+
+TEST(DiskSpecs, of_directories_come_last) {
+  const auto specs = *parse_disks({"raw:a"}, {"dir,rw", "."});
+  ASSERT_EQ(specs.size(), 3u);
+  EXPECT_EQ(specs[1],
+            (DiskSpec{.kind = DiskSpec::Kind::Share, .path = "dir,rw", .read_only = true}));
+  EXPECT_EQ(disk_text(specs[2]), "share:.");
+  EXPECT_EQ(disk_option(specs[0]), "--disk");
+  EXPECT_EQ(disk_option(specs[1]), "--share");
+  EXPECT_FALSE(parse_disks({}, {""}));
 }
 
 }  // namespace

@@ -232,8 +232,8 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
 
 Result<void> Machine::open_disks() {
   for (const DiskSpec& disk : spec_.disks)
-    disks_.push_back(
-        VMM_TRY_CONTEXT(open_disk(disk, fmt::format("vmm-disk{}", disks_.size())), "--disk"));
+    disks_.push_back(VMM_TRY_CONTEXT(open_disk(disk, fmt::format("vmm-disk{}", disks_.size())),
+                                     disk_option(disk)));
   return {};
 }
 

@@ -37,6 +37,8 @@ constexpr SeccompRule kRules[] = {
     // The thread of the disks moves bytes, takes the board's lock and raises interrupts.
     {kDisk, "pread64", "a guest reads from its disk"},
     {kDisk, "pwrite64", "a guest writes to its disk"},
+    {kDisk, "openat2", "--share: a file that the guest reads"},
+    {kDisk, "close", "--share: of many files only some stay open"},
     {kDisk, "fdatasync", "a guest flushes its disk"},
     {kDisk, "futex", "the board's lock; waiting for work"},
     {kDisk, "ioctl", "interrupts, where the controllers are KVM's"},
