@@ -136,5 +136,30 @@ TEST_F(DiskOptions, an_image_that_another_guest_writes_is_refused) {
   EXPECT_EQ(run_guest("minimal.elf", {"--disk", "raw:" + path}).code, 0);
 }
 
+class Shares : public KvmTest {
+ protected:
+  const TempFolder folder;
+};
+
+TEST_F(Shares, a_guest_reads_the_files_of_a_directory) {
+  folder.write("hello.txt", "hello from the host\n");
+  folder.write("other", std::string(5000, 'a'));
+  const RunResult r = run_guest("share.elf", {"--share", folder.file("."), "--cpu-policy", "mask"});
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("HELLO   TXT: hello from the host\n20 bytes"));
+  EXPECT_THAT(r.out, HasSubstr("OTHER      : 5000 bytes, sum 485000\n"));
+}
+
+TEST_F(Shares, that_cannot_be_a_disk_are_refused_with_file_and_reason) {
+  folder.write("a:b", "");
+  const RunResult name = run_guest("minimal.elf", {"--share", folder.file(".")});
+  EXPECT_EQ(name.code, 65) << name.text();
+  EXPECT_THAT(name.err, HasSubstr("--share: "));
+  EXPECT_THAT(name.err, HasSubstr("/a:b: its name has a :, which FAT names cannot have"));
+  const RunResult missing = run_guest("minimal.elf", {"--share", folder.file("none")});
+  EXPECT_EQ(missing.code, 65) << missing.text();
+  EXPECT_THAT(missing.err, HasSubstr("ENOENT"));
+}
+
 }  // namespace
 }  // namespace vmm

@@ -129,6 +129,12 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
       plain("a disk that only interrupts, traced", 0, "virtio-disk.elf",
             {"--append", "modern msix flood", "--disk", disk, "--trace", folder.file("trace"),
              "--trace-filter", "kind=message"}),
+      {"a shared directory with more files than stay open", 0,
+       [](const Environment& environment) {
+         const TempFolder shared;
+         for (char name = 'a'; name < 'a' + 12; ++name) shared.write(std::string(1, name), "text");
+         return run_vmm(guest_setup("share.elf", {"--share", shared.file(".")}, environment));
+       }},
       {"a crash of the disks' thread", 128 + SIGABRT,
        [=](const Environment& environment) {
          return crashed(environment, 2, {"--disk", disk});
