@@ -1,13 +1,18 @@
 // A virtio disk as a driver meets it. The command line says how: "legacy" or "modern", then "poll",
-// "pic", "ioapic" or "msix", then perhaps "read-only", or "flood" for nothing but requests. Each
-// 32-bit word of the disk is to be its sector in the high and its place in the low half; sectors 8
-// to 15 are written with the complement, which whoever made the disk can check.
+// "pic", "ioapic" or "msix", then perhaps "read-only", or "flood" for nothing but requests, or
+// "busy" for reads until a tester writes to `tester_says_stop`. Each 32-bit word of the disk is to
+// be its sector in the high and its place in the low half; sectors 8 to 15 are written with the
+// complement, which whoever made the disk can check.
 #include "guest-tests/guests/virtio_disk.h"
 
 #include "guest-tests/guests/idt.h"
 #include "guest-tests/guests/multiboot.h"
 
 using namespace guest;
+
+extern "C" {
+volatile uint32_t disk_reads, tester_says_stop;
+}
 
 namespace {
 
@@ -209,6 +214,19 @@ void flood(VirtioDisk& disk) {
   }
 }
 
+// Each read has to bring its sectors and one interrupt.
+void stay_busy(VirtioDisk& disk) {
+  while (tester_says_stop == 0) {
+    clear_buffer();
+    const uint64_t sector = disk_reads % 56;
+    const uint8_t status = disk.request(spec::BLK_IN, sector, buffer(), kWritten * kSector);
+    if (status != spec::BLK_OK || !buffer_is(sector, kWritten, 0)) exit_with(50);
+    for (uint32_t i = 0; i < 20000 && interrupts == disk_reads; ++i) let_interrupts_in();
+    if (interrupts != disk_reads + 1) exit_with(51);
+    disk_reads = disk_reads + 1;
+  }
+}
+
 }  // namespace
 
 uint32_t guest_main(uint32_t, uint32_t info) {
@@ -228,6 +246,10 @@ uint32_t guest_main(uint32_t, uint32_t info) {
   require(disk.start(1u << 28), "the driver and the device agree", 8);
   if (has_word(how, "flood")) {
     flood(disk);
+    return 0;
+  }
+  if (has_word(how, "busy")) {
+    stay_busy(disk);
     return 0;
   }
   if (!has_word(how, "poll")) check_interrupts(how, disk);

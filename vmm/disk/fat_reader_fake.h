@@ -99,7 +99,7 @@ class FatReader {
       const auto entry = data.subspan(at, 32);
       if (entry[11] == 0x0f) {
         std::vector<std::uint16_t>& part = parts[entry[0] & 0x3fu];
-        for (const std::size_t place : {1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30})
+        for (const unsigned place : {1u, 3u, 5u, 7u, 9u, 14u, 16u, 18u, 20u, 22u, 24u, 28u, 30u})
           part.push_back(load<std::uint16_t>(entry, place));
         checksum = entry[13];
         continue;

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <fstream>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -220,6 +221,55 @@ TEST_P(MachineAtRest, goes_on_in_a_fresh_machine_with_the_same_memory) {
     want(again.outcome() == "exit 0", again.outcome());
     pass();
   });
+}
+
+// Pauses fall anywhere: before a request, while a part of it is out, before its interrupt.
+TEST_P(MachineAtRest, a_disk_goes_on_in_a_fresh_machine) {
+  for (const char* how : {"modern msix read-only busy", "legacy pic read-only busy"}) {
+    in_child([this, how] {
+      const std::string path = fmt::format("/tmp/vmm-state-{}.img", getpid());
+      {
+        std::ofstream image(path, std::ios::binary);
+        for (std::uint32_t at = 0; at < 64 * 128; ++at) {
+          const std::uint32_t word = at / 128 << 16 | at % 128;
+          image.write(reinterpret_cast<const char*>(&word), sizeof word);
+        }
+      }
+      Subject subject = load("virtio-disk.elf", 1);
+      subject.spec.boot.command_line = how;
+      subject.spec.disks = {{.path = path, .read_only = true}};
+      const Kvm kvm = take(Kvm::open());
+      std::vector<std::unique_ptr<Machine>> machines;
+      std::vector<std::unique_ptr<Running>> runs;
+      const auto start = [&](std::unique_ptr<Machine> machine) {
+        machines.push_back(std::move(machine));
+        runs.push_back(std::make_unique<Running>(*machines.back()));
+        runs.back()->wait_for("disk_reads", runs.back()->value("disk_reads") + 5);
+      };
+      start(subject.make(kvm));
+      for (int generation = 0; generation < 5; ++generation) {
+        for (int i = 0; i < 10; ++i) {
+          take(machines.back()->pause());
+          const MachineState same = take(machines.back()->save_state());
+          take(machines.back()->load_state(same));
+          want_equal(same, take(machines.back()->save_state()));
+          take(machines.back()->resume());
+        }
+        take(machines.back()->pause());
+        const MachineState saved = take(machines.back()->save_state());
+        auto next = subject.make(kvm);
+        take(next->pause());
+        copy_memory(*machines.back(), *next, subject.spec.memory);
+        take(next->load_state(saved));
+        want_equal(saved, take(next->save_state()));
+        start(std::move(next));
+      }
+      unlink(path.c_str());
+      runs.back()->let_end();
+      want(runs.back()->outcome() == "exit 0", runs.back()->outcome());
+      pass();
+    });
+  }
 }
 
 TEST_P(MachineAtRest, the_guests_clocks_stand_still_while_it_is_paused) {
