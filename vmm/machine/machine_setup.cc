@@ -239,16 +239,18 @@ Result<void> Machine::open_disks() {
 
 Result<void> Machine::start_disks() {
   if (disks_.empty()) return {};
+  const bool share = std::ranges::any_of(
+      spec_.disks, [](const DiskSpec& disk) { return disk.kind == DiskSpec::Kind::Share; });
+  const SeccompThread filter = share ? SeccompThread::Share : SeccompThread::Disk;
   std::vector<BlockBackend*> backends;
   for (const auto& disk : disks_) backends.push_back(disk.get());
   disk_thread_ = std::make_unique<DiskThread>(
-      std::move(backends),
-      DiskThread::Hooks{.started = [] { return enter_seccomp(SeccompThread::Disk); },
-                        .with_disks =
-                            [this](const auto& use) {
-                              auto board = board_.lock();
-                              use((*board)->disks());
-                            }});
+      std::move(backends), DiskThread::Hooks{.started = [filter] { return enter_seccomp(filter); },
+                                             .with_disks =
+                                                 [this](const auto& use) {
+                                                   auto board = board_.lock();
+                                                   use((*board)->disks());
+                                                 }});
   return disk_thread_->start();
 }
 

@@ -20,6 +20,7 @@ namespace {
 constexpr SeccompThread kMain = SeccompThread::Main;
 constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
 constexpr SeccompThread kDisk = SeccompThread::Disk;
+constexpr SeccompThread kShare = SeccompThread::Share;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -37,13 +38,14 @@ constexpr SeccompRule kRules[] = {
     // The thread of the disks moves bytes, takes the board's lock and raises interrupts.
     {kDisk, "pread64", "a guest reads from its disk"},
     {kDisk, "pwrite64", "a guest writes to its disk"},
-    {kDisk, "openat2", "--share: a file that the guest reads"},
-    {kDisk, "close", "--share: of many files only some stay open"},
+    {kShare, "openat2", "a file that the guest reads, beneath the directory"},
+    {kShare, "close", "of many files only some stay open"},
     {kDisk, "fdatasync", "a guest flushes its disk"},
     {kDisk, "futex", "the board's lock; waiting for work"},
     {kDisk, "ioctl", "interrupts, where the controllers are KVM's"},
     {kDisk, "write", "--trace: the eventfd that wakes the event loop"},
     {kDisk, "tgkill", "interrupts, where they are ours: kicking a vCPU out of the guest"},
+    {kDisk, "rt_sigreturn", "leaving the handler of a fatal signal, which goes to the main thread"},
     {kDisk, "rt_sigprocmask", "glibc blocks signals while a thread ends"},
     {kDisk, "madvise", "glibc gives back the stack when the thread ends"},
     {kDisk, "exit", "the thread ends"},
@@ -152,7 +154,8 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  return thread == kMain ? "main" : thread == kVcpu ? "vcpu" : "disk";
+  constexpr std::array<std::string_view, 4> kNames = {"main", "vcpu", "disk", "share"};
+  return kNames[static_cast<std::size_t>(thread)];
 }
 
 }  // namespace
@@ -170,8 +173,8 @@ Result<void> enter_seccomp(SeccompThread thread) {
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
   if (filter == nullptr) return fail(Error::internal("seccomp_init: no memory"));
   int result = 0;
-  const auto allow = [&](const char* name) {
-    const std::string rule = fmt::format("{}:{}", thread_name(thread), name);
+  const auto allow = [&](SeccompThread of, const char* name) {
+    const std::string rule = fmt::format("{}:{}", thread_name(of), name);
     if (std::ranges::find(omitted, rule) != omitted.end()) return;
     const int number = seccomp_syscall_resolve_name(name);
     if (number != __NR_SCMP_ERROR && result == 0)
@@ -179,8 +182,9 @@ Result<void> enter_seccomp(SeccompThread thread) {
     if (result == -EEXIST) result = 0;
   };
   for (const SeccompRule& rule : kRules)
-    if (rule.thread == thread) allow(rule.syscall);
-  for (const char* name : kSanitizer) allow(name);
+    if (rule.thread == thread || (rule.thread == kDisk && thread == kShare))
+      allow(rule.thread, rule.syscall);
+  for (const char* name : kSanitizer) allow(thread, name);
   // The call every exit makes comes first in the filter.
   if (result == 0)
     result = seccomp_syscall_priority(filter, seccomp_syscall_resolve_name("ioctl"), 255);

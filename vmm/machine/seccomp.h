@@ -10,10 +10,11 @@
 
 namespace vmm {
 
-enum class SeccompThread { Main, Vcpu, Disk };
+// Share: the thread that serves disks where one is a shared directory, whose files it opens.
+enum class SeccompThread { Main, Vcpu, Disk, Share };
 
-// One allowed system call and why it is needed. A test takes each rule away in turn and sees a run
-// die of it.
+// One allowed system call and why it is needed; what Disk may, Share may as well. A test takes each
+// rule away in turn and sees a run die of it.
 struct SeccompRule {
   SeccompThread thread;
   const char* syscall;
