@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "guest-tests/run_vmm.h"
+#include "vmm/base/sha256.h"
 
 namespace vmm {
 namespace {
@@ -70,8 +71,7 @@ class Fetched : public KvmTest {
       GTEST_SKIP() << file << " is not there: tools/fetch-guests brings it";
   }
   static RunResult run(const std::vector<std::string>& words) {
-    RunSetup setup{.arguments = {"run", "--timeout", "400"},
-                   .more_time = std::chrono::seconds(400)};
+    RunSetup setup{.arguments = {"run"}, .more_time = std::chrono::seconds(400)};
     setup.arguments.insert(setup.arguments.end(), words.begin(), words.end());
     return run_vmm(setup);
   }
@@ -83,10 +83,11 @@ class Linux : public Fetched {
     Fetched::SetUp();
     if (!IsSkipped()) need(kKernel);
   }
-  // Runs `command` in the guest's shell.
-  static RunResult boot(const std::string& command, std::vector<std::string> options) {
-    options.insert(options.end(), {"--initrd-add", kRoot + "=/", "--append",
-                                   "quiet run='" + command + "'", kKernel});
+  // Runs `command` in the guest's shell; `words` go to the kernel.
+  static RunResult boot(const std::string& command, std::vector<std::string> options,
+                        const std::string& words = {}) {
+    options.insert(options.end(), {"--timeout", "400", "--initrd-add", kRoot + "=/", "--append",
+                                   "quiet run='" + command + "' " + words, kKernel});
     return run(options);
   }
   static void expect_userspace(const RunResult& r, unsigned processors) {
@@ -110,6 +111,55 @@ TEST_F(Linux, reaches_userspace_by_pvh_on_our_own_chips) {
   const RunResult r = boot("cat /proc/interrupts", {"--boot", "pvh", "--irqchip", "user"});
   expect_userspace(r, 1);
   EXPECT_THAT(r.out, HasSubstr("ttyS0"));
+}
+
+// Writes a disk, reads it back and a shared directory, by Linux's drivers: with messages, or with
+// one line for both and the legacy registers.
+TEST_F(Linux, uses_a_disk_and_a_shared_directory) {
+  const std::string modules = FETCHED_DIR "/linux/disk-modules";
+  if (!std::filesystem::exists(modules))
+    GTEST_SKIP() << modules << " is not there: examples/linux/fetch brings it";
+  const TempFolder folder, shared;
+  shared.write("a name of more than 8.3", std::string(300'000, 'x'));
+  const std::string script = folder.write(
+      "io.sh",
+      "set -e\n"
+      "for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev; do\n"
+      "  insmod /modules/$m.ko; done\n"
+      "grep -q legacy /proc/cmdline && p=force_legacy=1\n"
+      "insmod /modules/virtio_pci.ko $p\n"
+      "for m in virtio_blk fat vfat nls_cp437 nls_ascii; do insmod /modules/$m.ko; done\n"
+      "dd if=/dev/urandom of=/random bs=64k count=40 2>/dev/null\n"
+      "dd if=/random of=/dev/vda bs=64k conv=fsync 2>/dev/null\n"
+      "echo 3 > /proc/sys/vm/drop_caches\n"
+      "dd if=/dev/vda of=/back bs=64k count=40 2>/dev/null\n"
+      "cmp /random /back && echo equal\n"
+      "sha256sum /random\n"
+      "mkdir /mnt && mount -t vfat -o ro /dev/vdb1 /mnt\n"
+      "wc -c /mnt/*\n"
+      "[ $(tr -d x < /mnt/* | wc -c) = 0 ] && echo whole\n"
+      "grep virtio /proc/interrupts\n");
+  const std::string image = folder.file("disk.img");
+  for (const auto& [chip, words, interrupts] :
+       {std::tuple<const char*, const char*, const char*>{"user", "", "PCI-MSI"},
+        {"split", "", "PCI-MSI"},
+        {"split", "pci=nomsi legacy", "virtio0, virtio1"},
+        {"kernel", "pci=nomsi", "virtio0, virtio1"}}) {
+    SCOPED_TRACE(fmt::format("{} {}", chip, words));
+    folder.write("disk.img", std::string(40 * 64 * 1024, '\0'));
+    const RunResult r = boot("sh /io.sh",
+                             {"--irqchip", chip, "--cpu-policy", "mask", "--disk", "raw:" + image,
+                              "--share", shared.file("."), "--initrd-add", modules + "=/modules",
+                              "--initrd-add", script + "=/io.sh"},
+                             words);
+    expect_userspace(r, 1);
+    EXPECT_THAT(r.out, HasSubstr("equal"));
+    EXPECT_THAT(r.out, HasSubstr("300000 /mnt/a name of more than 8.3"));
+    EXPECT_THAT(r.out, HasSubstr("whole"));
+    EXPECT_THAT(r.out, HasSubstr(interrupts));
+    // What the guest wrote has come back from the lab.
+    EXPECT_THAT(r.out, HasSubstr(sha256_hex(read_text_file(image))));
+  }
 }
 
 // Each number of processors on each chip, by each entry: for tools/test --full.
@@ -143,8 +193,8 @@ TEST_P(Xen, reaches_the_userspace_of_its_dom0_and_powers_off) {
   need(directory + "/dom0.cpio");
   if (IsSkipped()) return;
   // With these two a dom0 of TCG's processor dies of a page fault, under QEMU as well.
-  const RunResult r = run({"--cpu-model", "host,-smap,-smep", "--mem", "768M", "--boot", GetParam(),
-                           directory + "/xen.gz", "--append",
+  const RunResult r = run({"--timeout", "400", "--cpu-model", "host,-smap,-smep", "--mem", "768M",
+                           "--boot", GetParam(), directory + "/xen.gz", "--append",
                            "console=com1 com1=115200,8n1 loglvl=all dom0_mem=400M", "--module",
                            directory + "/vmlinuz console=hvc0 quiet run='uname -a'", "--module",
                            directory + "/dom0.cpio"});
