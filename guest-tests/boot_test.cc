@@ -118,7 +118,7 @@ TEST_F(Linux, reaches_userspace_by_pvh_on_our_own_chips) {
 TEST_F(Linux, uses_a_disk_and_a_shared_directory) {
   const std::string modules = FETCHED_DIR "/linux/disk-modules";
   if (!std::filesystem::exists(modules))
-    GTEST_SKIP() << modules << " is not there: examples/linux/fetch brings it";
+    GTEST_SKIP() << modules << " is not there: tools/fetch-guests brings it";
   const TempFolder folder, shared;
   shared.write("a name of more than 8.3", std::string(300'000, 'x'));
   const std::string script = folder.write(

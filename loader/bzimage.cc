@@ -140,6 +140,7 @@ Result<std::vector<std::uint8_t>> unpack_payload(Bytes bzimage) {
                     "bytes",
                     size, start, bzimage.size()));
   const Bytes payload = bzimage.subspan(start, size);
+  if (payload.empty()) return bad("it names no payload (payload_length at 24Ch is 0)");
   if (is_elf(payload)) return std::vector<std::uint8_t>(payload.begin(), payload.end());
   const auto compression = compression_of(payload);
   if (!compression) {

@@ -195,7 +195,8 @@ Result<bool> look_for_bzimage(LoadedImage& image) {
     return true;
   }
   // Not every bzImage holds a vmlinux: memtest86+ is one. Such kernels know how to start.
-  image.detection.push_back(fmt::format("bzImage: enters itself ({})", unpacked.error().text()));
+  image.detection.push_back(
+      fmt::format("bzImage: started by its own entry ({})", unpacked.error().text()));
   if (const auto own = parse_bzimage64(image)) return true;
   VMM_TRY(parse_bzimage32(image));
   return true;

@@ -70,7 +70,7 @@ TEST(Detect, bzimage_without_a_kernel_that_is_known_starts_itself) {
   ASSERT_TRUE(image) << error_text(image);
   EXPECT_EQ(image->protocol, BootProtocol::Linux64);
   EXPECT_EQ(image->entry, 0x100'0200U);
-  EXPECT_THAT(image->detection.back(), HasSubstr("bzImage: enters itself"));
+  EXPECT_THAT(image->detection.back(), HasSubstr("bzImage: started by its own entry"));
 }
 
 TEST(Detect, bzimage_can_be_started_in_each_way) {

@@ -6,24 +6,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size == 0) return 0;
   const unsigned choice = data[0];
   BootOptions options;
-  switch (choice & 7) {
-    case 1:
-      options.protocol = "multiboot1";
-      break;
-    case 2:
-      options.protocol = "elf";
-      break;
-    case 3:
-      options.protocol = "flat";
-      break;
-    case 4:
-      options.flat_address = static_cast<Gpa>(choice >> 3) << 15;
-      break;
-    default:
-      break;
-  }
-  if ((choice & 0x40) != 0) options.command_line = "console=ttyS0";
-  if ((choice & 0x80) != 0) options.modules.push_back({"module", "words", {1, 2, 3}});
+  // By content half of the time, for there everything is looked for.
+  const auto words = boot_protocol_words();
+  if ((choice & 0x0f) < words.size()) options.protocol = std::string(words[choice & 0x0f]);
+  if ((choice & 0x0f) == 0x0f) options.flat_address = static_cast<Gpa>(choice >> 4) << 16;
+  if ((choice & 0x10) != 0) options.command_line = "console=ttyS0";
+  if ((choice & 0x20) != 0) options.modules.push_back({"module", "words", {1, 2, 3}});
+  if ((choice & 0x40) != 0) options.initrd = {4, 5, 6};
   const auto image = parse_image("fuzz", {data + 1, data + size}, options);
   if (!image) return 0;
   static GuestMemory memory = std::move(GuestMemory::create(16_MiB)).value();

@@ -300,8 +300,9 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   }
   if (dry_run) {
     for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);
+    const CpuState start = VMM_TRY(machine->cpu_state(0));
     fmt::print(stderr, "vmm: --dry-run: everything is ready for the first instruction at {:x}h\n",
-               image.entry);
+               start.sregs.cs.base + start.regs.rip);
     return 0;
   }
   const RunOutcome outcome = VMM_TRY(machine->run());
