@@ -57,6 +57,16 @@ Result<Header> read_header(Bytes bytes) {
         fmt::format("setup_sects {} at 1F1h puts the kernel at offset {:x}h; the file ends at "
                     "{:x}h",
                     bytes[spec::kSetupSects], header.code, bytes.size()));
+  // Older kernels have 16 bits of it, and garbage above them.
+  const std::uint64_t code_size = header.version >= 0x0204
+                                      ? load<std::uint32_t>(bytes, spec::kSysSize) * 16ull
+                                      : load<std::uint16_t>(bytes, spec::kSysSize) * 16ull;
+  // The last paragraph may be begun only.
+  if (code_size > align_up(bytes.size() - header.code, 16))
+    return bad(
+        fmt::format("the file is cut off: syssize at 1F4h says {:x}h bytes of code from {:x}h on, "
+                    "and it ends at {:x}h",
+                    code_size, header.code, bytes.size()));
   header.bytes.assign(bytes.begin() + spec::kSetupSects,
                       bytes.begin() + static_cast<std::ptrdiff_t>(end));
   header.load_flags = bytes[spec::kLoadFlags];
@@ -123,6 +133,15 @@ Result<void> parse_bzimage64(LoadedImage& image) {
 Result<void> parse_bzimage32(LoadedImage& image) {
   const Header header = VMM_TRY(read_header(image.bytes));
   return set_code(image, header, BootProtocol::Linux32);
+}
+
+Result<bool> has_known_payload(Bytes bzimage) {
+  const Header header = VMM_TRY(read_header(bzimage));
+  const std::uint64_t start = header.code + header.payload_offset;
+  if (header.version < 0x0208 || header.payload_size == 0) return false;
+  if (start >= bzimage.size()) return true;  // and unpack_payload() says what is wrong with it
+  const Bytes payload = bzimage.subspan(start);
+  return is_elf(payload) || compression_of(payload).has_value();
 }
 
 Result<std::vector<std::uint8_t>> unpack_payload(Bytes bzimage) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "loader/image.h"
 
@@ -24,6 +25,9 @@ Result<void> parse_bzimage32(LoadedImage& image);
 // kernel does not move itself then (KASLR): its addresses are the linked ones.
 Result<void> parse_unpacked_bzimage(LoadedImage& image);
 
+// Whether there is a kernel inside, as far as its first bytes tell. memtest86+, a bzImage too,
+// holds none. Image errors for a header that is damaged.
+Result<bool> has_known_payload(std::span<const std::uint8_t> bzimage);
 // The bytes of the kernel inside (boot protocol 208h and later): gzip, xz, zstd or lz4. Image
 // errors say what is wrong with the image, or which compression it has that is not known here.
 Result<std::vector<std::uint8_t>> unpack_payload(std::span<const std::uint8_t> bzimage);

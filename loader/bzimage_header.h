@@ -8,6 +8,7 @@
 namespace vmm::bzimage_header {
 
 constexpr std::size_t kSetupSects = 0x1f1;  // the header's first byte
+constexpr std::size_t kSysSize = 0x1f4;     // of the code behind the setup, in 16 bytes
 constexpr std::size_t kVidMode = 0x1fa;
 constexpr std::size_t kBootFlag = 0x1fe;
 constexpr std::size_t kJump = 0x200;  // the byte after it says how long the header is

@@ -99,6 +99,22 @@ TEST(BzImage, absurd_fields_are_named) {
   EXPECT_THAT(refusal([](ByteVector& b) { b.resize(1024 + 0x200); }), HasSubstr("too short"));
 }
 
+TEST(BzImage, file_that_is_cut_off_is_told_by_its_size) {
+  ByteVector bytes = opaque();
+  store<std::uint32_t>(bytes, spec::kSysSize, 0x100);
+  EXPECT_TRUE(parse_with(parse_bzimage64, bytes));
+  bytes.resize(bytes.size() - 16);
+  EXPECT_THAT(error_text(parse_with(parse_bzimage64, bytes)),
+              HasSubstr("the file is cut off: syssize at 1F4h says 1000h bytes"));
+}
+
+TEST(BzImage, kernel_inside_is_known_by_its_first_bytes) {
+  EXPECT_FALSE(*has_known_payload(opaque()));
+  EXPECT_TRUE(*has_known_payload(packed::bzimage(kernel())));
+  for (const Compression compression : packed::kCompressions)
+    EXPECT_TRUE(*has_known_payload(packed::bzimage(packed::payload(compression, kernel()))));
+}
+
 TEST(BzImage, payload_outside_of_the_file_is_refused) {
   ByteVector bytes = packed::bzimage(packed::payload(Compression::Gzip, kernel()));
   store<std::uint32_t>(bytes, spec::kPayloadLength, 0xffff'ffff);

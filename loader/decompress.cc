@@ -213,7 +213,7 @@ std::size_t most_content(std::size_t size) {
   constexpr std::size_t kAlways = 64_MiB;
   constexpr std::size_t kFactor = 32;
   constexpr std::size_t kNever = 1_GiB;
-  return std::min(kNever, kAlways + std::min(size, kNever) * kFactor);
+  return std::min(kNever, kAlways + std::min(size, kNever) / 1_MiB * 1_MiB * kFactor);
 }
 
 }  // namespace vmm

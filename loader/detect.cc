@@ -189,14 +189,13 @@ Result<bool> look_for_bzimage(LoadedImage& image) {
     image.detection.emplace_back("bzImage: no AA55h at 1FEh with \"HdrS\" at 202h");
     return false;
   }
-  const auto unpacked = parse_unpacked_bzimage(image);
-  if (unpacked) {
+  if (VMM_TRY(has_known_payload(image.bytes))) {
+    VMM_TRY(parse_unpacked_bzimage(image));
     image.detection.emplace_back("bzImage: vmlinux unpacked here, entered by the 64-bit protocol");
     return true;
   }
-  // Not every bzImage holds a vmlinux: memtest86+ is one. Such kernels know how to start.
-  image.detection.push_back(
-      fmt::format("bzImage: started by its own entry ({})", unpacked.error().text()));
+  // Kernels without one know how to start.
+  image.detection.emplace_back("bzImage: started by its own entry, for it holds no packed kernel");
   if (const auto own = parse_bzimage64(image)) return true;
   VMM_TRY(parse_bzimage32(image));
   return true;

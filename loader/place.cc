@@ -66,7 +66,8 @@ Error not_ram(const LoadedImage& image, const Segment& segment, const GuestMemor
         "the physical address equals the linear one; the linker script can "
         "set it with AT()");
   if (in_hole) return std::move(error).hint("link the kernel to a lower physical address");
-  const std::uint64_t needed = end > kHoleEnd ? end - (kHoleEnd - kHoleStart) : end;
+  const Gpa last = std::max(end, image.lowest() + image.room);
+  const std::uint64_t needed = last > kHoleEnd ? last - (kHoleEnd - kHoleStart) : last;
   if (needed > 64_GiB) return error;
   return std::move(error).hint(
       fmt::format("--mem {}M is the least that holds the image", align_up(needed, 1_MiB) / 1_MiB));
