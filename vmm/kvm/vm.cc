@@ -184,7 +184,8 @@ Result<void> Vm::set_irq_line(unsigned gsi, bool level) {
 }
 
 Result<void> Vm::set_level_triggered(std::uint16_t irqs) {
-  for (const std::uint32_t chip : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE}) {
+  for (const std::uint32_t chip :
+       {std::uint32_t{KVM_IRQCHIP_PIC_MASTER}, std::uint32_t{KVM_IRQCHIP_PIC_SLAVE}}) {
     kvm_irqchip state{};
     state.chip_id = chip;
     VMM_TRY(fd_.ioctl(request::GET_IRQCHIP, &state));
