@@ -23,6 +23,11 @@ class SymbolTable {
   std::optional<Gva> address_of(std::string_view name) const;
   // The symbols of `other` at addresses that have none here.
   void merge(const SymbolTable& other);
+  // Calls `visit` with name, address and size of each symbol, by rising address.
+  template <typename Visit>
+  void for_each(Visit&& visit) const {
+    for (const auto& [address, symbol] : symbols_) visit(symbol.name, address, symbol.size);
+  }
   bool empty() const { return symbols_.empty(); }
   std::size_t size() const { return symbols_.size(); }
 

@@ -6,6 +6,7 @@
 
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/machine/kernel_slide.h"
 #include "vmm/machine/trace_file.h"
 
 namespace vmm {
@@ -269,6 +270,12 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   const auto npt = host.module_parameters.find("kvm_amd.npt");
   scene.nested_paging = host.backend == KvmBackend::Svm && npt != host.module_parameters.end() &&
                         (npt->second == "Y" || npt->second == "1");
+  SymbolTable moved;
+  if (const std::uint64_t slide = wants_explanation(outcome) ? kernel_slide(scene) : 0;
+      slide != 0) {
+    moved = moved_symbols(machine.symbols(), slide);
+    scene.symbols = &moved;
+  }
   if (wants_explanation(outcome)) report.card = explain(scene);
   if (spec.lint_paging) report.paging_lint = paging_lint_lines(scene);
   return report;

@@ -1,0 +1,80 @@
+#include "vmm/machine/kernel_slide.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+
+namespace vmm {
+namespace {
+
+class Ram : public MemoryReader {
+ public:
+  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
+    if (gpa > bytes.size() || data.size() > bytes.size() - gpa) return false;
+    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
+    return true;
+  }
+  std::vector<std::uint8_t> bytes = std::vector<std::uint8_t>(64 * 1024);
+};
+
+// The first GiB mapped to itself, an IDT at 8000h, a kernel with one symbol that matters.
+class Slide : public testing::Test {
+ protected:
+  static constexpr Gva kLinked = 0xffff'ffff'81e0'0b70;
+
+  Slide() {
+    store<std::uint64_t>(ram.bytes, 0x1000, 0x2003);
+    store<std::uint64_t>(ram.bytes, 0x2000, 0x3003);
+    store<std::uint64_t>(ram.bytes, 0x3000, 0x83);
+    symbols.add("asm_exc_divide_error", kLinked, 16);
+    symbols.add("panic", 0xffff'ffff'8110'0000, 100);
+    symbols.add("of_a_user", 0x40'0000, 100);
+    CpuState cpu;
+    cpu.sregs.cr0 = spec::CR0_PE | spec::CR0_PG;
+    cpu.sregs.cr3 = 0x1000;
+    cpu.sregs.cr4 = spec::CR4_PAE;
+    cpu.sregs.efer = spec::EFER_LME | spec::EFER_LMA;
+    cpu.sregs.cs.l = 1;
+    cpu.sregs.idt = {.base = 0x8000, .limit = 0xfff, .padding = {}};
+    scene.vcpus = {cpu};
+    scene.memory = &ram;
+    scene.symbols = &symbols;
+  }
+  std::uint64_t with_handler(Gva handler) {
+    store<std::uint64_t>(ram.bytes, 0x8000,
+                         bits(handler, 15, 0) | bits(handler, 31, 16) << 48 | 0x8e00'0010'0000ull);
+    store<std::uint64_t>(ram.bytes, 0x8008, handler >> 32);
+    return kernel_slide(scene);
+  }
+
+  Ram ram;
+  SymbolTable symbols;
+  CrashScene scene;
+};
+
+TEST_F(Slide, of_a_kernel_that_moved_is_read_from_the_gate_of_divide_error) {
+  EXPECT_EQ(with_handler(kLinked + 0x1a00'0000), 0x1a00'0000U);
+  const SymbolTable moved = moved_symbols(symbols, 0x1a00'0000);
+  EXPECT_EQ(moved.name_of(0xffff'ffff'9b10'0000), "panic");
+  EXPECT_EQ(moved.name_of(0x40'0000), "of_a_user");
+}
+
+TEST_F(Slide, is_nothing_where_the_symbols_fit_or_nothing_tells) {
+  EXPECT_EQ(with_handler(kLinked), 0U);
+  EXPECT_EQ(with_handler(kLinked + 0x1000), 0U) << "no multiple of 2 MiB: another handler";
+  EXPECT_EQ(with_handler(kLinked + 0x4000'0000), 0U) << "further than it moves";
+  EXPECT_EQ(with_handler(0x1000), 0U);
+  with_handler(kLinked + 0x20'0000);
+  scene.vcpus[0].sregs.idt.limit = 0;
+  EXPECT_EQ(kernel_slide(scene), 0U);
+  scene.vcpus[0].sregs.idt = {.base = 0x4000'0000, .limit = 0xfff, .padding = {}};
+  EXPECT_EQ(kernel_slide(scene), 0U);
+  const SymbolTable none;
+  scene.symbols = &none;
+  EXPECT_EQ(kernel_slide(scene), 0U);
+}
+
+}  // namespace
+}  // namespace vmm
