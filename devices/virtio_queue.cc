@@ -29,7 +29,7 @@ constexpr std::uint16_t AVAIL_F_NO_INTERRUPT = 1;
 
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 tl::unexpected<std::string_view> broken(std::string_view rule) {
   return tl::unexpected<std::string_view>(rule);
