@@ -222,7 +222,7 @@ TEST_F(Memtest, shows_its_screen_as_text_and_as_a_picture) {
   const std::string image = FETCHED_DIR "/memtest/memtest.bin";
   need(image);
   if (IsSkipped()) return;
-  const RunResult text = run({"--mem", "32M", "--vga", "text", "--timeout", "15", image});
+  const RunResult text = run({"--mem", "32M", "--vga", "text", "--timeout", "25", image});
   EXPECT_EQ(text.code, 124) << text.text();
   EXPECT_THAT(text.err, HasSubstr("Memtest86+ v6"));
   EXPECT_THAT(text.err, HasSubstr("Test #"));
