@@ -112,6 +112,38 @@ Result<void> set_code(LoadedImage& image, const Header& header, BootProtocol pro
   return {};
 }
 
+Result<std::vector<std::uint8_t>> unpack(Bytes bzimage, const Header& header) {
+  if (header.version < 0x0208)
+    return bad(
+        fmt::format("boot protocol {:x}h is older than 208h, which tells where the payload "
+                    "is",
+                    header.version));
+  const std::uint64_t start = header.code + header.payload_offset;
+  const std::uint64_t size = header.payload_size;
+  if (start > bzimage.size() || size > bzimage.size() - start)
+    return bad(
+        fmt::format("its payload ({:x}h bytes at offset {:x}h) lies outside of the file of {:x}h "
+                    "bytes",
+                    size, start, bzimage.size()));
+  const Bytes payload = bzimage.subspan(start, size);
+  if (payload.empty()) return bad("it names no payload (payload_length at 24Ch is 0)");
+  if (is_elf(payload)) return std::vector<std::uint8_t>(payload.begin(), payload.end());
+  const auto compression = compression_of(payload);
+  if (!compression) {
+    std::string first;
+    for (const std::uint8_t byte : payload.first(std::min<std::size_t>(payload.size(), 4)))
+      first += fmt::format(" {:02x}", byte);
+    return bad(
+        fmt::format("its payload begins with{}: neither gzip, xz, zstd, lz4 nor ELF", first));
+  }
+  // The kernel's build puts the unpacked size behind all but gzip, which has it itself.
+  const std::size_t trailer = *compression == Compression::Gzip ? 0 : 4;
+  if (payload.size() < trailer + 4) return bad("its payload is cut off");
+  return VMM_TRY_CONTEXT(decompress(*compression, payload.first(payload.size() - trailer),
+                                    most_content(payload.size())),
+                         "bzImage: its payload");
+}
+
 }  // namespace
 
 bool is_bzimage(Bytes bytes) {
@@ -145,42 +177,13 @@ Result<bool> has_known_payload(Bytes bzimage) {
 }
 
 Result<std::vector<std::uint8_t>> unpack_payload(Bytes bzimage) {
-  const Header header = VMM_TRY(read_header(bzimage));
-  if (header.version < 0x0208)
-    return bad(
-        fmt::format("boot protocol {:x}h is older than 208h, which tells where the payload "
-                    "is",
-                    header.version));
-  const std::uint64_t start = header.code + header.payload_offset;
-  const std::uint64_t size = header.payload_size;
-  if (start > bzimage.size() || size > bzimage.size() - start)
-    return bad(
-        fmt::format("its payload ({:x}h bytes at offset {:x}h) lies outside of the file of {:x}h "
-                    "bytes",
-                    size, start, bzimage.size()));
-  const Bytes payload = bzimage.subspan(start, size);
-  if (payload.empty()) return bad("it names no payload (payload_length at 24Ch is 0)");
-  if (is_elf(payload)) return std::vector<std::uint8_t>(payload.begin(), payload.end());
-  const auto compression = compression_of(payload);
-  if (!compression) {
-    std::string first;
-    for (const std::uint8_t byte : payload.first(std::min<std::size_t>(payload.size(), 4)))
-      first += fmt::format(" {:02x}", byte);
-    return bad(
-        fmt::format("its payload begins with{}: neither gzip, xz, zstd, lz4 nor ELF", first));
-  }
-  // The kernel's build puts the unpacked size behind all but gzip, which has it itself.
-  const std::size_t trailer = *compression == Compression::Gzip ? 0 : 4;
-  if (payload.size() < trailer + 4) return bad("its payload is cut off");
-  return VMM_TRY_CONTEXT(decompress(*compression, payload.first(payload.size() - trailer),
-                                    most_content(payload.size())),
-                         "bzImage: its payload");
+  return unpack(bzimage, VMM_TRY(read_header(bzimage)));
 }
 
 Result<void> parse_unpacked_bzimage(LoadedImage& image) {
   Header header = VMM_TRY(read_header(image.bytes));
   LoadedImage kernel;
-  kernel.bytes = VMM_TRY(unpack_payload(image.bytes));
+  kernel.bytes = VMM_TRY(unpack(image.bytes, header));
   VMM_TRY_CONTEXT(parse_elf(kernel), "bzImage: its payload");
   if (kernel.protocol != BootProtocol::Elf64) return bad("its payload is no 64-bit kernel");
   image.bytes = std::move(kernel.bytes);

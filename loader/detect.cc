@@ -139,7 +139,7 @@ Error refusal(const LoadedImage& image, std::string text) {
 }
 
 Result<bool> look_for_multiboot2(LoadedImage& image) {
-  const Multiboot2Search search = find_multiboot2(image.bytes);
+  const MultibootSearch search = find_multiboot2(image.bytes);
   if (search.header) {
     image.detection.push_back(fmt::format("multiboot2: header at offset {:x}h", *search.header));
     VMM_TRY(parse_multiboot2(image, *search.header));

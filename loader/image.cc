@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace vmm {
 
 std::string_view protocol_name(BootProtocol protocol) {
@@ -29,6 +31,11 @@ std::string_view protocol_name(BootProtocol protocol) {
 Gpa LoadedImage::lowest() const { return segments.empty() ? 0 : segments.front().gpa; }
 
 Gpa LoadedImage::highest() const { return segments.empty() ? 0 : segments.back().end(); }
+
+bool LoadedImage::loads(Gpa gpa) const {
+  return std::ranges::any_of(segments,
+                             [gpa](const Segment& s) { return gpa >= s.gpa && gpa < s.end(); });
+}
 
 std::string range_text(std::uint64_t base, std::uint64_t size) {
   if (size == 0) return fmt::format("at {:x}h, empty", base);

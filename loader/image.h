@@ -70,8 +70,9 @@ struct LoadedImage {
   // --dry-run and for refusals.
   std::vector<std::string> detection;
 
-  Gpa lowest() const;   // of all segments; 0 without any
-  Gpa highest() const;  // end of the last byte of all segments; 0 without any
+  Gpa lowest() const;         // of all segments; 0 without any
+  bool loads(Gpa gpa) const;  // some segment covers it
+  Gpa highest() const;        // end of the last byte of all segments; 0 without any
 };
 
 // "100000h-1fffffh", the bounds included; "at 100000h, empty" for size 0.

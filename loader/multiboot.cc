@@ -2,9 +2,31 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "loader/elf.h"
 
 namespace vmm {
+
+MultibootSearch find_multiboot_header(std::span<const std::uint8_t> bytes,
+                                      const MultibootMark& mark) {
+  MultibootSearch found;
+  const std::size_t window = std::min(bytes.size(), mark.window);
+  for (std::size_t at = 0; at + mark.words * 4 <= window; at += mark.alignment) {
+    if (load<std::uint32_t>(bytes, at) != mark.magic) continue;
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i < mark.words; ++i) sum += load<std::uint32_t>(bytes, at + i * 4);
+    if (sum == 0) {
+      found.header = at;
+      return found;
+    }
+    if (!found.bad_checksum) {
+      found.bad_checksum = at;
+      found.bad_sum = sum;
+    }
+  }
+  return found;
+}
 
 // All arithmetic is in 64 bits on fields of 32, so nothing wraps.
 Result<void> load_by_addresses(LoadedImage& image, std::size_t header,

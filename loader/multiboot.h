@@ -2,15 +2,37 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "loader/boot_info.h"
 #include "loader/image.h"
+#include "loader/table_bytes.h"
 #include "vmm/base/bytes.h"
 
 namespace vmm {
+
+// What the search for a header found.
+struct MultibootSearch {
+  std::optional<std::size_t> header;  // offset in the file of the first one with a good checksum
+  // The first aligned magic number whose checksum is wrong, and what its words sum up to.
+  std::optional<std::size_t> bad_checksum;
+  std::uint32_t bad_sum = 0;
+};
+
+// How a version's header begins: `words` of 32 bits, the magic number first, that sum up to 0, at a
+// multiple of `alignment` and wholly in the first `window` bytes.
+struct MultibootMark {
+  std::uint32_t magic;
+  std::size_t words;
+  std::size_t alignment;
+  std::size_t window;
+};
+MultibootSearch find_multiboot_header(std::span<const std::uint8_t> bytes,
+                                      const MultibootMark& mark);
 
 // What to load where, for files that are no ELF or want to be loaded in another way (the "a.out
 // kludge").
@@ -44,9 +66,7 @@ class InfoAppender {
   }
   template <typename T>
   void value(const T& v) {
-    const std::size_t offset = info_.size();
-    info_.resize(offset + sizeof v);
-    store(info_, offset, v);
+    append_number(info_, v);
   }
   void align(std::size_t alignment) { info_.resize(align_up(info_.size(), alignment)); }
 

@@ -38,23 +38,11 @@ Result<void> parse_address_fields(LoadedImage& image, std::size_t header) {
 }  // namespace
 
 Multiboot1Search find_multiboot1(std::span<const std::uint8_t> bytes) {
-  Multiboot1Search found;
-  const std::size_t window = std::min(bytes.size(), kMultiboot1Window);
-  for (std::size_t at = 0; at + kHeaderSize <= window; at += 4) {
-    if (load<std::uint32_t>(bytes, at) != spec::MULTIBOOT_HEADER_MAGIC) continue;
-    const auto flags = load<std::uint32_t>(bytes, at + 4);
-    const std::uint32_t sum =
-        spec::MULTIBOOT_HEADER_MAGIC + flags + load<std::uint32_t>(bytes, at + 8);
-    if (sum == 0) {
-      found.header = at;
-      found.flags = flags;
-      return found;
-    }
-    if (!found.bad_checksum) {
-      found.bad_checksum = at;
-      found.bad_sum = sum;
-    }
-  }
+  Multiboot1Search found{find_multiboot_header(bytes, {.magic = spec::MULTIBOOT_HEADER_MAGIC,
+                                                       .words = kHeaderSize / 4,
+                                                       .alignment = 4,
+                                                       .window = kMultiboot1Window})};
+  if (found.header) found.flags = load<std::uint32_t>(bytes, *found.header + 4);
   return found;
 }
 

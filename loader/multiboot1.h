@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "loader/boot_info.h"
 #include "loader/image.h"
+#include "loader/multiboot.h"
 
 namespace vmm {
 
@@ -21,14 +21,8 @@ constexpr std::uint32_t MULTIBOOT_BOOTLOADER_MAGIC = 0x2bad'b002;  // in EAX at 
 // The header must lie wholly in this many bytes from the start of the file (section 3.1).
 constexpr std::size_t kMultiboot1Window = 8192;
 
-// What the search for a header found.
-struct Multiboot1Search {
-  std::optional<std::size_t> header;  // offset in the file of the first one with a good checksum
-  std::uint32_t flags = 0;            // of that header
-  // The first aligned magic number whose checksum is wrong, and what magic, flags and checksum sum
-  // up to.
-  std::optional<std::size_t> bad_checksum;
-  std::uint32_t bad_sum = 0;
+struct Multiboot1Search : MultibootSearch {
+  std::uint32_t flags = 0;  // of the header
 };
 Multiboot1Search find_multiboot1(std::span<const std::uint8_t> bytes);
 

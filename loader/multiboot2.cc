@@ -159,23 +159,11 @@ Result<HeaderFacts> read_tags(Bytes header) {
 
 }  // namespace
 
-Multiboot2Search find_multiboot2(Bytes bytes) {
-  Multiboot2Search found;
-  const std::size_t window = std::min(bytes.size(), kMultiboot2Window);
-  for (std::size_t at = 0; at + kHeaderSize <= window; at += kAlignment) {
-    if (load<std::uint32_t>(bytes, at) != spec::MULTIBOOT2_HEADER_MAGIC) continue;
-    std::uint32_t sum = 0;
-    for (std::size_t i = 0; i < kHeaderSize; i += 4) sum += load<std::uint32_t>(bytes, at + i);
-    if (sum == 0) {
-      found.header = at;
-      return found;
-    }
-    if (!found.bad_checksum) {
-      found.bad_checksum = at;
-      found.bad_sum = sum;
-    }
-  }
-  return found;
+MultibootSearch find_multiboot2(Bytes bytes) {
+  return find_multiboot_header(bytes, {.magic = spec::MULTIBOOT2_HEADER_MAGIC,
+                                       .words = kHeaderSize / 4,
+                                       .alignment = kAlignment,
+                                       .window = kMultiboot2Window});
 }
 
 Result<void> parse_multiboot2(LoadedImage& image, std::size_t header) {
@@ -208,10 +196,7 @@ Result<void> parse_multiboot2(LoadedImage& image, std::size_t header) {
   } else {
     VMM_TRY(load_elf_below_4g(image, "multiboot2"));
     if (facts.entry) {
-      const bool loaded = std::ranges::any_of(image.segments, [&](const Segment& segment) {
-        return *facts.entry >= segment.gpa && *facts.entry < segment.end();
-      });
-      if (!loaded)
+      if (!image.loads(*facts.entry))
         return bad(
             fmt::format("the entry address {:x}h lies outside of what is loaded", *facts.entry));
       image.entry = *facts.entry;

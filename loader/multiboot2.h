@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "loader/boot_info.h"
 #include "loader/image.h"
+#include "loader/multiboot.h"
 
 namespace vmm {
 
@@ -20,14 +20,7 @@ constexpr std::uint32_t MULTIBOOT2_BOOTLOADER_MAGIC = 0x36d7'6289;  // in EAX at
 // The header must lie wholly in this many bytes from the start of the file (section 3.1).
 constexpr std::size_t kMultiboot2Window = 32768;
 
-// What the search for a header found.
-struct Multiboot2Search {
-  std::optional<std::size_t> header;  // offset in the file of the first one with a good checksum
-  // The first aligned magic number whose checksum is wrong, and what its four words sum up to.
-  std::optional<std::size_t> bad_checksum;
-  std::uint32_t bad_sum = 0;
-};
-Multiboot2Search find_multiboot2(std::span<const std::uint8_t> bytes);
+MultibootSearch find_multiboot2(std::span<const std::uint8_t> bytes);
 
 // Reads image.bytes, whose header is at `header`, and sets everything but the path and the
 // detection. Image errors name the tag and its value: damaged tags, another architecture, a

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "loader/elf.h"
 #include "vmm/base/bytes.h"
 
@@ -59,9 +57,7 @@ Result<void> parse_pvh(LoadedImage& image) {
         Error::image("no PVH note (name \"Xen\", type 18, XEN_ELFNOTE_PHYS32_ENTRY) in its "
                      "PT_NOTE segments"));
   VMM_TRY(parse_elf(image));
-  const bool loaded = std::ranges::any_of(image.segments, [&](const Segment& segment) {
-    return *entry >= segment.gpa && *entry < segment.end();
-  });
+  const bool loaded = image.loads(*entry);
   if (!loaded || *entry >= 4_GiB)
     return fail(Error::image(fmt::format("the PVH entry {:x}h (note of type 18) lies {}", *entry,
                                          loaded ? "above 4 GiB" : "in no segment")));
