@@ -13,12 +13,6 @@
 
 namespace vmm {
 
-// `text` at `offset`, without an ending 0; there is room.
-inline void put_text(std::span<std::uint8_t> bytes, std::size_t offset, std::string_view text) {
-  const std::span<std::uint8_t> target = bytes.subspan(offset, text.size());
-  std::copy(text.begin(), text.end(), target.begin());
-}
-
 // The byte that makes `bytes`, where it is still 0, sum up to 0.
 inline std::uint8_t checksum(std::span<const std::uint8_t> bytes) {
   return static_cast<std::uint8_t>(-std::accumulate(bytes.begin(), bytes.end(), 0));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <type_traits>
 
 #include "vmm/base/check.h"
@@ -45,6 +46,13 @@ inline std::uint64_t load_uint(std::span<const std::uint8_t> bytes) {
 inline void store_uint(std::span<std::uint8_t> bytes, std::uint64_t value) {
   VMM_CHECK(bytes.size() <= 8, "store_uint takes at most 8 bytes");
   if (!bytes.empty()) std::memcpy(bytes.data(), &value, bytes.size());
+}
+
+// `text` at `offset`, without an ending 0; there is room.
+inline void put_text(std::span<std::uint8_t> bytes, std::size_t offset, std::string_view text) {
+  VMM_CHECK(offset <= bytes.size() && text.size() <= bytes.size() - offset,
+            "put_text out of bounds");
+  std::copy(text.begin(), text.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
 }
 
 // What an absent device answers.

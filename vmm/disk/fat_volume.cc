@@ -33,10 +33,6 @@ constexpr std::string_view kLabel = "VMM SHARE  ";
 // int 18h ("no bootable disk"), then nothing more.
 constexpr std::uint8_t kBootCode[] = {0xcd, 0x18, 0xeb, 0xfe};
 
-void put_text(std::span<std::uint8_t> bytes, std::size_t offset, std::string_view text) {
-  std::copy(text.begin(), text.end(), bytes.begin() + static_cast<std::ptrdiff_t>(offset));
-}
-
 // A sector's address as old firmware has it: none, since it does not fit.
 constexpr std::uint8_t kNoChs[] = {0xfe, 0xff, 0xff};
 

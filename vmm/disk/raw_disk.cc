@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "vmm/base/text.h"
+#include "vmm/disk/move_all.h"
 
 namespace vmm {
 namespace {
@@ -29,18 +30,6 @@ Result<std::uint64_t> size_of(const Fd& fd, const std::string& path) {
   if (end < 0)
     return fail(Error::system(ErrorKind::Image, fmt::format("seek {}", printable(path)), errno));
   return static_cast<std::uint64_t>(end);
-}
-
-// Moves all of `size` bytes with `call`, which gets how many are done.
-template <typename Call>
-bool move_all(std::size_t size, const Call& call) {
-  for (std::size_t done = 0; done < size;) {
-    const ssize_t count = call(done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;  // 0: the file was cut short
-    done += static_cast<std::size_t>(count);
-  }
-  return true;
 }
 
 }  // namespace

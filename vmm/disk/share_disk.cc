@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "vmm/base/text.h"
+#include "vmm/disk/move_all.h"
 
 namespace vmm {
 namespace {
@@ -162,14 +163,9 @@ int ShareDisk::descriptor(std::size_t file) {
 bool ShareDisk::read_file(std::size_t file, std::uint64_t offset, std::span<std::uint8_t> data) {
   const int fd = descriptor(file);
   if (fd < 0) return false;
-  for (std::size_t done = 0; done < data.size();) {
-    const ssize_t count =
-        ::pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return false;  // 0: it has become shorter
-    done += static_cast<std::size_t>(count);
-  }
-  return true;
+  return move_all(data.size(), [&](std::size_t done) {
+    return ::pread(fd, data.data() + done, data.size() - done, static_cast<off_t>(offset + done));
+  });
 }
 
 }  // namespace vmm
