@@ -33,6 +33,12 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+std::string dashed(std::string_view text) {
+  std::string result = lower(text);
+  std::ranges::replace(result, '_', '-');
+  return result;
+}
+
 std::optional<std::uint64_t> parse_number(std::string_view text) {
   int base = 10;
   if (text.starts_with("0x") || text.starts_with("0X")) {

@@ -18,6 +18,8 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 // ASCII lower case.
 std::string lower(std::string_view text);
+// The same, with '-' for '_': as CPU models and their features are spelt ("Opteron_G3").
+std::string dashed(std::string_view text);
 // A decimal number or one with 0x before it; nothing else around it.
 std::optional<std::uint64_t> parse_number(std::string_view text);
 // Bytes: "256M", "3G", "64K", "1T", "4096", 1024-based, also "256MiB". A Usage error otherwise, or

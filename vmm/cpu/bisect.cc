@@ -26,11 +26,6 @@ std::string_view nesting_of(const CpuModel& model) {
   return model.vendor == "GenuineIntel" ? "vmx" : "svm";
 }
 
-void insert(std::vector<FeatureId>& ids, FeatureId id) {
-  const auto at = std::ranges::lower_bound(ids, id);
-  if (at == ids.end() || *at != id) ids.insert(at, id);
-}
-
 using Set = std::vector<std::size_t>;
 
 // Those of `set` that are not in `part`; both rise.
@@ -96,13 +91,14 @@ BisectCpu with_deltas(const BisectCpu& good, const BisectCpu& bad,
     const CpuDelta& delta = deltas[index];
     switch (delta.kind) {
       case Kind::Add:
-        insert(list_of(model, FeatureCatalog::get(delta.feature).place.word), delta.feature);
+        insert_feature(list_of(model, FeatureCatalog::get(delta.feature).place.word),
+                       delta.feature);
         break;
       case Kind::Remove:
         std::erase(list_of(model, FeatureCatalog::get(delta.feature).place.word), delta.feature);
         break;
       case Kind::Fix:
-        insert(model.vmx_fixed, delta.feature);
+        insert_feature(model.vmx_fixed, delta.feature);
         break;
       case Kind::Unfix:
         std::erase(model.vmx_fixed, delta.feature);

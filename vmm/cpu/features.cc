@@ -20,8 +20,7 @@ std::string FeaturePlace::text() const { return fmt::format("{}[{}]", word.text(
 std::span<const Feature> FeatureCatalog::all() { return builtin::features(); }
 
 std::optional<FeatureId> FeatureCatalog::find(std::string_view name) {
-  std::string wanted = lower(name);
-  std::replace(wanted.begin(), wanted.end(), '_', '-');
+  std::string wanted = dashed(name);
   // "vmx.xsaves" is "vmx-xsaves"; "svm.npt" is "npt".
   if (wanted.starts_with("vmx.")) wanted[3] = '-';
   if (wanted.starts_with("svm.")) wanted.erase(0, 4);

@@ -19,6 +19,11 @@ bool belongs_in_model(const Feature& feature, bool amd) {
   return std::ranges::find(kNever, feature.name) == kNever.end();
 }
 
+void insert_feature(std::vector<FeatureId>& list, FeatureId id) {
+  const auto at = std::ranges::lower_bound(list, id);
+  if (at == list.end() || *at != id) list.insert(at, id);
+}
+
 Result<CpuModel> flatten(const CpuSelection& selection, const WholeCpu& whole,
                          const std::string& name) {
   if (is_rule_host(selection))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/cpu/cpu_model.h"
@@ -21,6 +22,9 @@ auto& list_of(Model& model, const FeatureWord& word) {
   if (is_vmx_word(word)) return model.vmx;
   return !word.is_msr && word.index == 0x8000000a ? model.svm : model.features;
 }
+
+// Takes a feature into a list of a model, which rises, unless it is there.
+void insert_feature(std::vector<FeatureId>& list, FeatureId id);
 
 // A model called `name`, version 1, that resolves to the same CPU as `selection`, nested
 // capabilities included: under +vmx and +svm too. Its digests are those of the selection, of which

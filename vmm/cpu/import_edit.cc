@@ -47,15 +47,9 @@ constexpr std::array<std::string_view, 29> kQemuModels = {"qemu64",
 
 constexpr unsigned kQemuPhysBits = 40;  // TCG_PHYS_ADDR_BITS, for every model
 
-std::string as_file(std::string_view name) {
-  std::string result = lower(name);
-  std::ranges::replace(result, '_', '-');
-  return result;
-}
-
 bool is_qemu_model(std::string_view file_name) {
   return std::ranges::any_of(kQemuModels,
-                             [&](std::string_view name) { return as_file(name) == file_name; });
+                             [&](std::string_view name) { return dashed(name) == file_name; });
 }
 
 Error unknown_qemu_model(std::string_view name) {
@@ -83,7 +77,7 @@ bool goes_along(const Feature& dependant) {
 }  // namespace
 
 Result<CpuModel> find_qemu_model(std::string_view name) {
-  const std::string wanted = as_file(name);
+  const std::string wanted = dashed(name);
   if (is_qemu_model(wanted)) return find_cpu_model(wanted + "@1");
   // "-vN" behind a name; a name may hold "-v" elsewhere.
   if (const std::size_t dash = wanted.rfind("-v"); dash != std::string::npos) {
@@ -158,11 +152,10 @@ void ModelEdit::apply(FeatureId id, bool on, const std::string& place) {
     return;
   }
   std::vector<FeatureId>& list = list_of(imported_.model, feature.place.word);
-  const auto at = std::ranges::lower_bound(list, id);
-  const bool present = at != list.end() && *at == id;
-  if (on && !present) list.insert(at, id);
-  if (!on && present) list.erase(at);
-  if (!on) {
+  if (on) {
+    insert_feature(list, id);
+  } else {
+    std::erase(list, id);
     std::erase(imported_.model.vmx_fixed, id);
     for (const FeatureId other : FeatureCatalog::dependants(id))
       if (goes_along(FeatureCatalog::get(other)) && has(other)) apply(other, false, place);

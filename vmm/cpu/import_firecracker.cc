@@ -6,6 +6,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
+#include "vmm/cpu/flatten.h"
 #include "vmm/cpu/import_edit.h"
 #include "vmm/cpu/import_words.h"
 #include "vmm/cpu/json_node.h"
@@ -212,7 +213,7 @@ class Reader {
       const unsigned at = FeatureCatalog::get(id).place.bit;
       if (!bit(changed, at)) continue;
       edit_->set(id, bit(features, at), bits.place());
-      if (bit(features, at) && bit(fixed, at)) fix(id);
+      if (bit(features, at) && bit(fixed, at)) insert_feature(edit_->model().vmx_fixed, id);
     }
     if (!is_vmx_word(word))
       for (unsigned i = 0; i < 64; ++i)
@@ -223,12 +224,6 @@ class Reader {
                                             "here: {}",
                                             places_text(nameless)));
     return {};
-  }
-
-  void fix(FeatureId id) {
-    std::vector<FeatureId>& list = edit_->model().vmx_fixed;
-    const auto at = std::ranges::lower_bound(list, id);
-    if (at == list.end() || *at != id) list.insert(at, id);
   }
 
   const ImportInput& input_;

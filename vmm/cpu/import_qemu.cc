@@ -143,9 +143,7 @@ class Reader {
 
   // A bare name of QEMU's is of the machine type's choice; an alias is not.
   static bool is_versioned(std::string_view name, const CpuModel& model) {
-    std::string wanted = lower(name);
-    std::ranges::replace(wanted, '_', '-');
-    return wanted != model.name;
+    return dashed(name) != model.name;
   }
 
   Result<void> read_item(std::string_view item) {
@@ -158,8 +156,7 @@ class Reader {
     // QEMU takes a lone name for on.
     const std::string_view value =
         equals == std::string_view::npos ? "on" : trim(item.substr(equals + 1));
-    std::string name = lower(key);
-    std::ranges::replace(name, '_', '-');
+    const std::string name = dashed(key);
     for (const Property& property : kProperties)
       if (property.name == name) return read_property(property, value, place);
     if (name.starts_with("hv-") || name.starts_with("x-")) {

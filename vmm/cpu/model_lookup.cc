@@ -28,13 +28,6 @@ NameAndVersion split_version(std::string_view selection) {
   return {selection.substr(0, at), selection.substr(at + 1)};
 }
 
-// As the files are named: case does not count, and '_' is '-' ("Opteron_G3", "EPYC-Rome").
-std::string model_name(std::string_view name) {
-  std::string result = lower(name);
-  std::replace(result.begin(), result.end(), '_', '-');
-  return result;
-}
-
 Error unknown_model(std::string_view name) {
   std::vector<std::string> names = builtin_cpu_models();
   names.emplace_back("host");
@@ -57,7 +50,7 @@ Result<std::optional<unsigned>> check_version(std::string_view selection) {
 }
 
 const builtin::TextFile* builtin_file(std::string_view name) {
-  const std::string wanted = model_name(name);
+  const std::string wanted = dashed(name);
   for (const builtin::TextFile& file : builtin::model_files())
     if (file.name == wanted) return &file;
   return nullptr;
@@ -97,7 +90,7 @@ Result<CpuModelFile> find_cpu_model_file(std::string_view selection) {
   if (const auto path = model_file_of(selection)) return read_cpu_model(*path);
   if (builtin_file(name) != nullptr) return builtin_cpu_model(name);
   // Not a model of its own: another name of one version?
-  const std::string wanted = model_name(name);
+  const std::string wanted = dashed(name);
   for (const builtin::Alias& alias : builtin::model_aliases()) {
     if (alias.name != wanted) continue;
     CpuModelFile parsed = VMM_TRY(builtin_cpu_model(alias.model));
@@ -120,7 +113,7 @@ Result<CpuModel> version_of(const CpuModelFile& file, std::string_view selection
   const bool alias = !model_file_of(name) && builtin_file(name) == nullptr;
   if (alias && wanted)
     return fail(Error::usage(fmt::format("'{}' is another name of {}@{} and has no versions",
-                                         model_name(name), file.name, file.default_version)));
+                                         dashed(name), file.name, file.default_version)));
   const CpuModel* model = file.find(wanted.value_or(file.default_version));
   if (model == nullptr) {
     std::vector<unsigned> numbers;

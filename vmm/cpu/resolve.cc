@@ -115,6 +115,11 @@ Result<void> check_nesting(const Draft& draft, const std::vector<CpuOverride>& o
   return {};
 }
 
+void set_width(Draft& draft, unsigned phys_bits) {
+  CpuidRegs& widths = draft.words.cpuid.at(0x80000008);
+  widths.eax = (widths.eax & ~0xffU) | phys_bits;
+}
+
 void apply_override(Draft& draft, const CpuOverride& change) {
   if (!change.is_width()) draft.wishes[change.feature] = change.kind;
   switch (change.kind) {
@@ -134,8 +139,7 @@ void apply_override(Draft& draft, const CpuOverride& change) {
       remove_feature(draft, change.feature);
       break;
     case CpuOverride::Kind::PhysBits: {
-      CpuidRegs& widths = draft.words.cpuid.at(0x80000008);
-      widths.eax = (widths.eax & ~0xffU) | change.phys_bits;
+      set_width(draft, change.phys_bits);
       break;
     }
     case CpuOverride::Kind::PhysExact:
@@ -180,8 +184,7 @@ Result<void> apply_width_wish(Draft& draft, const HostGrant& host) {
                               "run goes on and says what follows",
                               theirs)));
   if (mine < theirs) return {};
-  CpuidRegs& widths = draft.words.cpuid.at(0x80000008);
-  widths.eax = (widths.eax & ~0xffU) | theirs;
+  set_width(draft, theirs);
   draft.notes.push_back(fmt::format("phys-bits=at-most-host: {} in place of {}", theirs, mine));
   return {};
 }
