@@ -99,8 +99,7 @@ Result<std::vector<PathUse>> host_paths(const std::string& file) {
 Result<std::vector<PathUse>> host_and_model_paths(const std::string& file,
                                                   const std::vector<std::string>& selections) {
   std::vector<PathUse> paths = VMM_TRY(host_paths(file));
-  for (const std::string& selection : selections)
-    for (PathUse& path : VMM_TRY(model_paths(selection))) paths.push_back(std::move(path));
+  for (const std::string& selection : selections) add_paths(paths, VMM_TRY(model_paths(selection)));
   return paths;
 }
 

@@ -83,8 +83,7 @@ void add_cpu_baseline(CLI::App& cpu, Command& chosen) {
     chosen.paths = [options]() -> Result<std::vector<PathUse>> {
       std::vector<PathUse> paths;
       for (const std::string& file : options->files)
-        for (PathUse& path : VMM_TRY(input_path(file, ErrorKind::Usage)))
-          paths.push_back(std::move(path));
+        add_paths(paths, VMM_TRY(input_path(file, ErrorKind::Usage)));
       return paths;
     };
   });

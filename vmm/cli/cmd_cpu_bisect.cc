@@ -71,25 +71,27 @@ class Bisection {
   }
 
  private:
-  Result<RunVerdict> try_set(const std::vector<std::size_t>& chosen) {
-    const BisectCpu cpu = with_deltas(good_.cpu, bad_.cpu, deltas_, chosen);
+  // `text` is the model as a file.
+  Result<RunVerdict> run_once(const BisectCpu& cpu, const std::string& text) {
     const char* const suffix = !cpu.nested                          ? ""
                                : cpu.model.vendor == "GenuineIntel" ? ",+vmx"
                                                                     : ",+svm";
     ++runs_;
-    return run_under_model(spec_, cpu_model_text(cpu.model, ""), suffix);
+    return run_under_model(spec_, text, suffix);
   }
 
   // Twice: what is not the same each time cannot be bisected.
   Result<RunVerdict> verdict_of_end(const Side& side, const std::vector<std::size_t>& chosen,
                                     std::string_view option) {
-    const RunVerdict first = VMM_TRY(try_set(chosen));
+    const BisectCpu cpu = with_deltas(good_.cpu, bad_.cpu, deltas_, chosen);
+    const std::string text = cpu_model_text(cpu.model, "");
+    const RunVerdict first = VMM_TRY(run_once(cpu, text));
     say(fmt::format("{} {}: {}", option, side.text, first.text()));
     if (first.not_started())
       return fail(
           Error::host(fmt::format("{} {} does not start: {}", option, side.text, first.headline))
               .hint("--cpu-policy mask or force among the run's options lets it"));
-    const RunVerdict second = VMM_TRY(try_set(chosen));
+    const RunVerdict second = VMM_TRY(run_once(cpu, text));
     if (!first.same(second))
       return fail(
           Error::host(fmt::format("{} {} ends with {} and then with {}: a run that is not "
@@ -100,15 +102,15 @@ class Bisection {
 
   Result<BisectVerdict> ask(const std::vector<std::size_t>& chosen) {
     const BisectCpu cpu = with_deltas(good_.cpu, bad_.cpu, deltas_, chosen);
-    const auto told = [&](const std::string& text) {
-      say(fmt::format("{} of {}: {}", chosen.size(), deltas_.size(), text));
+    const std::string text = cpu_model_text(cpu.model, "");
+    const auto told = [&](const std::string& what) {
+      say(fmt::format("{} of {}: {}", chosen.size(), deltas_.size(), what));
     };
-    if (!stands(cpu, good_.cpu, bad_.cpu) ||
-        !parse_cpu_model(cpu_model_text(cpu.model, ""), "a try")) {
+    if (!stands(cpu, good_.cpu, bad_.cpu) || !parse_cpu_model(text, "a try")) {
       told("does not stand by itself");
       return BisectVerdict::Unresolved;
     }
-    const RunVerdict verdict = VMM_TRY(try_set(chosen));
+    const RunVerdict verdict = VMM_TRY(run_once(cpu, text));
     const BisectVerdict result = verdict.same(good_verdict_)  ? BisectVerdict::Good
                                  : verdict.same(bad_verdict_) ? BisectVerdict::Bad
                                                               : BisectVerdict::Unresolved;
@@ -251,7 +253,7 @@ void add_cpu_bisect(CLI::App& cpu, Command& chosen, const std::vector<std::strin
       // The good model is among them.
       const Command run = VMM_TRY(as_run(*options));
       std::vector<PathUse> paths = VMM_TRY(run.paths());
-      for (PathUse& path : VMM_TRY(model_paths(options->bad))) paths.push_back(std::move(path));
+      add_paths(paths, VMM_TRY(model_paths(options->bad)));
       return paths;
     };
   });

@@ -103,7 +103,7 @@ Result<std::vector<PathUse>> paths_of(const VerifyOptions& options) {
   } else {
     paths.push_back({.kind = PathUse::Kind::Output, .path = options.lock});
   }
-  for (PathUse& path : VMM_TRY(model_paths(selection))) paths.push_back(std::move(path));
+  add_paths(paths, VMM_TRY(model_paths(selection)));
   return paths;
 }
 

@@ -342,19 +342,15 @@ Result<int> run_command(const RunOptions& options) {
   return result;
 }
 
-void add_input(std::vector<PathUse>& paths, const std::vector<PathUse>& more) {
-  paths.insert(paths.end(), more.begin(), more.end());
-}
-
 // The files that a run names, for a lab.
 Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   std::vector<PathUse> paths = VMM_TRY(image_paths(o.images));
   for (const DiskSpec& disk : VMM_TRY(parse_disks(o.disks, o.shares))) {
-    add_input(paths, VMM_TRY_CONTEXT(input_path(disk.path), disk_option(disk)));
+    add_paths(paths, VMM_TRY_CONTEXT(input_path(disk.path), disk_option(disk)));
     // What the guest writes in the lab comes back.
     if (!disk.read_only) paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
   }
-  add_input(paths, VMM_TRY(model_paths(o.cpu_model)));
+  add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
   if (serial.kind == SerialKind::Pty)
     return fail(Error::usage("--serial pty: the pty would be inside the lab, out of reach")

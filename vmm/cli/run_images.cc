@@ -114,7 +114,7 @@ Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& not
 Result<std::vector<PathUse>> image_paths(const ImageFiles& images) {
   std::vector<PathUse> paths = VMM_TRY(input_path(images.kernel));
   const auto add = [&](const std::string& path, const char* option) -> Result<void> {
-    for (PathUse& use : VMM_TRY_CONTEXT(input_path(path), option)) paths.push_back(std::move(use));
+    add_paths(paths, VMM_TRY_CONTEXT(input_path(path), option));
     return {};
   };
   for (const std::string& module : images.modules)

@@ -271,12 +271,13 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.nested_paging = host.backend == KvmBackend::Svm && npt != host.module_parameters.end() &&
                         (npt->second == "Y" || npt->second == "1");
   SymbolTable moved;
-  if (const std::uint64_t slide = wants_explanation(outcome) ? kernel_slide(scene) : 0;
-      slide != 0) {
-    moved = moved_symbols(machine.symbols(), slide);
-    scene.symbols = &moved;
+  if (wants_explanation(outcome)) {
+    if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
+      moved = moved_symbols(machine.symbols(), slide);
+      scene.symbols = &moved;
+    }
+    report.card = explain(scene);
   }
-  if (wants_explanation(outcome)) report.card = explain(scene);
   if (spec.lint_paging) report.paging_lint = paging_lint_lines(scene);
   return report;
 }
