@@ -76,9 +76,11 @@ void I8042::fill() {
                                    (config & spec::CONFIG_KBD_DISABLE) != 0);
 }
 
-void I8042::update_irq() {
-  irq1_.set(state_.output && (state_.ram[0] & spec::CONFIG_KBD_INT) != 0);
+bool I8042::irq_level() const {
+  return state_.output && (state_.ram[0] & spec::CONFIG_KBD_INT) != 0;
 }
+
+void I8042::update_irq() { irq1_.set(irq_level()); }
 
 std::uint8_t I8042::status() const {
   std::uint8_t value = spec::STATUS_UNLOCKED | (state_.ram[0] & spec::CONFIG_SYS);
@@ -227,7 +229,7 @@ void I8042::visit(Archive& archive) {
   archive("output", s.output)("last_output", s.last_output);
   archive("timed_out", s.timed_out);
   keyboard_.visit(archive);
-  irq1_.restore_level(s.output && (s.ram[0] & spec::CONFIG_KBD_INT) != 0);
+  irq1_.restore_level(irq_level());
 }
 
 }  // namespace vmm

@@ -63,6 +63,7 @@ class I8042 final : public Device {
   void answer(std::uint8_t value);
   void write_output_port(std::uint8_t value);
   void fill();
+  bool irq_level() const;
   void update_irq();
 
   std::string name_;

@@ -59,10 +59,12 @@ std::uint8_t VirtioPci::status() const {
   return static_cast<std::uint8_t>(state_.status | (told ? spec::STATUS_DEVICE_NEEDS_RESET : 0));
 }
 
-void VirtioPci::update_line() {
-  wires_.line.set(state_.isr != 0 && !state_.msix.enabled &&
-                  (state_.command & spec::COMMAND_INTX_DISABLE) == 0);
+bool VirtioPci::line_level() const {
+  return state_.isr != 0 && !state_.msix.enabled &&
+         (state_.command & spec::COMMAND_INTX_DISABLE) == 0;
 }
+
+void VirtioPci::update_line() { wires_.line.set(line_level()); }
 
 void VirtioPci::interrupt(std::uint8_t isr_bit, std::uint16_t vector) {
   if (state_.msix.enabled) {
@@ -184,8 +186,7 @@ void VirtioPci::visit(Archive& archive) {
   problem_ = s.broken ? std::string_view("a rule was broken before the state was saved")
                       : std::string_view();
   forget();
-  wires_.line.restore_level(s.isr != 0 && !s.msix.enabled &&
-                            (s.command & spec::COMMAND_INTX_DISABLE) == 0);
+  wires_.line.restore_level(line_level());
 }
 
 }  // namespace vmm

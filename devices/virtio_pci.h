@@ -135,6 +135,7 @@ class VirtioPci : public Device, public PciFunction {
   std::uint64_t offered() const;
   std::uint8_t status() const;
   VirtQueueFeatures ring_features() const;
+  bool line_level() const;
   void update_line();
   void interrupt(std::uint8_t isr_bit, std::uint16_t vector);
   void reset_device();
