@@ -7,6 +7,7 @@
 #include <random>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/memory_fake.h"
 
 namespace vmm {
 namespace {
@@ -18,19 +19,8 @@ constexpr std::uint64_t kP = 1, kRw = 2, kUs = 4, kPs = 0x80, kNx = 1ull << 63;
 constexpr Gpa kRoot = 0x1000;
 
 // 1 MiB of RAM from 0, and tables to be written into it.
-class Ram : public MemoryReader {
- public:
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    if (gpa > bytes_.size() || data.size() > bytes_.size() - gpa) return false;
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
-    return true;
-  }
-  void put64(Gpa gpa, std::uint64_t value) { store(std::span(bytes_), gpa, value); }
-  void put32(Gpa gpa, std::uint32_t value) { store(std::span(bytes_), gpa, value); }
-  std::vector<std::uint8_t>& bytes() { return bytes_; }
-
- private:
-  std::vector<std::uint8_t> bytes_ = std::vector<std::uint8_t>(1_MiB);
+struct Ram : FakeRam {
+  Ram() : FakeRam(1_MiB) {}
 };
 
 // Everything allowed, as on a current processor.

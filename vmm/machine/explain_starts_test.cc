@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "vmm/base/units.h"
+#include "vmm/core/memory_fake.h"
 #include "vmm/core/uapi.h"
 
 namespace vmm {
@@ -19,18 +20,8 @@ using testing::Not;
 
 constexpr Gpa kPage = 0x70000;
 
-class Ram final : public MemoryReader {
- public:
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    if (gpa > bytes.size() || data.size() > bytes.size() - gpa) return false;
-    if (gpa < 0xc0000 && gpa + data.size() > 0xa0000) return false;  // a trapped VGA window
-    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
-    return true;
-  }
-  void put(Gpa gpa, const std::vector<std::uint8_t>& data) {
-    std::copy(data.begin(), data.end(), bytes.begin() + static_cast<std::ptrdiff_t>(gpa));
-  }
-  std::vector<std::uint8_t> bytes = std::vector<std::uint8_t>(2_MiB);
+struct Ram final : FakeRam {
+  Ram() { vga_is_trapped = true; }
 };
 
 CpuState real_mode(std::uint16_t selector, std::uint64_t rip) {

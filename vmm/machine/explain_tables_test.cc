@@ -7,6 +7,7 @@
 
 #include <random>
 
+#include "vmm/core/memory_fake.h"
 #include "vmm/machine/explain_golden.h"
 
 namespace vmm {
@@ -18,21 +19,7 @@ using testing::Not;
 
 constexpr std::uint64_t kRamSize = 2_MiB;
 
-class Ram : public MemoryReader {
- public:
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    if (gpa > bytes_.size() || data.size() > bytes_.size() - gpa) return false;
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
-    return true;
-  }
-  void put(Gpa gpa, const std::vector<std::uint8_t>& data) {
-    std::copy(data.begin(), data.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(gpa));
-  }
-  void put64(Gpa gpa, std::uint64_t value) { store(std::span(bytes_), gpa, value); }
-
- private:
-  std::vector<std::uint8_t> bytes_ = std::vector<std::uint8_t>(kRamSize);
-};
+using Ram = FakeRam;
 
 constexpr Gpa kOldPml4 = 0x1000, kOldPdpt = 0x2000, kOldPd = 0x3000;
 constexpr Gpa kNewPml4 = 0x102000, kNewPdpt = 0x101000, kNewPd = 0x103000;

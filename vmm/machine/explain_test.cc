@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "vmm/core/memory_fake.h"
 #include "vmm/machine/explain_golden.h"
 #include "vmm/machine/explain_rules.h"
 
@@ -18,24 +19,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 // 2 MiB of RAM, and what is written there.
-class Ram : public MemoryReader {
- public:
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    if (gpa > bytes_.size() || data.size() > bytes_.size() - gpa) return false;
-    if (vga_is_trapped && gpa < 0xc0000 && gpa + data.size() > 0xa0000) return false;
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
-    return true;
-  }
-  void put(Gpa gpa, const std::vector<std::uint8_t>& data) {
-    std::copy(data.begin(), data.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(gpa));
-  }
-  void put64(Gpa gpa, std::uint64_t value) { store(std::span(bytes_), gpa, value); }
-  std::vector<std::uint8_t>& bytes() { return bytes_; }
-  bool vga_is_trapped = false;
-
- private:
-  std::vector<std::uint8_t> bytes_ = std::vector<std::uint8_t>(2_MiB);
-};
+using Ram = FakeRam;
 
 constexpr Gpa kPml4 = 0x1000, kPdpt = 0x2000, kPd = 0x3000, kGdt = 0x5000, kIdt = 0x6000;
 constexpr Gva kCode = 0x10000;

@@ -2,22 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
-#include "vmm/base/bytes.h"
+#include "vmm/core/memory_fake.h"
 
 namespace vmm {
 namespace {
-
-class Ram : public MemoryReader {
- public:
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    if (gpa > bytes.size() || data.size() > bytes.size() - gpa) return false;
-    std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(gpa), data.size(), data.begin());
-    return true;
-  }
-  std::vector<std::uint8_t> bytes = std::vector<std::uint8_t>(64 * 1024);
-};
 
 // The first GiB mapped to itself, an IDT at 8000h, a kernel with one symbol that matters.
 class Slide : public testing::Test {
@@ -25,9 +13,9 @@ class Slide : public testing::Test {
   static constexpr Gva kLinked = 0xffff'ffff'81e0'0b70;
 
   Slide() {
-    store<std::uint64_t>(ram.bytes, 0x1000, 0x2003);
-    store<std::uint64_t>(ram.bytes, 0x2000, 0x3003);
-    store<std::uint64_t>(ram.bytes, 0x3000, 0x83);
+    ram.put64(0x1000, 0x2003);
+    ram.put64(0x2000, 0x3003);
+    ram.put64(0x3000, 0x83);
     symbols.add("asm_exc_divide_error", kLinked, 16);
     symbols.add("panic", 0xffff'ffff'8110'0000, 100);
     symbols.add("of_a_user", 0x40'0000, 100);
@@ -43,13 +31,12 @@ class Slide : public testing::Test {
     scene.symbols = &symbols;
   }
   std::uint64_t with_handler(Gva handler) {
-    store<std::uint64_t>(ram.bytes, 0x8000,
-                         bits(handler, 15, 0) | bits(handler, 31, 16) << 48 | 0x8e00'0010'0000ull);
-    store<std::uint64_t>(ram.bytes, 0x8008, handler >> 32);
+    ram.put64(0x8000, bits(handler, 15, 0) | bits(handler, 31, 16) << 48 | 0x8e00'0010'0000ull);
+    ram.put64(0x8008, handler >> 32);
     return kernel_slide(scene);
   }
 
-  Ram ram;
+  FakeRam ram;
   SymbolTable symbols;
   CrashScene scene;
 };
