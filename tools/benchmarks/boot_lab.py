@@ -140,17 +140,21 @@ class Lab:
             fields = status.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def watchdog(self):
+        """Ends a lab that says nothing for too long."""
+        timer = threading.Timer(self.silence, self.process.kill)
+        timer.daemon = True
+        timer.start()
+        return timer
+
     def samples(self):
         """Each boot: seconds to the marker and to the exit by the lab's clock, processor time that the lab
         took for it by the host's, exit code, and what the monitor printed."""
         sample, log, before, begin = None, [], 0.0, 0.0
-        watchdog = None
+        watchdog = self.watchdog()
         for line in self.process.stdout:
-            if watchdog:
-                watchdog.cancel()
-            watchdog = threading.Timer(self.silence, self.process.kill)
-            watchdog.daemon = True
-            watchdog.start()
+            watchdog.cancel()
+            watchdog = self.watchdog()
             line = line.rstrip("\r\n")
             if line == "bench: start":
                 before, begin = self.cpu_seconds(), time.monotonic()
