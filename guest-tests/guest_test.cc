@@ -138,6 +138,7 @@ TEST_F(Guests, multiboot_modules_arrive_with_their_arguments) {
   EXPECT_THAT(r.out, HasSubstr("some args"));
   EXPECT_THAT(r.out, HasSubstr("23 bytes"));
   EXPECT_THAT(r.out, HasSubstr("': first line\n"));
+  EXPECT_THAT(r.out, HasSubstr("sections "));
 }
 
 TEST_F(Guests, serial_input_and_output_by_polling_and_by_interrupts) {

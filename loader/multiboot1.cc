@@ -67,7 +67,7 @@ Result<void> parse_multiboot1(LoadedImage& image, std::size_t header) {
 }
 
 std::vector<std::uint8_t> make_multiboot1_info(const BootFacts& facts, Gpa base) {
-  // Section 3.3. Bit 1 (boot device), 4 and 5 (symbols), 7 (drives), 8 (configuration table), 10
+  // Section 3.3. Bit 1 (boot device), 4 (a.out symbols), 7 (drives), 8 (configuration table), 10
   // (APM) and 11 (VBE) stay clear.
   constexpr std::uint32_t kFlags = 1U << 0 |  // mem_lower, mem_upper
                                    1U << 2 |  // cmdline
@@ -75,6 +75,7 @@ std::vector<std::uint8_t> make_multiboot1_info(const BootFacts& facts, Gpa base)
                                    1U << 6 |  // mmap_length, mmap_addr
                                    1U << 9 |  // boot_loader_name
                                    1U << 12;  // framebuffer
+  constexpr std::uint32_t kElfSections = 1U << 5;
   constexpr std::size_t kInfoSize = 116;
   std::vector<std::uint8_t> info(kInfoSize);
   InfoAppender append(info, base);
@@ -100,13 +101,24 @@ std::vector<std::uint8_t> make_multiboot1_info(const BootFacts& facts, Gpa base)
   }
   const std::uint32_t map_size = append.here() - map_at;
 
+  append.align(8);
+  const std::uint32_t sections_at = append.here();
+  const GuestSections& sections = facts.sections;
+  info.insert(info.end(), sections.headers.begin(), sections.headers.end());
+
   const auto put = [&info](std::size_t offset, std::uint32_t value) { store(info, offset, value); };
-  put(0, kFlags);
+  put(0, kFlags | (sections.count == 0 ? 0 : kElfSections));
   put(4, static_cast<std::uint32_t>(kLowRamEnd / 1_KiB));
   put(8, facts.upper_kib());
   put(16, command_line_at);
   put(20, static_cast<std::uint32_t>(facts.modules.size()));
   put(24, modules_at);
+  if (sections.count != 0) {
+    put(28, sections.count);
+    put(32, sections.entry_size);
+    put(36, sections_at);
+    put(40, sections.names);
+  }
   put(44, map_size);
   put(48, map_at);
   put(64, name_at);

@@ -196,13 +196,15 @@ class Multiboot1Info : public ::testing::Test {
   static constexpr Gpa kBase = 0x94100;
   static constexpr Gpa kLowEnd = 128_MiB;
 
-  void make(const std::string& command_line, std::vector<PlacedModule> modules) {
+  void make(const std::string& command_line, std::vector<PlacedModule> modules,
+            GuestSections sections = {}) {
     map_ = {{0, 0x9fc00, 1}, {0x100000, kLowEnd - 0x100000, 1}, {4_GiB, 1_GiB, 1}};
     BootFacts facts;
     facts.command_line = command_line;
     facts.modules = std::move(modules);
     facts.map = map_;
     facts.low_end = kLowEnd;
+    facts.sections = std::move(sections);
     info_ = make_multiboot1_info(facts, kBase);
   }
   std::uint32_t word(std::size_t offset) const { return load<std::uint32_t>(info_, offset); }
@@ -224,6 +226,18 @@ TEST_F(Multiboot1Info, says_what_it_has_and_nothing_else) {
   EXPECT_EQ(word(0), 0x124dU);
   for (const std::size_t absent : {12U, 28U, 32U, 36U, 40U, 52U, 56U, 60U, 68U, 72U, 76U, 80U, 84U})
     EXPECT_EQ(word(absent), 0U) << absent;
+}
+
+TEST_F(Multiboot1Info, section_headers_are_flag_5_with_count_size_address_and_names) {
+  const ByteVector headers(2 * 40, 0xa5);
+  make("kernel", {}, {.headers = headers, .count = 2, .entry_size = 40, .names = 1});
+  EXPECT_EQ(word(0), 0x124dU | 1U << 5);
+  EXPECT_EQ(word(28), 2U);
+  EXPECT_EQ(word(32), 40U);
+  EXPECT_EQ(word(40), 1U);
+  const std::size_t at = word(36) - kBase;
+  ASSERT_EQ(at + headers.size(), info_.size());
+  EXPECT_TRUE(std::equal(headers.begin(), headers.end(), info_.end() - 80));
 }
 
 TEST_F(Multiboot1Info, memory_sizes_are_in_kib) {

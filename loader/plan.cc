@@ -175,7 +175,7 @@ Result<void> plan_initrd(const BootOptions& options, Gpa limit, const GuestMemor
   return plan_high(options.initrd, "the initrd", {}, limit, memory, plan);
 }
 
-// The symbols of a kernel that asks for its section headers; without room for them it gets none.
+// The section headers of a Multiboot kernel and its symbols; without room for them it gets none.
 void plan_sections(const LoadedImage& image, const GuestMemory& memory, Plan& plan) {
   ElfSections sections = read_elf_sections(image.bytes);
   for (const ElfSections::Table& table : sections.tables) {
@@ -255,12 +255,10 @@ Result<Plan> make_plan(const LoadedImage& image, const BootOptions& options,
   facts.screen = options.screen;
   facts.command_line = with_name(image.path, options.command_line);
   switch (image.protocol) {
+    case BootProtocol::Multiboot1:
     case BootProtocol::Multiboot2:
       VMM_TRY(plan_modules(options, memory, plan));
       plan_sections(image, memory, plan);
-      break;
-    case BootProtocol::Multiboot1:
-      VMM_TRY(plan_modules(options, memory, plan));
       break;
     case BootProtocol::Linux64:
     case BootProtocol::Linux32:

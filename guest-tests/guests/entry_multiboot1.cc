@@ -42,5 +42,12 @@ uint32_t guest_main(uint32_t magic, uint32_t info_address) {
   print("lower   ", decimal(info.mem_lower), " KiB, upper ", decimal(info.mem_upper), " KiB\n");
   print_memory_map(info);
   if ((info.flags & 8) != 0) print_modules(info);
+  if ((info.flags & 0x20) != 0) {
+    print("sections ", decimal(info.section_count), "\n");
+    // The headers of an ELF64 copy of this file are 64-bit ones.
+    if (info.section_size == 40)
+      require(guest::sections_name_guest_main(info.sections, info.section_count, 40),
+              "symbols are there", 5);
+  }
   return 0;
 }

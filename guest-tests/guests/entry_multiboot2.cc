@@ -8,6 +8,7 @@ using guest::decimal;
 using guest::hex;
 using guest::print;
 using guest::require;
+using guest::word;
 
 namespace {
 
@@ -18,8 +19,6 @@ struct [[gnu::packed]] MapEntry {
   uint64_t base, length;
   uint32_t type, reserved;
 };
-
-uint32_t word(uint32_t address) { return *at_address<uint32_t>(address); }
 
 void print_map(uint32_t content, uint32_t size) {
   require(word(content) == sizeof(MapEntry), "entries of the map have 24 bytes", 5);
@@ -42,25 +41,6 @@ void print_module(uint32_t content) {
 
 bool is_rsdp(uint32_t content) {
   return word(content) == 0x20445352 && word(content + 4) == 0x20525450;  // "RSD PTR "
-}
-
-// The name of this function, by way of the section headers.
-bool finds_itself(uint32_t content) {
-  const uint32_t count = word(content);
-  const uint32_t size = word(content + 4);
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t section = content + 12 + i * size;
-    if (word(section + 4) != 2) continue;  // SHT_SYMTAB
-    const uint32_t link = content + 12 + word(section + 24) * size;
-    const uint32_t names = word(link + 12);
-    for (uint32_t at = 0; at < word(section + 20); at += 16) {
-      const char* name = at_address<char>(names + word(word(section + 12) + at));
-      const char* wanted = "guest_main";
-      while (*wanted != 0 && *wanted == *name) ++wanted, ++name;
-      if (*wanted == 0) return true;
-    }
-  }
-  return false;
 }
 
 }  // namespace
@@ -93,7 +73,9 @@ extern "C" uint32_t guest_main(uint32_t magic, uint32_t info) {
         break;
       case 9:
         // The headers of an ELF64 copy of this file are 64-bit ones.
-        if (word(content + 4) == 40) require(finds_itself(content), "symbols are there", 7);
+        if (word(content + 4) == 40)
+          require(guest::sections_name_guest_main(content + 12, word(content), 40),
+                  "symbols are there", 7);
         print("sections ", decimal(word(content)), "\n");
         break;
       case 14:
