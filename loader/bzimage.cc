@@ -136,11 +136,12 @@ Result<std::vector<std::uint8_t>> unpack(Bytes bzimage, const Header& header) {
     return bad(
         fmt::format("its payload begins with{}: neither gzip, xz, zstd, lz4 nor ELF", first));
   }
-  // The kernel's build puts the unpacked size behind all but gzip, which has it itself.
+  // The kernel's build puts the unpacked size behind all but gzip, which ends with it itself.
   const std::size_t trailer = *compression == Compression::Gzip ? 0 : 4;
   if (payload.size() < trailer + 4) return bad("its payload is cut off");
+  const std::size_t expected = load<std::uint32_t>(payload, payload.size() - 4);
   return VMM_TRY_CONTEXT(decompress(*compression, payload.first(payload.size() - trailer),
-                                    most_content(payload.size())),
+                                    most_content(payload.size()), expected),
                          "bzImage: its payload");
 }
 

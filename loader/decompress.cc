@@ -39,8 +39,11 @@ tl::unexpected<Error> too_large(std::size_t max_size) {
 // max_size bytes can end.
 std::span<std::uint8_t> next_room(Content& content, std::size_t max_size) {
   const std::size_t done = content.size();
-  // In steps that grow, or a large content would be copied too often.
-  const std::size_t room = std::min(std::max(kStep, done / 2), max_size - done + 1);
+  // In steps that grow, or a large content would be copied too often; not beyond what is reserved.
+  const std::size_t reserved = content.capacity() - done;
+  const std::size_t step = std::max(kStep, done / 2);
+  const std::size_t room =
+      std::min(reserved == 0 ? step : std::min(step, reserved), max_size - done + 1);
   content.resize(done + room);
   return std::span(content).subspan(done);
 }
@@ -62,12 +65,11 @@ const char* lzma_reason(lzma_ret result) {
   }
 }
 
-Result<Content> decompress_xz(Bytes bytes, std::size_t max_size) {
+Result<Content> decompress_xz(Bytes bytes, std::size_t max_size, Content content) {
   lzma_stream stream = LZMA_STREAM_INIT;
   const std::unique_ptr<lzma_stream, void (*)(lzma_stream*)> end(&stream, lzma_end);
   if (lzma_stream_decoder(&stream, kMaxDecoderMemory, LZMA_CONCATENATED) != LZMA_OK)
     return fail(Error::internal("liblzma cannot start a decoder"));
-  Content content;
   stream.next_in = bytes.data();
   stream.avail_in = bytes.size();
   while (true) {
@@ -82,12 +84,11 @@ Result<Content> decompress_xz(Bytes bytes, std::size_t max_size) {
   }
 }
 
-Result<Content> decompress_zstd(Bytes bytes, std::size_t max_size) {
+Result<Content> decompress_zstd(Bytes bytes, std::size_t max_size, Content content) {
   const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
                                                                         ZSTD_freeDCtx);
   if (!context) return fail(Error::internal("libzstd cannot start a decoder"));
   ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, kMaxWindowLog);
-  Content content;
   ZSTD_inBuffer input{.src = bytes.data(), .size = bytes.size(), .pos = 0};
   while (true) {
     const std::span<std::uint8_t> room = next_room(content, max_size);
@@ -104,13 +105,12 @@ Result<Content> decompress_zstd(Bytes bytes, std::size_t max_size) {
 
 // Members one after the other; zeroes behind the last one are padding (RFC 1952 section 2.2, and
 // what gzip itself ignores).
-Result<Content> decompress_gzip(Bytes bytes, std::size_t max_size) {
+Result<Content> decompress_gzip(Bytes bytes, std::size_t max_size, Content content) {
   z_stream stream{};
   constexpr int kGzip = 16 + MAX_WBITS;
   if (::inflateInit2(&stream, kGzip) != Z_OK)
     return fail(Error::internal("zlib cannot start a decoder"));
   const std::unique_ptr<z_stream, int (*)(z_stream*)> end(&stream, ::inflateEnd);
-  Content content;
   Bytes rest = bytes;
   while (true) {
     const std::span<std::uint8_t> room = next_room(content, max_size);
@@ -140,9 +140,8 @@ Result<Content> decompress_gzip(Bytes bytes, std::size_t max_size) {
 }
 
 // A magic number, then blocks of at most 8 MiB of content, each behind its compressed size.
-Result<Content> decompress_lz4(Bytes bytes, std::size_t max_size) {
+Result<Content> decompress_lz4(Bytes bytes, std::size_t max_size, Content content) {
   constexpr std::size_t kBlock = 8_MiB;
-  Content content;
   Bytes rest = bytes.subspan(4);
   while (!rest.empty()) {
     if (rest.size() < 4) return damaged(Compression::Lz4, "it is cut off");
@@ -154,10 +153,15 @@ Result<Content> decompress_lz4(Bytes bytes, std::size_t max_size) {
     const std::size_t done = content.size();
     // A byte of a block stands for 255 bytes of content at most.
     const std::size_t room = std::min({kBlock, size * 255, max_size - done + 1});
-    content.resize(done + room);
-    const int n = ::LZ4_decompress_safe(reinterpret_cast<const char*>(rest.data()),
-                                        reinterpret_cast<char*>(content.data() + done),
-                                        static_cast<int>(size), static_cast<int>(room));
+    const auto decode = [&](std::size_t into) {
+      content.resize(done + into);
+      return ::LZ4_decompress_safe(reinterpret_cast<const char*>(rest.data()),
+                                   reinterpret_cast<char*>(content.data() + done),
+                                   static_cast<int>(size), static_cast<int>(into));
+    };
+    // The last block is smaller; what was expected may be too little.
+    int n = decode(std::min(room, std::max<std::size_t>(content.capacity() - done, 1)));
+    if (n < 0) n = decode(room);
     // The library does not tell a full buffer from damaged data.
     if (n < 0 && room == max_size - done + 1) return too_large(max_size);
     if (n < 0) return damaged(Compression::Lz4, "a block does not decode");
@@ -195,16 +199,21 @@ std::optional<Compression> compression_of(Bytes bytes) {
   return std::nullopt;
 }
 
-Result<Content> decompress(Compression compression, Bytes bytes, std::size_t max_size) {
+Result<Content> decompress(Compression compression, Bytes bytes, std::size_t max_size,
+                           std::size_t expected) {
+  Content content;
+  // Reserved memory costs nothing before it is written; a content that grows is copied, page fault
+  // by page fault.
+  if (expected != 0) content.reserve(std::min(expected, max_size) + 1);
   switch (compression) {
     case Compression::Gzip:
-      return decompress_gzip(bytes, max_size);
+      return decompress_gzip(bytes, max_size, std::move(content));
     case Compression::Xz:
-      return decompress_xz(bytes, max_size);
+      return decompress_xz(bytes, max_size, std::move(content));
     case Compression::Zstd:
-      return decompress_zstd(bytes, max_size);
+      return decompress_zstd(bytes, max_size, std::move(content));
     case Compression::Lz4:
-      return decompress_lz4(bytes, max_size);
+      return decompress_lz4(bytes, max_size, std::move(content));
   }
   return fail(Error::internal("no such compression"));
 }

@@ -25,10 +25,11 @@ std::string_view compression_name(Compression compression);
 std::optional<Compression> compression_of(std::span<const std::uint8_t> bytes);
 
 // The content. Image errors: damaged or cut off data, or more than `max_size` bytes of content. No
-// more than that is ever allocated, whatever the file promises.
+// more than that is ever allocated, whatever the file promises. `expected` bytes are what it
+// promises, 0 where it does not.
 Result<std::vector<std::uint8_t>> decompress(Compression compression,
                                              std::span<const std::uint8_t> bytes,
-                                             std::size_t max_size);
+                                             std::size_t max_size, std::size_t expected = 0);
 
 // The content that a file of `size` bytes may have at most: far more than any kernel or initramfs
 // has, far less than a bomb.

@@ -29,6 +29,10 @@ TEST(Decompress, gives_back_what_was_packed) {
       EXPECT_EQ(compression_of(packed), compression);
       EXPECT_EQ(decompress(compression, packed, 64_MiB).value(), content);
       EXPECT_EQ(decompress(compression, packed, content.size()).value(), content);
+      // The promise of a size may be anything.
+      for (const std::size_t expected :
+           {std::size_t{1}, content.size() / 2, content.size(), 10 * content.size(), 4_GiB})
+        EXPECT_EQ(decompress(compression, packed, 64_MiB, expected).value(), content) << expected;
     }
   }
 }
