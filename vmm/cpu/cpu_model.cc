@@ -8,6 +8,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/cpu/model_origin.h"
+#include "vmm/cpu/model_sections.h"
 #include "vmm/cpu/toml_table.h"
 #include "vmm/cpu/vmx.h"
 
@@ -23,16 +24,6 @@ bool is_model_name(std::string_view name) {
   constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789-.";
   return !name.empty() && name.size() <= 48 && name.front() != '-' && name.front() != '.' &&
          name.find_first_not_of(kLetters) == std::string_view::npos;
-}
-
-// Bits that follow from other things and are therefore never written in a model.
-std::optional<std::string_view> why_not_in_model(std::string_view feature) {
-  if (feature == "hypervisor") return "is always set";
-  if (feature == "ht" || feature == "cmp-legacy") return "comes from --smp";
-  if (feature == "vmx" || feature == "svm") return "is opt-in: only +vmx or +svm gives it";
-  if (feature == "fdp-excptn-only" || feature == "zero-fcs-fds")
-    return "means 'absent' and is always set";
-  return std::nullopt;
 }
 
 enum class ListKind { Features, Svm, Vmx };
@@ -128,6 +119,12 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
   if (model.model > 15 && model.family != 6 && model.family < 15)
     return fail(Error::usage(fmt::format("model {} needs family 6 or 15 and more", model.model))
                     .at(table.place(table.has("model") ? "model" : "family")));
+  if (table.has("phys-bits-policy")) {
+    constexpr std::optional<CpuOverride::Kind> kWishes[] = {
+        std::nullopt, CpuOverride::Kind::PhysExact, CpuOverride::Kind::PhysAtMost};
+    model.width_wish =
+        kWishes[VMM_TRY(table.choice("phys-bits-policy", {"model", "host-exact", "at-most-host"}))];
+  }
   if (table.has("caches")) {
     model.caches.clear();
     for (const TomlTable& cache : VMM_TRY(table.tables("caches", kMaxCaches)))
@@ -137,11 +134,15 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
 }
 
 // `complete`: a first version that inherits nothing, and so has to say everything.
-Result<void> read_version(const TomlTable& table, bool complete, CpuModel& model) {
-  VMM_TRY(table.only({"number",   "alias",        "brand",     "family",    "model",   "stepping",
-                      "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",  "features",
-                      "svm",      "vmx",          "add",       "remove",    "svm-add", "svm-remove",
-                      "vmx-add",  "vmx-remove",   "vmx-fixed"}));
+Result<void> read_version(const TomlTable& table, bool complete, PolicySections& policies,
+                          CpuModel& model) {
+  VMM_TRY(table.only(
+      {"number",   "alias",        "brand",     "family",           "model",   "stepping",
+       "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits",        "caches",  "features",
+       "svm",      "vmx",          "add",       "remove",           "svm-add", "svm-remove",
+       "vmx-add",  "vmx-remove",   "vmx-fixed", "phys-bits-policy", "require", "optional",
+       "forbid"}));
+  const CpuModel before = model;
   const auto number = static_cast<unsigned>(VMM_TRY(table.number("number", 1, 999)));
   if (number <= model.version)
     return fail(
@@ -171,6 +172,10 @@ Result<void> read_version(const TomlTable& table, bool complete, CpuModel& model
     model.vmx = VMM_TRY(read_list(table, "vmx", ListKind::Vmx));
   }
   VMM_TRY(change_list(table, "add", "remove", ListKind::Features, model.features));
+  VMM_TRY(change_list(table, "svm-add", "svm-remove", ListKind::Svm, model.svm));
+  VMM_TRY(change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx));
+  VMM_TRY(policies.read(table));
+  VMM_TRY(policies.apply(before, model));
   // 5-level paging is what makes linear addresses 57 bits wide (SDM Vol. 3A, 4.5).
   const FeatureId la57 = feature_id("la57");
   const bool wide = std::binary_search(model.features.begin(), model.features.end(), la57);
@@ -178,8 +183,6 @@ Result<void> read_version(const TomlTable& table, bool complete, CpuModel& model
     return fail(Error::usage(fmt::format("'virt-bits' is {} {} la57", model.virt_bits,
                                          wide ? "with" : "without"))
                     .at(table.place("virt-bits")));
-  VMM_TRY(change_list(table, "svm-add", "svm-remove", ListKind::Svm, model.svm));
-  VMM_TRY(change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx));
   if (table.has("vmx-fixed"))
     model.vmx_fixed = VMM_TRY(read_list(table, "vmx-fixed", ListKind::Vmx));
   for (const FeatureId id : model.vmx_fixed) {
@@ -240,7 +243,7 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
   const TomlTable root = document.root();
   VMM_TRY(root.only({"schema", "name", "title", "default", "inherits", "vendor", "family", "model",
                      "stepping", "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",
-                     "version"}));
+                     "version", "phys-bits-policy", "require", "optional", "forbid"}));
   VMM_TRY(root.number("schema", 1, 1));
   CpuModelFile result;
   result.name = VMM_TRY(root.string("name", 48));
@@ -260,9 +263,11 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
   if (model.vendor.size() != 12)
     return fail(Error::usage("'vendor' has 12 characters, as in leaf 0").at(root.place("vendor")));
   VMM_TRY(read_identity(root, !inherits, model));
+  PolicySections policies;
+  VMM_TRY(policies.read(root));
   result.default_version = static_cast<unsigned>(VMM_TRY(root.number("default", 1, 999)));
   for (const TomlTable& version : VMM_TRY(root.tables("version", kMaxVersions))) {
-    VMM_TRY(read_version(version, result.versions.empty() && !inherits, model));
+    VMM_TRY(read_version(version, result.versions.empty() && !inherits, policies, model));
     result.versions.push_back(model);
   }
   if (result.versions.empty()) return fail(Error::usage("no [[version]]").at(root.place()));

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/cpu/features.h"
+#include "vmm/cpu/selection.h"
 
 namespace vmm {
 
@@ -21,6 +23,15 @@ struct CpuCache {
   unsigned line = 64;  // bytes
   SharedBy shared_by = SharedBy::Core;
   bool operator==(const CpuCache&) const = default;
+};
+
+// What holds for a feature whatever --cpu-policy says, as require:, optional: and forbid: of a
+// selection.
+struct CpuWish {
+  FeatureId feature = 0;
+  CpuOverride::Kind kind = CpuOverride::Kind::Require;  // or Optional, Forbid
+  std::string group;                                    // what the file calls it: "simd"
+  bool operator==(const CpuWish&) const = default;
 };
 
 // One version of a model. Feature lists are sorted and hold nothing twice.
@@ -43,6 +54,10 @@ struct CpuModel {
   std::vector<FeatureId> svm;        // bits of 8000000A.EDX that come with +svm
   std::vector<FeatureId> vmx;        // controls that come with +vmx
   std::vector<FeatureId> vmx_fixed;  // those of them that a guest hypervisor cannot clear
+  // By feature, each once. What is required or optional is in the lists above, what is forbidden is
+  // not.
+  std::vector<CpuWish> wishes;
+  std::optional<CpuOverride::Kind> width_wish;  // PhysExact, PhysAtMost
 
   bool operator==(const CpuModel&) const = default;
 

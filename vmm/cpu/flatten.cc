@@ -11,6 +11,32 @@
 #include "vmm/cpu/words.h"
 
 namespace vmm {
+namespace {
+
+// What is wished of single features in the end: the file's word, then the selection's.
+void take_wishes(const CpuSelection& selection, const CpuWords& words, CpuModel& model) {
+  for (const CpuOverride& change : selection.overrides) {
+    if (change.kind == CpuOverride::Kind::PhysBits) continue;
+    if (change.is_width()) {
+      model.width_wish = change.kind;
+      continue;
+    }
+    std::erase_if(model.wishes,
+                  [&](const CpuWish& wish) { return wish.feature == change.feature; });
+    if (change.kind >= CpuOverride::Kind::Require && change.kind <= CpuOverride::Kind::Forbid)
+      model.wishes.push_back({change.feature, change.kind, "exported"});
+  }
+  // A wish that something later contradicts says nothing about the CPU; nesting itself is no
+  // model's to switch on.
+  std::erase_if(model.wishes, [&](const CpuWish& wish) {
+    const std::string_view name = FeatureCatalog::get(wish.feature).name;
+    if (name == "vmx" || name == "svm") return wish.kind != CpuOverride::Kind::Forbid;
+    return words.has(wish.feature) == (wish.kind == CpuOverride::Kind::Forbid);
+  });
+  std::ranges::sort(model.wishes, {}, &CpuWish::feature);
+}
+
+}  // namespace
 
 bool belongs_in_model(const Feature& feature, bool amd) {
   constexpr std::array<std::string_view, 8> kNever = {
@@ -38,6 +64,7 @@ Result<CpuModel> flatten(const CpuSelection& selection, const WholeCpu& whole,
   model.virt_bits = words.has("la57") ? 57 : 48;
   model.max_leaf = whole.max_leaf;
   model.max_ext_leaf = whole.max_ext_leaf;
+  take_wishes(selection, words, model);
   model.features.clear();
   model.svm.clear();
   model.vmx.clear();

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "vmm/base/text.h"
+#include "vmm/cpu/model_sections.h"
 
 namespace vmm {
 namespace {
@@ -58,6 +59,13 @@ std::string caches_text(const std::vector<CpuCache>& caches) {
   return text + "]\n";
 }
 
+std::string width_wish_text(const std::optional<CpuOverride::Kind>& wish) {
+  return fmt::format("phys-bits-policy = \"{}\"\n", !wish ? "model"
+                                                    : *wish == CpuOverride::Kind::PhysExact
+                                                        ? "host-exact"
+                                                        : "at-most-host");
+}
+
 std::vector<FeatureId> without(const std::vector<FeatureId>& ids,
                                const std::vector<FeatureId>& others) {
   std::vector<FeatureId> result;
@@ -75,6 +83,7 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
       quoted(model.name), quoted(model.title), model.version, quoted(model.vendor), model.family,
       model.model, model.stepping, model.max_leaf, model.max_ext_leaf, model.phys_bits,
       model.virt_bits);
+  if (model.width_wish) text += width_wish_text(model.width_wish);
   if (!model.caches.empty()) text += caches_text(model.caches);
   text += fmt::format("\n[[version]]\nnumber = {}\n", model.version);
   if (!model.alias.empty()) text += fmt::format("alias = {}\n", quoted(model.alias));
@@ -83,7 +92,7 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
   if (!model.svm.empty()) text += "# Come with +svm only.\n" + list_text("svm", model.svm);
   if (!model.vmx.empty()) text += "# Come with +vmx only.\n" + list_text("vmx", model.vmx);
   if (!model.vmx_fixed.empty()) text += list_text("vmx-fixed", model.vmx_fixed);
-  return text;
+  return text + policy_sections_text(model.wishes);
 }
 
 std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
@@ -102,6 +111,7 @@ std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
   leaf("max-ext-leaf", model.max_ext_leaf, base.max_ext_leaf);
   number("phys-bits", model.phys_bits, base.phys_bits);
   number("virt-bits", model.virt_bits, base.virt_bits);
+  if (model.width_wish != base.width_wish) text += width_wish_text(model.width_wish);
   if (model.caches != base.caches) text += caches_text(model.caches);
   const auto lists = [&](std::string_view prefix, const std::vector<FeatureId>& mine,
                          const std::vector<FeatureId>& theirs) {
@@ -115,7 +125,7 @@ std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
   lists("vmx-", model.vmx, base.vmx);
   if (model.vmx_fixed != base.vmx_fixed)
     text += model.vmx_fixed.empty() ? "vmx-fixed = []\n" : list_text("vmx-fixed", model.vmx_fixed);
-  return text;
+  return text + policy_changes_text(model.wishes, base.wishes);
 }
 
 std::string cpu_model_text(const CpuModel& model, const CpuModel& base, std::string_view comment) {

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "vmm/base/bytes.h"
+#include "vmm/cpu/model_sections.h"
 #include "vmm/cpu/show.h"
 #include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
@@ -65,6 +66,12 @@ std::optional<std::string_view> fixed_origin(std::string_view feature) {
   return std::nullopt;
 }
 
+std::optional<std::string> wish_of_model(const CpuModel& model, FeatureId id) {
+  const auto at = std::ranges::find(model.wishes, id, &CpuWish::feature);
+  if (at == model.wishes.end()) return std::nullopt;
+  return fmt::format("{} {}.{}", model.full_name(), section_of(at->kind), at->group);
+}
+
 bool model_has(const CpuModel& model, FeatureId id) {
   return listed(model.features, id) || listed(model.svm, id) || listed(model.vmx, id);
 }
@@ -88,6 +95,7 @@ std::string origin_of_bit(FeatureId id, const CpuSource& source) {
     return change->text();
   if (source.model == nullptr) return "host";
   // Beside what models list, only what other bits bring along is on.
+  if (const auto wish = wish_of_model(*source.model, id)) return *wish;
   if (!in_model) return "other bits";
   return version_that_brought(source,
                               [&](const CpuModel& version) { return model_has(version, id); });
@@ -118,7 +126,7 @@ std::vector<std::string> provenance_lines(const CpuSource& source,
     const FeaturePlace& place = FeatureCatalog::get(id).place;
     const bool nested = is_vmx_word(place.word) || place.word.index == 0x8000000a;
     if (nested && !words.has(is_vmx_word(place.word) ? "vmx" : "svm")) continue;
-    if (!words.has(id) && model_has(*source.model, id))
+    if (!words.has(id) && (model_has(*source.model, id) || wish_of_model(*source.model, id)))
       add(rows, place.word.text(), origin_of_bit(id, source), bit_name(place));
   }
   std::size_t width = 0;

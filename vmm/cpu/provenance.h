@@ -23,6 +23,9 @@ struct CpuSource {
 // What decides about a bit that is nobody's choice, in words; nothing for others.
 std::optional<std::string_view> fixed_origin(std::string_view feature);
 
+// "mine@1 forbid.leaks" where a section of the model file speaks of the feature.
+std::optional<std::string> wish_of_model(const CpuModel& model, FeatureId id);
+
 bool model_has(const CpuModel& model, FeatureId id);
 
 // The override that decides: the last that names the feature or, where the model has it, takes away

@@ -33,11 +33,18 @@ struct Draft {
   MsrValues vmx_msrs;  // under the rule `host` instead of the names
   // What holds for one feature, or for the width, whatever the policy says: the last word of each.
   std::map<FeatureId, CpuOverride::Kind> wishes;
+  std::map<FeatureId, std::string> groups;  // of a wish that is the model file's: "group simd"
   std::optional<CpuOverride::Kind> width_wish;
   std::vector<std::string> notes;
 };
 
 Draft draft_of(const CpuModel& model) {
+  std::map<FeatureId, CpuOverride::Kind> wishes;
+  std::map<FeatureId, std::string> groups;
+  for (const CpuWish& wish : model.wishes) {
+    wishes[wish.feature] = wish.kind;
+    groups[wish.feature] = fmt::format(" (group {})", wish.group);
+  }
   return {.own = false,
           .words = model_words(model),
           .given = {},
@@ -46,8 +53,9 @@ Draft draft_of(const CpuModel& model) {
           .vmx = model.vmx,
           .vmx_fixed = model.vmx_fixed,
           .vmx_msrs = {},
-          .wishes = {},
-          .width_wish = {},
+          .wishes = std::move(wishes),
+          .groups = std::move(groups),
+          .width_wish = model.width_wish,
           .notes = {}};
 }
 
@@ -121,7 +129,10 @@ void set_width(Draft& draft, unsigned phys_bits) {
 }
 
 void apply_override(Draft& draft, const CpuOverride& change) {
-  if (!change.is_width()) draft.wishes[change.feature] = change.kind;
+  if (!change.is_width()) {
+    draft.wishes[change.feature] = change.kind;
+    draft.groups.erase(change.feature);
+  }
   switch (change.kind) {
     case CpuOverride::Kind::Add:
     case CpuOverride::Kind::Require:
@@ -199,10 +210,14 @@ Result<void> apply_wishes(Draft& draft, const HostGrant& host, CpuPolicy policy,
     const auto it = draft.wishes.find(id);
     return it == draft.wishes.end() ? CpuOverride::Kind::Add : it->second;
   };
+  const auto group_of = [&](FeatureId id) {
+    const auto it = draft.groups.find(id);
+    return it == draft.groups.end() ? std::string() : it->second;
+  };
   for (const auto& [id, wish] : draft.wishes)
     if (wish == CpuOverride::Kind::Forbid && granted_words(host, draft.own).has(id))
-      return fail(Error::host(fmt::format("{} is forbidden, and this host gives it",
-                                          FeatureCatalog::get(id).name))
+      return fail(Error::host(fmt::format("{} is forbidden{}, and this host gives it",
+                                          FeatureCatalog::get(id).name, group_of(id)))
                       .hint(fmt::format("-{} hides it and lets the guest run",
                                         FeatureCatalog::get(id).name)));
   bool left_out = false;
@@ -223,9 +238,10 @@ Result<void> apply_wishes(Draft& draft, const HostGrant& host, CpuPolicy policy,
   for (const Refusal& refusal : refusals)
     if (const auto id = FeatureCatalog::at(refusal.place);
         policy != CpuPolicy::Strict && id && wish_of(*id) == CpuOverride::Kind::Require)
-      return fail(Error::host(fmt::format("{} is required, and refused by {}: {}", refusal.bit.name,
-                                          refusal.bit.refused_by, refusal.bit.reason))
-                      .hint(fmt::format("optional:{} runs without it", refusal.bit.name)));
+      return fail(
+          Error::host(fmt::format("{} is required{}, and refused by {}: {}", refusal.bit.name,
+                                  group_of(*id), refusal.bit.refused_by, refusal.bit.reason))
+              .hint(fmt::format("optional:{} runs without it", refusal.bit.name)));
   return {};
 }
 

@@ -113,6 +113,21 @@ std::string TomlTable::place(std::string_view key) const {
 
 bool TomlTable::has(std::string_view key) const { return as_table(table_).contains(key); }
 
+std::vector<std::string> TomlTable::keys() const {
+  std::vector<std::string> result;
+  for (const auto& [key, value] : as_table(table_)) result.emplace_back(key.str());
+  return result;
+}
+
+Result<TomlTable> TomlTable::table(std::string_view key) const {
+  const toml::node* node = as_table(table_).get(key);
+  if (node == nullptr) return fail(Error::usage(fmt::format("'{}' is missing", key)).at(place()));
+  if (!node->is_table())
+    return fail(
+        Error::usage(fmt::format("'{}' is {}, not a table", key, type_name(*node))).at(place(key)));
+  return TomlTable(node->as_table(), file_);
+}
+
 Result<void> TomlTable::only(std::initializer_list<std::string_view> known) const {
   for (const auto& [key, value] : as_table(table_)) {
     if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;

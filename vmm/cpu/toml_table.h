@@ -24,6 +24,8 @@ class TomlTable {
   // An error when the table has a key that is not in `known`.
   Result<void> only(std::initializer_list<std::string_view> known) const;
   bool has(std::string_view key) const;
+  // Sorted.
+  std::vector<std::string> keys() const;
   // FILE:LINE:COLUMN of the table, or of the value of `key` where it is there.
   std::string place() const;
   std::string place(std::string_view key) const;
@@ -32,6 +34,8 @@ class TomlTable {
   Result<std::uint64_t> number(std::string_view key, std::uint64_t low, std::uint64_t high) const;
   // Printable ASCII, 1 to `max` characters.
   Result<std::string> string(std::string_view key, std::size_t max) const;
+  // The table under `key`.
+  Result<TomlTable> table(std::string_view key) const;
   // Index into `choices`.
   Result<std::size_t> choice(std::string_view key,
                              std::initializer_list<std::string_view> choices) const;

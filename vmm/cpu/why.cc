@@ -77,6 +77,8 @@ std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuMode
                              : fmt::format("{} decides; no bare name has it", change->text());
   std::string by_itself =
       file == nullptr ? "host is what KVM offers here" : versions_text(*file, id);
+  if (const auto wish = model == nullptr ? std::nullopt : wish_of_model(*model, id))
+    by_itself += fmt::format("; {} of the file says so", *wish);
   if (change == nullptr) return by_itself;
   if (change->feature == id) return fmt::format("{} decides; {}", change->text(), by_itself);
   return fmt::format("{} takes it away, for it needs that; {}", change->text(), by_itself);
