@@ -9,8 +9,10 @@
 #include "vmm/base/text.h"
 #include "vmm/cpu/model_origin.h"
 #include "vmm/cpu/model_sections.h"
+#include "vmm/cpu/model_values.h"
 #include "vmm/cpu/toml_table.h"
 #include "vmm/cpu/vmx.h"
+#include "vmm/cpu/words.h"
 
 namespace vmm {
 namespace {
@@ -125,6 +127,8 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
     model.width_wish =
         kWishes[VMM_TRY(table.choice("phys-bits-policy", {"model", "host-exact", "at-most-host"}))];
   }
+  if (table.has("words")) model.raw = VMM_TRY(read_raw_words(table));
+  if (table.has("msr")) model.msrs = VMM_TRY(read_msrs(table));
   if (table.has("caches")) {
     model.caches.clear();
     for (const TomlTable& cache : VMM_TRY(table.tables("caches", kMaxCaches)))
@@ -140,8 +144,8 @@ Result<void> read_version(const TomlTable& table, bool complete, PolicySections&
       {"number",   "alias",        "brand",     "family",           "model",   "stepping",
        "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits",        "caches",  "features",
        "svm",      "vmx",          "add",       "remove",           "svm-add", "svm-remove",
-       "vmx-add",  "vmx-remove",   "vmx-fixed", "phys-bits-policy", "require", "optional",
-       "forbid"}));
+       "vmx-add",  "vmx-remove",   "vmx-fixed", "phys-bits-policy", "words",   "msr",
+       "require",  "optional",     "forbid"}));
   const CpuModel before = model;
   const auto number = static_cast<unsigned>(VMM_TRY(table.number("number", 1, 999)));
   if (number <= model.version)
@@ -176,6 +180,15 @@ Result<void> read_version(const TomlTable& table, bool complete, PolicySections&
   VMM_TRY(change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx));
   VMM_TRY(policies.read(table));
   VMM_TRY(policies.apply(before, model));
+  for (const auto& [index, value] : model.msrs)
+    if (const auto feature = announced_by(index);
+        feature && !std::ranges::binary_search(model.features, *feature))
+      return fail(
+          Error::usage(fmt::format("{} means nothing without {}", fmt::format("MSR {:X}h", index),
+                                   FeatureCatalog::get(*feature).name))
+              .at(table.place(table.has("msr") ? "msr" : "number"))
+              .hint(
+                  fmt::format("put \"{}\" into the features", FeatureCatalog::get(*feature).name)));
   // 5-level paging is what makes linear addresses 57 bits wide (SDM Vol. 3A, 4.5).
   const FeatureId la57 = feature_id("la57");
   const bool wide = std::binary_search(model.features.begin(), model.features.end(), la57);
@@ -241,9 +254,11 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
     return fail(Error::usage("larger than 1 MiB, no CPU model").at(std::string(file)));
   const TomlDocument document = VMM_TRY(TomlDocument::parse(text, file));
   const TomlTable root = document.root();
-  VMM_TRY(root.only({"schema", "name", "title", "default", "inherits", "vendor", "family", "model",
-                     "stepping", "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits", "caches",
-                     "version", "phys-bits-policy", "require", "optional", "forbid"}));
+  VMM_TRY(root.only(
+      {"schema",    "name",     "title",    "default",          "inherits",     "vendor",
+       "family",    "model",    "stepping", "max-leaf",         "max-ext-leaf", "phys-bits",
+       "virt-bits", "caches",   "version",  "phys-bits-policy", "words",        "msr",
+       "require",   "optional", "forbid"}));
   VMM_TRY(root.number("schema", 1, 1));
   CpuModelFile result;
   result.name = VMM_TRY(root.string("name", 48));

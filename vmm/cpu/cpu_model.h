@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +35,14 @@ struct CpuWish {
   bool operator==(const CpuWish&) const = default;
 };
 
+// Bits of a CPUID register that no name stands for.
+struct CpuRawWord {
+  FeatureWord word;
+  std::uint32_t mask = 0xffffffff;
+  std::uint32_t value = 0;  // within the mask
+  bool operator==(const CpuRawWord&) const = default;
+};
+
 // One version of a model. Feature lists are sorted and hold nothing twice.
 struct CpuModel {
   std::string name;  // "haswell"
@@ -54,6 +63,8 @@ struct CpuModel {
   std::vector<FeatureId> svm;        // bits of 8000000A.EDX that come with +svm
   std::vector<FeatureId> vmx;        // controls that come with +vmx
   std::vector<FeatureId> vmx_fixed;  // those of them that a guest hypervisor cannot clear
+  std::vector<CpuRawWord> raw;       // by register, each once
+  std::map<std::uint32_t, std::uint64_t> msrs;  // feature MSRs, less the bits that have a name
   // By feature, each once. What is required or optional is in the lists above, what is forbidden is
   // not.
   std::vector<CpuWish> wishes;

@@ -65,6 +65,7 @@ Result<CpuModel> flatten(const CpuSelection& selection, const WholeCpu& whole,
   model.max_leaf = whole.max_leaf;
   model.max_ext_leaf = whole.max_ext_leaf;
   take_wishes(selection, words, model);
+  std::erase_if(model.msrs, [&](const auto& msr) { return !words.msrs.contains(msr.first); });
   model.features.clear();
   model.svm.clear();
   model.vmx.clear();

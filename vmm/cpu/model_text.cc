@@ -7,6 +7,7 @@
 
 #include "vmm/base/text.h"
 #include "vmm/cpu/model_sections.h"
+#include "vmm/cpu/model_values.h"
 
 namespace vmm {
 namespace {
@@ -85,6 +86,7 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
       model.virt_bits);
   if (model.width_wish) text += width_wish_text(model.width_wish);
   if (!model.caches.empty()) text += caches_text(model.caches);
+  if (!model.raw.empty()) text += raw_words_text(model.raw);
   text += fmt::format("\n[[version]]\nnumber = {}\n", model.version);
   if (!model.alias.empty()) text += fmt::format("alias = {}\n", quoted(model.alias));
   text += fmt::format("brand = {}\n", quoted(model.brand));
@@ -92,6 +94,7 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
   if (!model.svm.empty()) text += "# Come with +svm only.\n" + list_text("svm", model.svm);
   if (!model.vmx.empty()) text += "# Come with +vmx only.\n" + list_text("vmx", model.vmx);
   if (!model.vmx_fixed.empty()) text += list_text("vmx-fixed", model.vmx_fixed);
+  if (!model.msrs.empty()) text += msrs_text(model.msrs);
   return text + policy_sections_text(model.wishes);
 }
 
@@ -113,6 +116,7 @@ std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
   number("virt-bits", model.virt_bits, base.virt_bits);
   if (model.width_wish != base.width_wish) text += width_wish_text(model.width_wish);
   if (model.caches != base.caches) text += caches_text(model.caches);
+  if (model.raw != base.raw) text += raw_words_text(model.raw);
   const auto lists = [&](std::string_view prefix, const std::vector<FeatureId>& mine,
                          const std::vector<FeatureId>& theirs) {
     if (const auto more = without(mine, theirs); !more.empty())
@@ -125,6 +129,7 @@ std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
   lists("vmx-", model.vmx, base.vmx);
   if (model.vmx_fixed != base.vmx_fixed)
     text += model.vmx_fixed.empty() ? "vmx-fixed = []\n" : list_text("vmx-fixed", model.vmx_fixed);
+  if (model.msrs != base.msrs) text += msrs_text(model.msrs);
   return text + policy_changes_text(model.wishes, base.wishes);
 }
 

@@ -7,6 +7,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/cpu/model_sections.h"
+#include "vmm/cpu/model_values.h"
 #include "vmm/cpu/show.h"
 #include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
@@ -53,6 +54,38 @@ void add(std::vector<Row>& rows, const std::string& word, const std::string& ori
   for (Row& row : rows)
     if (row.word == word && row.origin == origin) return row.names.push_back(name);
   rows.push_back({word, origin, {name}});
+}
+
+// The bits of a word that come from raw words or from [msr].
+std::uint64_t numbers_in(const CpuSource& source, const FeatureWord& word) {
+  if (source.model == nullptr) return 0;
+  for (const CpuRawWord& raw : source.model->raw)
+    if (raw.word == word) return raw.mask;
+  if (!word.is_msr) return 0;
+  const auto msr = source.model->msrs.find(word.index);
+  return msr == source.model->msrs.end() ? 0 : msr->second;
+}
+
+// Raw words and [msr], as they are in the CPU, with the version that brought them.
+void add_numbers(std::vector<Row>& rows, const CpuSource& source, const CpuWords& words) {
+  for (const CpuRawWord& raw : source.model->raw) {
+    const std::string version = version_that_brought(source, [&](const CpuModel& other) {
+      return std::ranges::find(other.raw, raw) != other.raw.end();
+    });
+    const std::uint64_t value = words.word(raw.word) & raw.mask;
+    add(rows, raw.word.text(), version + " words",
+        raw.mask == 0xffffffff ? fmt::format("{:x}h", value)
+                               : fmt::format("{:x}h&{:x}h", value, raw.mask));
+  }
+  for (const auto& msr : source.model->msrs) {
+    const std::string version = version_that_brought(source, [&](const CpuModel& other) {
+      const auto at = other.msrs.find(msr.first);
+      return at != other.msrs.end() && at->second == msr.second;
+    });
+    if (words.msrs.contains(msr.first))
+      add(rows, FeatureWord{true, msr.first}.text(), version + " msr",
+          fmt::format("{:x}h", msr.second));
+  }
 }
 
 }  // namespace
@@ -107,8 +140,10 @@ std::vector<std::string> provenance_lines(const CpuSource& source,
   const bool amd = is_amd(words.cpuid);
   std::vector<Row> rows;
   add(rows, "phys-bits", width_origin(source), fmt::format("{}", words.cpuid.phys_bits()));
+  if (source.model != nullptr) add_numbers(rows, source, words);
   for (const FeatureWord& word : FeatureCatalog::words()) {
-    const std::uint64_t value = words.word(word) & ~repeated_bits(word, amd);
+    const std::uint64_t value =
+        words.word(word) & ~repeated_bits(word, amd) & ~numbers_in(source, word);
     for (unsigned i = 0; i < 64; ++i) {
       if (!bit(value, i)) continue;
       const FeaturePlace place{word, i};

@@ -11,6 +11,7 @@
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
 #include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/model_values.h"
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/topology.h"
@@ -20,11 +21,16 @@
 namespace vmm {
 namespace {
 
+// IA32_BIOS_SIGN_ID: a number and not a set of bits, of which KVM takes any.
+constexpr std::uint32_t kMicrocodeRevision = 0x8b;
+
 // A CPU on its way through the layers.
 struct Draft {
   bool own = false;  // the rule `host`
   CpuWords words;
-  CpuidTable given;  // the host's table under the rule `host`, else empty
+  std::vector<CpuRawWord> raw;          // of the model
+  std::vector<std::uint32_t> own_msrs;  // that the model file gives a value
+  CpuidTable given;                     // the host's table under the rule `host`, else empty
   std::vector<CpuCache> caches;
   // What +svm and +vmx bring.
   std::vector<FeatureId> svm;
@@ -45,8 +51,12 @@ Draft draft_of(const CpuModel& model) {
     wishes[wish.feature] = wish.kind;
     groups[wish.feature] = fmt::format(" (group {})", wish.group);
   }
+  std::vector<std::uint32_t> own_msrs;
+  for (const auto& [index, value] : model.msrs) own_msrs.push_back(index);
   return {.own = false,
           .words = model_words(model),
+          .raw = model.raw,
+          .own_msrs = std::move(own_msrs),
           .given = {},
           .caches = model.caches,
           .svm = model.svm,
@@ -177,6 +187,43 @@ void shape(Draft& draft, const Topology& topology) {
   }
 }
 
+// What numbers a model has come after what is derived of names, and over it.
+void finish(Draft& draft) {
+  derive(draft.words, draft.given);
+  apply_raw(draft.raw, draft.words.cpuid);
+}
+
+// Takes a refused bit away, out of the raw words too, which would bring it back.
+void drop(Draft& draft, const FeaturePlace& place) {
+  draft.words.set(place, false);
+  for (CpuRawWord& raw : draft.raw)
+    if (raw.word == place.word) raw.value &= ~(std::uint32_t{1} << place.bit);
+}
+
+// The model's values of MSRs that have no bit with a name: of the others each bit is looked at like
+// every feature. `mask` takes what is refused away.
+void refuse_msrs(Draft& draft, const HostGrant& host, CpuPolicy policy,
+                 std::vector<MissingBit>& missing) {
+  for (const std::uint32_t index : draft.own_msrs) {
+    const auto mine = draft.words.msrs.find(index);
+    if (mine == draft.words.msrs.end() || !FeatureCatalog::in_word({true, index}).empty()) continue;
+    const auto theirs = host.feature_msrs.find(index);
+    const std::uint64_t value = mine->second;
+    std::string reason;
+    if (theirs == host.feature_msrs.end())
+      reason = "its KVM has no such feature MSR (KVM_GET_MSR_FEATURE_INDEX_LIST)";
+    else if (index != kMicrocodeRevision && (value & ~theirs->second) != 0)
+      reason = fmt::format("{:x}h is wanted, its KVM gives at most {:x}h", value, theirs->second);
+    if (reason.empty()) continue;
+    missing.push_back({.name = msr_name(index),
+                       .word = fmt::format("MSR {:X}", index),
+                       .refused_by = "host kernel",
+                       .reason = std::move(reason),
+                       .remedy = "--cpu-policy mask, or a value of this host (vmm host --json)"});
+    if (policy == CpuPolicy::Mask) draft.words.msrs.erase(mine);
+  }
+}
+
 // 0 where it is not known.
 unsigned width_of(const HostGrant& host) {
   const CpuidRegs* leaf = host.supported.find(0x80000008);
@@ -224,14 +271,14 @@ Result<void> apply_wishes(Draft& draft, const HostGrant& host, CpuPolicy policy,
   for (const Refusal& refusal : refusals) {
     const auto id = FeatureCatalog::at(refusal.place);
     if (!id || wish_of(*id) != CpuOverride::Kind::Optional) continue;
-    draft.words.set(*id, false);
+    drop(draft, refusal.place);
     draft.notes.push_back(fmt::format("optional {} is left out: refused by {}: {}",
                                       refusal.bit.name, refusal.bit.refused_by,
                                       refusal.bit.reason));
     left_out = true;
   }
   if (left_out) {
-    derive(draft.words, draft.given);
+    finish(draft);
     refusals = find_refusals(draft.words, host, draft.own);
   }
   // Strict refuses them with all the others.
@@ -286,7 +333,7 @@ Result<Draft> draft_selection(std::string_view text, const HostGrant& host, Reso
     cpu.text += "," + change.text();
   }
   VMM_TRY_CONTEXT(check_nesting(draft, selection.overrides), "--cpu-model " + cpu.text);
-  derive(draft.words, draft.given);
+  finish(draft);
   return draft;
 }
 
@@ -340,14 +387,15 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   std::vector<Refusal> refusals = find_refusals(draft.words, host, draft.own);
   VMM_TRY_CONTEXT(apply_wishes(draft, host, policy, refusals), "--cpu-model " + cpu.text);
   if (policy == CpuPolicy::Mask && !refusals.empty()) {
-    for (const Refusal& refusal : refusals) draft.words.set(refusal.place, false);
-    derive(draft.words, draft.given);
+    for (const Refusal& refusal : refusals) drop(draft, refusal.place);
+    finish(draft);
   }
   shape(draft, topology);
   note_widths(draft, host, cpu.name);
   take_fixed_by_kvm(draft.words.msrs, host.feature_msrs);
 
   for (const Refusal& refusal : refusals) cpu.missing.push_back(refusal.bit);
+  refuse_msrs(draft, host, policy, cpu.missing);
   for (const auto& [index, value] : draft.words.msrs)
     if (index != kFeatureControl) cpu.msrs.push_back({index, value});
   // It locks what comes before.

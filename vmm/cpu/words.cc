@@ -12,6 +12,13 @@
 namespace vmm {
 namespace {
 
+struct Announced {
+  std::string_view feature;
+  std::uint32_t msr;
+};
+constexpr Announced kAnnounced[] = {
+    {"arch-capabilities", 0x10a}, {"core-capability", 0xcf}, {"pdcm", 0x345}};
+
 constexpr std::uint32_t kKvmLeaf = 0x40000000;
 constexpr std::uint32_t kKvmFeatures = 0x40000001;
 
@@ -141,7 +148,22 @@ CpuWords model_words(const CpuModel& model) {
                             four(model.brand, i * 16 + 8), four(model.brand, i * 16 + 12)};
   t.at(0x80000008) = {model.phys_bits | model.virt_bits << 8, 0, 0, 0};
   for (const FeatureId id : model.features) words.set(id, true);
+  for (const auto& [index, value] : model.msrs) words.msrs[index] |= value;
+  apply_raw(model.raw, t);
   return words;
+}
+
+void apply_raw(const std::vector<CpuRawWord>& raw, CpuidTable& table) {
+  for (const CpuRawWord& word : raw) {
+    std::uint32_t& reg = table.at(word.word.index, word.word.subleaf)[word.word.reg];
+    reg = (reg & ~word.mask) | word.value;
+  }
+}
+
+std::optional<FeatureId> announced_by(std::uint32_t msr) {
+  for (const Announced& known : kAnnounced)
+    if (known.msr == msr) return feature_id(known.feature);
+  return std::nullopt;
 }
 
 CpuWords host_words(const CpuidTable& supported) {
@@ -228,8 +250,7 @@ void derive(CpuWords& words, const CpuidTable& given) {
   }
   // The MSR that a CPUID bit announces is the model's too: without a value of ours the guest would
   // read the host's. Under `host` it is KVM's unless it is written there.
-  for (const auto& [feature, index] :
-       {std::pair{"arch-capabilities", 0x10aU}, {"core-capability", 0xcfU}, {"pdcm", 0x345U}}) {
+  for (const auto& [feature, index] : kAnnounced) {
     if (!words.has(feature))
       words.msrs.erase(index);
     else if (given.entries().empty())

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,12 @@ CpuWords words_of(const ResolvedCpu& cpu);
 
 // Words of a model alone: no overrides, no topology, nothing of a host, and not yet derived.
 CpuWords model_words(const CpuModel& model);
+
+// Puts raw words into a table, over what is there.
+void apply_raw(const std::vector<CpuRawWord>& raw, CpuidTable& table);
+
+// The feature that announces a feature MSR, without which derive() takes the MSR away.
+std::optional<FeatureId> announced_by(std::uint32_t msr);
 
 // Words of the rule `host`: what KVM supports, without what KVM or we own (topology, run-time
 // bits), without KVM's own leaves and without nesting.
