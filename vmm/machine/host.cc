@@ -5,7 +5,9 @@
 #include <array>
 
 #include "vmm/base/fd.h"
+#include "vmm/cpu/features.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/kvm/xstate.h"
 #include "vmm/machine/host_probe.h"
 
 namespace vmm {
@@ -75,6 +77,10 @@ Result<HostGrant> read_host_grant(const Kvm& kvm) {
   HostGrant host;
   host.supported = VMM_TRY(kvm.supported_cpuid());
   host.silicon = native_cpuid(host.supported);
+  // KVM leaves AMX's tiles out of leaf Dh for a process that has not asked for them. Without leave
+  // they stay out, and Machine::create() says why.
+  if (has_feature(host.silicon, "amx-tile") && permit_guest_xstate(kXtileData))
+    host.supported = VMM_TRY(kvm.supported_cpuid());
   host.backend = find_backend(host.silicon);
   utsname name{};
   if (uname(&name) == 0) host.kernel = name.release;

@@ -11,6 +11,7 @@
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
+#include "vmm/kvm/xstate.h"
 #include "vmm/machine/keyboard.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/pci_layout.h"
@@ -104,6 +105,14 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
 }
 
 Result<void> Machine::create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host) {
+  if (cpu.cpuid.bit(0xd, 0, CpuidReg::Eax, kXtileData)) {
+    auto permitted = permit_guest_xstate(kXtileData);
+    if (!permitted)
+      return fail(std::move(permitted)
+                      .error()
+                      .context(fmt::format("--cpu-model {} has AMX", cpu.text))
+                      .hint("-amx-tile is the same CPU without it"));
+  }
   std::vector<Vcpu*> pointers;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
     vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
