@@ -164,7 +164,7 @@ TEST_F(Linux, uses_a_disk_and_a_shared_directory) {
 
 // Each number of processors on each chip, by each entry: for tools/test --full.
 TEST_F(Linux, DISABLED_reaches_userspace_in_every_shape) {
-  for (const unsigned processors : {1, 2, 4})
+  for (const unsigned processors : {1u, 2u, 4u})
     for (const char* chip : {"user", "split", "kernel"})
       for (const char* protocol : {"", "pvh", "linux64", "linux32"}) {
         SCOPED_TRACE(fmt::format("{} {} {}", processors, chip, protocol));

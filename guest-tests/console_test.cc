@@ -153,7 +153,7 @@ TEST_F(Console, a_stop_signal_gives_the_terminal_back) {
 }
 
 TEST_F(Console, a_crash_gives_the_terminal_back) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(VMM_ASAN) || defined(VMM_TSAN)
   GTEST_SKIP() << "the sanitizer takes these signals";
 #endif
   for (const int signal : {SIGABRT, SIGSEGV}) {

@@ -90,7 +90,7 @@ TEST_P(ChipFuzz, another_processor_goes_on_meanwhile) {
 }
 
 TEST_P(ChipFuzz, the_memory_of_the_monitor_stays_flat) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(VMM_ASAN) || defined(VMM_TSAN)
   GTEST_SKIP() << "a sanitizer keeps freed memory back";
 #endif
   if (!test_lab().empty()) GTEST_SKIP() << "the monitor is another machine's process";

@@ -205,7 +205,7 @@ std::string rule_name(const SeccompRule& rule, const char* between) {
 }
 
 TEST_P(SeccompRules, is_needed) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(VMM_ASAN) || defined(VMM_TSAN)
   GTEST_SKIP() << "the sanitizers' own list of calls makes the rules unnecessary";
 #endif
   std::string rule = rule_name(seccomp_rules()[GetParam()], ":");

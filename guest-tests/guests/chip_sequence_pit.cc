@@ -35,8 +35,8 @@ void program(unsigned counter) {
   const bool bcd = one_in(6);
   // Modes 6 and 7 are 2 and 3.
   const unsigned written_mode = (c.mode == 2 || c.mode == 3) && one_in(4) ? c.mode + 4u : c.mode;
-  const auto control =
-      static_cast<uint8_t>(counter << 6 | c.access << 4 | written_mode << 1 | (bcd ? 1 : 0));
+  const auto control = static_cast<uint8_t>(counter << 6 | unsigned{c.access} << 4 |
+                                            written_mode << 1 | (bcd ? 1u : 0u));
   out8(kControl, control);
   record("pit", counter, field(control), kNothing);
   uint32_t count = 0x10 + below(0x10) + (one_in(2) ? 0x100 * (1 + below(2)) : 0);

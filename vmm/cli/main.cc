@@ -47,7 +47,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace vmm
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef VMM_ASAN
 // The leak check at exit wants to stop the process from a thread of its own with ptrace, which the
 // seccomp filters of a run forbid: it would wait for ever.
 extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }  // NOLINT

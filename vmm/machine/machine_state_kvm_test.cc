@@ -226,7 +226,7 @@ TEST_P(MachineAtRest, goes_on_in_a_fresh_machine_with_the_same_memory) {
 // Pauses fall anywhere: before a request, while a part of it is out, before its interrupt.
 TEST_P(MachineAtRest, a_disk_goes_on_in_a_fresh_machine) {
   for (const char* how : {"modern msix read-only busy", "legacy pic read-only busy"}) {
-    in_child([this, how] {
+    in_child([how] {
       const std::string path = fmt::format("/tmp/vmm-state-{}.img", getpid());
       {
         std::ofstream image(path, std::ios::binary);

@@ -69,7 +69,7 @@ constexpr SeccompRule kRules[] = {
 };
 
 // What the sanitizers' run-time libraries call on any thread at any time.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(VMM_ASAN) || defined(VMM_TSAN)
 constexpr std::array kSanitizer = {"gettid",
                                    "mmap",
                                    "munmap",
