@@ -11,6 +11,7 @@
 #include <optional>
 #include <regex>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -121,6 +122,47 @@ std::vector<std::string> problems_of(const std::string& path, const std::string&
   return checker.problems();
 }
 
+// Two types of one name in one namespace make one program with two truths: the linker takes
+// either's inline functions for both, and no compiler says so.
+class TypeNames {
+ public:
+  void read(const std::string& path, const std::string& text) {
+    static const std::regex kNamespace(R"re(^namespace ([\w:]+) \{)re");
+    static const std::regex kType(R"re(^(?:struct|class|enum class) (\w+)( final)?( :.*)? \{)re");
+    std::string scope;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      std::smatch match;
+      if (std::regex_search(line, match, kNamespace)) scope += match[1].str() + "::";
+      if (line.starts_with("}  // namespace") && !scope.empty()) {
+        const std::size_t outer = scope.rfind("::", scope.size() - 3);
+        scope.erase(outer == scope.npos ? 0 : outer + 2);
+      }
+      if (!std::regex_search(line, match, kType)) continue;
+      const auto [first, is_new] = places_.emplace(scope + match[1].str(), path);
+      if (!is_new)
+        problems_.push_back(fmt::format("{}: {} is in {} too", path, first->first, first->second));
+    }
+  }
+  const std::vector<std::string>& problems() const { return problems_; }
+
+ private:
+  std::map<std::string, std::string> places_;
+  std::vector<std::string> problems_;
+};
+
+TEST(TypeNamesRule, one_name_is_one_type) {
+  TypeNames names;
+  names.read("a.h",
+             "namespace vmm {\nstruct A;\nstruct A {\n};\nclass B final : public A {\n}  // "
+             "namespace vmm\n");
+  names.read("b.h",
+             "namespace vmm {\nnamespace spec {\nstruct A {\n}  // namespace spec\nstruct C {\n");
+  EXPECT_THAT(names.problems(), IsEmpty());
+  names.read("c.h", "namespace vmm {\nclass B {\n");
+  EXPECT_THAT(names.problems(), ElementsAre("c.h: vmm::B is in a.h too"));
+}
+
 TEST(LayerRules, what_is_below_may_be_included) {
   EXPECT_THAT(problems_of("vmm/core/bus.cc",
                           "#include \"vmm/base/bytes.h\"\n"
@@ -184,17 +226,23 @@ bool is_source(const std::filesystem::path& path) {
 
 TEST(Layers, the_sources_keep_the_picture) {
   Checker checker;
+  TypeNames names;
   std::size_t files = 0;
   for (const char* root : {"vmm", "devices", "loader"}) {
     ASSERT_TRUE(std::filesystem::is_directory(root)) << "not run in the root of the repository";
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
       if (!entry.is_regular_file() || !is_source(entry.path())) continue;
-      checker.check(entry.path().generic_string(), read_text(entry.path()));
+      const std::string path = entry.path().generic_string();
+      const std::string text = read_text(entry.path());
+      checker.check(path, text);
+      // The probe's guest is a program of its own.
+      if (path.ends_with(".h") && !path.starts_with("vmm/probe/guest/")) names.read(path, text);
       ++files;
     }
   }
   EXPECT_GT(files, 40u);
   EXPECT_THAT(checker.problems(), IsEmpty());
+  EXPECT_THAT(names.problems(), IsEmpty());
 }
 
 }  // namespace

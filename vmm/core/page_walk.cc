@@ -444,7 +444,7 @@ class Lint {
         shape_(shape_of(mode_)),
         budget_(budget) {}
 
-  std::vector<LintFinding> run() {
+  std::vector<PagingFinding> run() {
     if (mode_ == PagingMode::None) return {};
     check_controls();
     // A work list rather than recursion; what is on it has been marked as seen, so that it holds
@@ -457,7 +457,7 @@ class Lint {
       todo_.pop_back();
       look(table, level);
     }
-    std::vector<LintFinding> findings = std::move(controls_);
+    std::vector<PagingFinding> findings = std::move(controls_);
     for (auto& [rule, group] : groups_) findings.push_back(group.finding(rule));
     if (stopped_)
       findings.push_back({"lint-incomplete",
@@ -478,7 +478,7 @@ class Lint {
     std::string feature;
     std::uint64_t entries = 0;
 
-    LintFinding finding(const std::string& rule) const {
+    PagingFinding finding(const std::string& rule) const {
       const std::uint64_t run = last - first + 1;
       std::string place = run == 1 ? fmt::format("{}[{}]", name, first)
                                    : fmt::format("{}[{}..{}]", name, first, last);
@@ -558,13 +558,13 @@ class Lint {
   std::set<std::pair<Gpa, unsigned>> seen_;
   std::vector<std::pair<Gpa, unsigned>> todo_;
   std::map<std::string, Group> groups_;
-  std::vector<LintFinding> controls_;
+  std::vector<PagingFinding> controls_;
 };
 
 }  // namespace
 
-std::vector<LintFinding> lint_paging(const MemoryReader& memory, const PagingContext& context,
-                                     std::size_t max_entries) {
+std::vector<PagingFinding> lint_paging(const MemoryReader& memory, const PagingContext& context,
+                                       std::size_t max_entries) {
   return Lint(memory, context, max_entries).run();
 }
 

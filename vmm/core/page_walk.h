@@ -109,7 +109,7 @@ bool table_keeps_rules(const MemoryReader& memory, const PagingContext& context,
                        unsigned level);
 
 // A use of a feature that the CPU model lacks, or a reserved bit, found in the live tables.
-struct LintFinding {
+struct PagingFinding {
   std::string rule;
   std::string text;  // "PDPTE[0..31] map 1 GiB pages, CPUID ... pdpe1gb is 0"
   std::string feature;
@@ -119,7 +119,7 @@ struct LintFinding {
 // The whole of the live tables against the rules; each rule is named once, also where the host
 // tolerates it. Looks at no more than `max_entries` entries (and says so, rule "lint-incomplete").
 // Tables that map themselves are looked at once a level.
-std::vector<LintFinding> lint_paging(const MemoryReader& memory, const PagingContext& context,
-                                     std::size_t max_entries = 1'000'000);
+std::vector<PagingFinding> lint_paging(const MemoryReader& memory, const PagingContext& context,
+                                       std::size_t max_entries = 1'000'000);
 
 }  // namespace vmm

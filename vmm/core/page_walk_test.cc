@@ -470,7 +470,7 @@ TEST(PageLint, counts_scattered_entries_and_reports_several_rules) {
   ram.put64(0x3000 + 5 * 8, 0xf000'0000 | kP);  // a table that is not RAM
   PagingContext context = long_mode();
   context.features.nx = false;
-  std::map<std::string, LintFinding> by_rule;
+  std::map<std::string, PagingFinding> by_rule;
   for (auto& finding : lint_paging(ram, context)) by_rule[finding.rule] = finding;
   ASSERT_EQ(by_rule.size(), 3u);
   EXPECT_EQ(by_rule["reserved-phys"].entries, 2u);

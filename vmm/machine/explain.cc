@@ -361,7 +361,7 @@ std::vector<std::string> paging_lint_lines(const CrashScene& scene) {
         std::find(seen.begin(), seen.end(), context.cr3) != seen.end())
       continue;
     seen.push_back(context.cr3);
-    for (const LintFinding& finding : lint_paging(*scene.memory, context, 200'000)) {
+    for (const PagingFinding& finding : lint_paging(*scene.memory, context, 200'000)) {
       if (std::find(rules.begin(), rules.end(), finding.rule) != rules.end()) continue;
       rules.push_back(finding.rule);
       lines.push_back("paging: " + finding.text);
