@@ -3,9 +3,13 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "vmm/base/result.h"
 #include "vmm/core/cpu_state.h"
+#include "vmm/core/cpuid_table.h"
+#include "vmm/core/debug_control.h"
+#include "vmm/core/debug_registers.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/symbols.h"
 
@@ -28,6 +32,38 @@ class DebugTarget {
   // False when a part of the range is not RAM; nothing is written then.
   virtual bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) = 0;
   virtual const SymbolTable& symbols() const = 0;
+
+  // What follows serves a debugger (vmm/core/debugger.h); a target without it says so.
+  virtual DebugSupport debug_support() const { return {}; }
+  // Only while paused, as all of these.
+  virtual Result<DebugRegisters> registers(unsigned vcpu) {
+    return DebugRegisters{.cpu = VMM_TRY(cpu_state(vcpu)), .xsave = {}};
+  }
+  // What KVM or the processor refuses is an error, and nothing is changed then.
+  virtual Result<void> set_registers(unsigned vcpu, const DebugRegisters& registers) {
+    return set_cpu_state(vcpu, registers.cpu);
+  }
+  virtual Result<std::uint64_t> msr(unsigned /*vcpu*/, std::uint32_t /*index*/) {
+    return fail(Error::internal("this target has no MSRs"));
+  }
+  virtual Result<void> set_msr(unsigned /*vcpu*/, std::uint32_t /*index*/,
+                               std::uint64_t /*value*/) {
+    return fail(Error::internal("this target has no MSRs"));
+  }
+  // What the guest finds in CPUID.
+  virtual const CpuidTable& cpuid() const {
+    static const CpuidTable none;
+    return none;
+  }
+  // Holds until it is set anew.
+  virtual Result<void> set_debug_control(unsigned /*vcpu*/, const DebugControl& /*control*/) {
+    return fail(Error::internal("this target cannot be debugged"));
+  }
+  // Lets those vCPUs run for which `who` is true, and the guest's clocks with them. Ends when one
+  // of them stops for its control, or by pause().
+  virtual Result<void> run_some(const std::vector<bool>& /*who*/) {
+    return fail(Error::internal("this target cannot be debugged"));
+  }
 };
 
 }  // namespace vmm

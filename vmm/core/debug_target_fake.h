@@ -1,0 +1,67 @@
+// For tests: a paused machine without paging that notes what a debugger asks of it.
+#pragma once
+
+#include <vector>
+
+#include "vmm/core/debug_target.h"
+#include "vmm/core/memory_fake.h"
+
+namespace vmm {
+
+class FakeDebugTarget final : public DebugTarget {
+ public:
+  struct RunCall {
+    std::vector<bool> who;
+    std::vector<std::uint8_t> memory;  // of RAM as the guest finds it
+    bool operator==(const RunCall&) const = default;
+  };
+
+  explicit FakeDebugTarget(unsigned vcpus) : controls(vcpus), states(vcpus), ram(0x4000) {
+    for (CpuState& state : states) {
+      state.sregs.cr0 = spec::CR0_PE;
+      state.sregs.cs.db = 1;
+    }
+  }
+
+  unsigned vcpu_count() const override { return static_cast<unsigned>(states.size()); }
+  Result<void> pause() override { return {}; }
+  Result<void> resume() override { return {}; }
+  Result<CpuState> cpu_state(unsigned vcpu) override { return states[vcpu]; }
+  Result<void> set_cpu_state(unsigned vcpu, const CpuState& state) override {
+    states[vcpu] = state;
+    return {};
+  }
+  const MemoryReader& memory() const override { return ram; }
+  bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override {
+    const std::size_t size = ram.bytes().size();
+    if (gpa > size || data.size() > size - gpa) return false;
+    ram.put(gpa, {data.begin(), data.end()});
+    return true;
+  }
+  const SymbolTable& symbols() const override { return symbols_; }
+  DebugSupport debug_support() const override { return support; }
+  Result<void> set_debug_control(unsigned vcpu, const DebugControl& control) override {
+    controls[vcpu] = control;
+    return {};
+  }
+  Result<void> run_some(const std::vector<bool>& who) override {
+    runs.push_back({who, ram.bytes()});
+    return {};
+  }
+
+  DebugSupport support{.step = true,
+                       .block_interrupts = true,
+                       .int3 = true,
+                       .hardware = true,
+                       .watchpoints = true,
+                       .inject_int3 = true};
+  std::vector<DebugControl> controls;
+  std::vector<CpuState> states;
+  FakeRam ram;
+  std::vector<RunCall> runs;
+
+ private:
+  SymbolTable symbols_;
+};
+
+}  // namespace vmm

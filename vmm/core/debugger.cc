@@ -1,0 +1,286 @@
+#include "vmm/core/debugger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/check.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::uint8_t kInt3 = 0xcc;
+constexpr std::uint32_t kDebugException = 1;
+constexpr std::uint32_t kBreakpointException = 3;
+constexpr std::uint64_t kDr6Step = 1u << 14;
+
+using Kind = Breakpoint::Kind;
+using How = GoOn::How;
+
+bool is_watch(const Breakpoint& b) { return b.kind == Kind::Write || b.kind == Kind::Access; }
+
+// Aligned powers of two that make up the range, as debug registers need them (SDM 17.2.5).
+std::vector<HardwareBreakpoint> pieces_of(const Breakpoint& watch) {
+  std::vector<HardwareBreakpoint> pieces;
+  Gva at = watch.address;
+  unsigned rest = watch.length;
+  while (rest != 0) {
+    unsigned size = 8;
+    while (size > rest || at % size != 0) size /= 2;
+    pieces.push_back({at,
+                      watch.kind == Kind::Write ? HardwareBreakpoint::Kind::Write
+                                                : HardwareBreakpoint::Kind::Access,
+                      size});
+    at += size;
+    rest -= size;
+  }
+  return pieces;
+}
+
+}  // namespace
+
+Debugger::Debugger(DebugTarget& target, const PagingFeatures& features)
+    : target_(target),
+      features_(features),
+      support_(target.debug_support()),
+      vcpus_(target.vcpu_count()) {}
+
+// Registers that are needed whatever is mapped.
+unsigned Debugger::slots_needed() const {
+  std::size_t needed = 0;
+  for (const Breakpoint& b : breakpoints_) {
+    if (is_watch(b)) needed += pieces_of(b).size();
+    if (b.kind == Kind::Hardware || (b.kind == Kind::Software && !support_.int3)) ++needed;
+  }
+  return static_cast<unsigned>(needed);
+}
+
+Result<void> Debugger::check_watch(const Breakpoint& b) const {
+  constexpr unsigned kMost = DebugControl::kSlots * 8;
+  if (!support_.watchpoints)
+    return fail(Error::usage("this host's KVM does not deliver watchpoints to a debugger")
+                    .hint("break at the code that may write there, or try it in vmm lab"));
+  if (b.length == 0 || b.length > kMost || b.address + (b.length - 1) < b.address)
+    return fail(
+        Error::usage(fmt::format("{} bytes at {:x}h: the four debug registers watch at most {}",
+                                 b.length, b.address, kMost)));
+  return {};
+}
+
+Result<void> Debugger::insert(const Breakpoint& breakpoint) {
+  if (std::ranges::find(breakpoints_, breakpoint) != breakpoints_.end()) return {};
+  if (is_watch(breakpoint))
+    VMM_TRY(check_watch(breakpoint));
+  else if (!support_.hardware && (breakpoint.kind == Kind::Hardware || !support_.int3))
+    return fail(Error::usage("this host's KVM has no breakpoints for a debugger"));
+  breakpoints_.push_back(breakpoint);
+  if (slots_needed() <= DebugControl::kSlots) return {};
+  breakpoints_.pop_back();
+  return fail(
+      Error::usage(
+          fmt::format("no debug register is left: a processor has four, and {} are in use{}",
+                      slots_needed(),
+                      breakpoint.kind == Kind::Software
+                          ? " (this host's KVM does not report int3, so each breakpoint "
+                            "takes one)"
+                          : ""))
+          .hint("delete another breakpoint or watchpoint first"));
+}
+
+void Debugger::remove(const Breakpoint& breakpoint) { std::erase(breakpoints_, breakpoint); }
+
+// By the tables of the first vCPU that maps it: kernels share theirs.
+std::optional<Gpa> Debugger::place_of(Gva address) {
+  for (unsigned i = 0; i < target_.vcpu_count(); ++i) {
+    const auto state = target_.cpu_state(i);
+    if (!state) continue;
+    const Walk walk =
+        walk_page(target_.memory(), PagingContext::from(*state, features_), address, {});
+    std::uint8_t byte = 0;
+    if (walk.gpa && target_.memory().read(*walk.gpa, std::span(&byte, 1))) return walk.gpa;
+  }
+  return std::nullopt;
+}
+
+Result<Gva> Debugger::instruction_of(unsigned vcpu) {
+  const CpuState state = VMM_TRY(target_.cpu_state(vcpu));
+  // Segments other than FS and GS have no base in 64-bit mode.
+  if (cpu_mode(state.sregs) == CpuMode::Long64) return Gva{state.regs.rip};
+  return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
+}
+
+bool Debugger::stops_at(Gva address) const {
+  return std::ranges::any_of(
+      breakpoints_, [&](const Breakpoint& b) { return !is_watch(b) && b.address == address; });
+}
+
+// Those that need a register first, then software breakpoints that have no place in RAM, as far as
+// registers go.
+void Debugger::assign_slots() {
+  slots_ = {};
+  std::size_t used = 0;
+  const auto take = [&](const HardwareBreakpoint& wanted) {
+    if (used < slots_.size()) slots_[used++] = wanted;
+  };
+  const auto execute = [&](const Breakpoint& b) {
+    take({b.address, HardwareBreakpoint::Kind::Execute, 1});
+  };
+  for (const Breakpoint& b : breakpoints_) {
+    if (is_watch(b)) std::ranges::for_each(pieces_of(b), take);
+    if (b.kind == Kind::Hardware) execute(b);
+  }
+  if (!support_.hardware) return;
+  for (const Breakpoint& b : breakpoints_)
+    if (b.kind == Kind::Software && (!support_.int3 || !place_of(b.address))) execute(b);
+}
+
+void Debugger::plant() {
+  if (!support_.int3) return;
+  for (const Breakpoint& b : breakpoints_) {
+    if (b.kind != Kind::Software) continue;
+    const auto place = place_of(b.address);
+    if (!place || planted_.contains(*place)) continue;
+    Planted planted{.address = b.address};
+    if (!target_.memory().read(*place, std::span(&planted.byte, 1))) continue;
+    if (target_.write_memory(*place, std::span(&kInt3, 1))) planted_.emplace(*place, planted);
+  }
+}
+
+// What the guest has written over one since is its own.
+void Debugger::take_out() {
+  for (const auto& [place, planted] : planted_) {
+    std::uint8_t now = 0;
+    if (target_.memory().read(place, std::span(&now, 1)) && now == kInt3)
+      (void)target_.write_memory(place, std::span(&planted.byte, 1));
+  }
+  planted_.clear();
+}
+
+Result<void> Debugger::go(const std::vector<GoOn>& how) {
+  VMM_CHECK(how.size() == vcpus_.size(), "one way to go on for each vCPU");
+  for (unsigned i = 0; i < vcpus_.size(); ++i) {
+    Vcpu& vcpu = vcpus_[i];
+    vcpu.how = how[i];
+    if (vcpu.how.how == How::Hold) continue;
+    const Gva at = VMM_TRY(instruction_of(i));
+    vcpu.passes = vcpu.stood == at && stops_at(at);
+    vcpu.stood.reset();
+  }
+  return resume();
+}
+
+// One after the other passes the breakpoint at which it stands, then all go on together.
+Result<void> Debugger::resume() {
+  const auto first = std::ranges::find_if(vcpus_, &Vcpu::passes);
+  passing_.reset();
+  if (first != vcpus_.end()) passing_ = static_cast<unsigned>(first - vcpus_.begin());
+  assign_slots();
+  if (!passing_) plant();
+  VMM_TRY(set_controls(passing_));
+  std::vector<bool> who(vcpus_.size());
+  for (unsigned i = 0; i < vcpus_.size(); ++i)
+    who[i] = passing_ ? i == *passing_ : vcpus_[i].how.how != How::Hold;
+  running_ = true;
+  return target_.run_some(who);
+}
+
+Result<void> Debugger::set_controls(std::optional<unsigned> alone) {
+  for (unsigned i = 0; i < vcpus_.size(); ++i) {
+    Vcpu& vcpu = vcpus_[i];
+    const bool runs = alone ? i == *alone : vcpu.how.how != How::Hold;
+    if (!runs) continue;
+    // Without a breakpoint of ours the guest keeps its own to itself.
+    DebugControl control{.int3 = !planted_.empty(), .slots = slots_};
+    control.step = alone || vcpu.how.how != How::Run;
+    control.block_interrupts = control.step && support_.block_interrupts &&
+                               (!interrupts_in_steps_ || vcpu.how.how == How::Run);
+    // It stands at these.
+    if (alone)
+      for (auto& slot : control.slots)
+        if (slot && slot->kind == HardwareBreakpoint::Kind::Execute) slot.reset();
+    control.inject_int3 = vcpu.inject == Inject::Int3;
+    control.inject_debug = vcpu.inject == Inject::Debug;
+    vcpu.inject = Inject::Nothing;
+    VMM_TRY_CONTEXT(target_.set_debug_control(i, control), fmt::format("vCPU {}", i));
+  }
+  return {};
+}
+
+Result<void> Debugger::interrupted() {
+  take_out();
+  running_ = false;
+  for (Vcpu& vcpu : vcpus_) vcpu.passes = false;
+  passing_.reset();
+  return {};
+}
+
+Result<std::optional<DebugReport>> Debugger::go_on() {
+  VMM_TRY(resume());
+  return std::optional<DebugReport>();
+}
+
+const Breakpoint* Debugger::watch_hit(std::uint64_t dr6) const {
+  for (unsigned i = 0; i < slots_.size(); ++i) {
+    if (!bit(dr6, i) || !slots_[i] || slots_[i]->kind == HardwareBreakpoint::Kind::Execute)
+      continue;
+    for (const Breakpoint& b : breakpoints_)
+      if (is_watch(b) && slots_[i]->address - b.address < b.length) return &b;
+  }
+  return nullptr;
+}
+
+Result<bool> Debugger::is_in_range(unsigned vcpu) {
+  const GoOn& how = vcpus_[vcpu].how;
+  if (how.how != How::Range) return false;
+  const CpuState state = VMM_TRY(target_.cpu_state(vcpu));
+  return state.regs.rip >= how.first && state.regs.rip < how.end;
+}
+
+Result<std::optional<DebugReport>> Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
+  const auto b = std::ranges::find_if(breakpoints_, [&](const Breakpoint& candidate) {
+    return !is_watch(candidate) && candidate.address == address;
+  });
+  if (b == breakpoints_.end()) return std::optional<DebugReport>();
+  vcpus_[vcpu].stood = address;
+  return std::optional<DebugReport>(
+      {.why = DebugReport::Why::Breakpoint, .vcpu = vcpu, .breakpoint = *b});
+}
+
+Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const DebugStop& stop) {
+  const bool passed = passing_ == index;
+  const bool ours = std::ranges::any_of(
+      planted_, [&](const auto& entry) { return entry.second.address == stop.pc; });
+  take_out();
+  running_ = false;
+  Vcpu& vcpu = vcpus_[index];
+  if (stop.exception == kBreakpointException) {
+    if (ours) return breakpoint_hit(index, stop.pc);
+    // The guest's own.
+    vcpu.passes = false;
+    vcpu.inject = Inject::Int3;
+    return go_on();
+  }
+  if (stop.exception == kDebugException) {
+    if (const Breakpoint* watch = watch_hit(stop.dr6)) {
+      vcpu.passes = false;
+      return std::optional<DebugReport>(
+          {.why = DebugReport::Why::Watch, .vcpu = index, .breakpoint = *watch});
+    }
+    if ((stop.dr6 & 0xf) != 0)
+      if (auto report = VMM_TRY(breakpoint_hit(index, stop.pc))) return report;
+    if ((stop.dr6 & kDr6Step) != 0 && (passed || vcpu.how.how != How::Run)) {
+      vcpu.passes = false;
+      if (vcpu.how.how == How::Run) return go_on();
+      // A breakpoint where the step ended counts as reached.
+      const Gva at = VMM_TRY(instruction_of(index));
+      if (stops_at(at)) return breakpoint_hit(index, at);
+      if (VMM_TRY(is_in_range(index))) return go_on();
+      return std::optional<DebugReport>({.why = DebugReport::Why::Stepped, .vcpu = index});
+    }
+  }
+  vcpu.inject = Inject::Debug;
+  return go_on();
+}
+
+}  // namespace vmm

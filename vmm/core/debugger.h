@@ -1,0 +1,119 @@
+// Breakpoints, stepping and all-stop over a DebugTarget: what gdb's stub, the control socket and
+// the nested tools have in common. Pure: the target does the acts.
+//
+// A software breakpoint is an intent. It is planted as int3 (CCh) in RAM when the guest goes on and
+// taken out when it stops, so memory always reads as the guest's own, and a page that is mapped, or
+// a kernel that is copied, later gets it then. Where int3 cannot serve (no RAM there, not mapped
+// yet, a host whose KVM does not report it) a debug register does, as long as there are any.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "vmm/core/debug_target.h"
+#include "vmm/core/exit.h"
+#include "vmm/core/page_walk.h"
+
+namespace vmm {
+
+// What a user asks for; the debug registers and bytes follow from it.
+struct Breakpoint {
+  enum class Kind : std::uint8_t { Software, Hardware, Write, Access };
+  Kind kind = Kind::Software;
+  Gva address = 0;
+  unsigned length = 1;  // of a watched range
+
+  auto operator<=>(const Breakpoint&) const = default;
+};
+
+// How a vCPU is to go on.
+struct GoOn {
+  enum class How : std::uint8_t { Hold, Run, OneStep, Range };
+  How how = How::Hold;
+  // Range: step while RIP is in [first, end).
+  Gva first = 0;
+  Gva end = 0;
+
+  bool operator==(const GoOn&) const = default;
+};
+
+// Why the guest stopped, for its user.
+struct DebugReport {
+  enum class Why : std::uint8_t { Stepped, Breakpoint, Watch };
+  Why why = Why::Stepped;
+  unsigned vcpu = 0;
+  Breakpoint breakpoint{};  // Breakpoint, Watch
+
+  bool operator==(const DebugReport&) const = default;
+};
+
+class Debugger {
+ public:
+  // The processor's part in the rules of paging.
+  Debugger(DebugTarget& target, const PagingFeatures& features);
+
+  // Usage errors with the reason: a range that no debug register can watch, or a host that cannot
+  // deliver it, or no register left. Inserting twice and removing what is not there do nothing.
+  Result<void> insert(const Breakpoint& breakpoint);
+  void remove(const Breakpoint& breakpoint);
+  void remove_all() { breakpoints_.clear(); }
+  const std::vector<Breakpoint>& breakpoints() const { return breakpoints_; }
+  // Interrupts are blocked in steps unless this is set.
+  void step_into_interrupts(bool on) { interrupts_in_steps_ = on; }
+  bool steps_into_interrupts() const { return interrupts_in_steps_; }
+
+  // The guest goes on, vCPU by vCPU as `how` says (as many as there are vCPUs). Only while it is
+  // stopped.
+  Result<void> go(const std::vector<GoOn>& how);
+  // `vcpu` stopped by itself and everyone is paused. What the user should be told; nothing where
+  // the guest went on, because the stop was not for them.
+  Result<std::optional<DebugReport>> stopped(unsigned vcpu, const DebugStop& stop);
+  // The user wants it to stop, and everyone is paused.
+  Result<void> interrupted();
+  bool running() const { return running_; }
+
+ private:
+  struct Planted {
+    Gva address = 0;
+    std::uint8_t byte = 0;  // the guest's own
+  };
+  using Slots = std::array<std::optional<HardwareBreakpoint>, DebugControl::kSlots>;
+  enum class Inject : std::uint8_t { Nothing, Int3, Debug };
+  struct Vcpu {
+    GoOn how;
+    // Where it was last told to stand at a breakpoint: that one is passed before the guest goes on.
+    std::optional<Gva> stood;
+    Inject inject = Inject::Nothing;
+    bool passes = false;  // has that still before it
+  };
+
+  std::optional<Gpa> place_of(Gva address);
+  Result<Gva> instruction_of(unsigned vcpu);
+  bool stops_at(Gva address) const;
+  unsigned slots_needed() const;
+  Result<void> check_watch(const Breakpoint& breakpoint) const;
+  void assign_slots();
+  void plant();
+  void take_out();
+  Result<void> resume();
+  Result<void> set_controls(std::optional<unsigned> alone);
+  Result<std::optional<DebugReport>> breakpoint_hit(unsigned vcpu, Gva address);
+  Result<std::optional<DebugReport>> go_on();
+  const Breakpoint* watch_hit(std::uint64_t dr6) const;
+  Result<bool> is_in_range(unsigned vcpu);
+
+  DebugTarget& target_;
+  PagingFeatures features_;
+  DebugSupport support_;
+  std::vector<Breakpoint> breakpoints_;
+  std::map<Gpa, Planted> planted_;
+  Slots slots_;
+  std::vector<Vcpu> vcpus_;
+  std::optional<unsigned> passing_;  // the only one that runs, past its breakpoint
+  bool interrupts_in_steps_ = false;
+  bool running_ = false;
+};
+
+}  // namespace vmm

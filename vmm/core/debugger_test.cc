@@ -1,0 +1,255 @@
+#include "vmm/core/debugger.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "vmm/core/debug_target_fake.h"
+
+namespace vmm {
+namespace {
+
+using ::testing::HasSubstr;
+using Kind = Breakpoint::Kind;
+using How = GoOn::How;
+using Why = DebugReport::Why;
+using Hardware = HardwareBreakpoint;
+
+constexpr DebugStop int3_at(Gva pc) { return {.exception = 3, .pc = pc, .dr6 = 0, .dr7 = 0}; }
+constexpr DebugStop stepped(Gva pc) {
+  return {.exception = 1, .pc = pc, .dr6 = 1u << 14, .dr7 = 0};
+}
+constexpr DebugStop slot_hit(unsigned slot, Gva pc) {
+  return {.exception = 1, .pc = pc, .dr6 = 1u << slot, .dr7 = 0};
+}
+
+class DebuggerTest : public ::testing::Test {
+ protected:
+  Debugger& make(unsigned vcpus = 1) {
+    target_.emplace(vcpus);
+    return remake();
+  }
+  Debugger& remake() { return debugger_.emplace(*target_, PagingFeatures()); }
+  void set_rip(unsigned vcpu, std::uint64_t rip) { target_->states[vcpu].regs.rip = rip; }
+  std::optional<DebugReport> stop(unsigned vcpu, const DebugStop& why) {
+    set_rip(vcpu, why.pc);
+    return debugger_->stopped(vcpu, why).value();
+  }
+  std::vector<GoOn> all(How how) const {
+    return std::vector<GoOn>(target_->states.size(), GoOn{.how = how});
+  }
+
+  std::optional<FakeDebugTarget> target_;
+  std::optional<Debugger> debugger_;
+};
+
+TEST_F(DebuggerTest, memory_has_the_int3_only_while_the_guest_runs) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0xcc);
+  EXPECT_TRUE(target_->controls[0].int3);
+  EXPECT_TRUE(debugger.running());
+  const auto report = stop(0, int3_at(0x1000));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
+  EXPECT_FALSE(debugger.running());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Breakpoint);
+  EXPECT_EQ(report->breakpoint, (Breakpoint{Kind::Software, 0x1000}));
+}
+
+TEST_F(DebuggerTest, what_the_guest_wrote_over_an_int3_stays) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  target_->ram.bytes()[0x1000] = 0x55;
+  ASSERT_TRUE(debugger.interrupted());
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0x55);
+  // And is planted over anew.
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0xcc);
+  ASSERT_TRUE(debugger.interrupted());
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0x55);
+}
+
+TEST_F(DebuggerTest, a_breakpoint_that_was_told_is_passed_alone) {
+  Debugger& debugger = make(2);
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  ASSERT_TRUE(stop(1, int3_at(0x1000)));
+  target_->runs.clear();
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  ASSERT_EQ(target_->runs.size(), 1U);
+  EXPECT_EQ(target_->runs[0].who, (std::vector<bool>{false, true}));
+  EXPECT_EQ(target_->runs[0].memory[0x1000], 0) << "the guest's own instruction is executed";
+  EXPECT_TRUE(target_->controls[1].step);
+  EXPECT_TRUE(target_->controls[1].block_interrupts);
+  EXPECT_FALSE(stop(1, stepped(0x1001)));
+  ASSERT_EQ(target_->runs.size(), 2U);
+  EXPECT_EQ(target_->runs[1].who, (std::vector<bool>{true, true}));
+  EXPECT_EQ(target_->runs[1].memory[0x1000], 0xcc);
+  EXPECT_FALSE(target_->controls[1].step);
+}
+
+TEST_F(DebuggerTest, a_breakpoint_that_was_not_told_yet_is_hit_again) {
+  Debugger& debugger = make(2);
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  set_rip(1, 0x1000);  // it stopped at the same moment
+  ASSERT_TRUE(stop(0, int3_at(0x1000)));
+  target_->runs.clear();
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->runs[0].who, (std::vector<bool>{true, false}));
+  EXPECT_FALSE(stop(0, stepped(0x1001)));
+  EXPECT_EQ(target_->runs[1].who, (std::vector<bool>{true, true}));
+  EXPECT_TRUE(stop(1, int3_at(0x1000)));
+}
+
+TEST_F(DebuggerTest, a_step_from_a_breakpoint_is_one_step) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  ASSERT_TRUE(stop(0, int3_at(0x1000)));
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  const auto report = stop(0, stepped(0x1001));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Stepped);
+}
+
+TEST_F(DebuggerTest, steps_block_interrupts_unless_told_otherwise) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  EXPECT_TRUE(target_->controls[0].block_interrupts);
+  ASSERT_TRUE(stop(0, stepped(1)));
+  debugger.step_into_interrupts(true);
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  EXPECT_FALSE(target_->controls[0].block_interrupts);
+}
+
+TEST_F(DebuggerTest, a_range_is_stepped_until_it_is_left) {
+  Debugger& debugger = make();
+  set_rip(0, 0x1000);
+  ASSERT_TRUE(debugger.go({{.how = How::Range, .first = 0x1000, .end = 0x1010}}));
+  EXPECT_FALSE(stop(0, stepped(0x1002)));
+  EXPECT_FALSE(stop(0, stepped(0x100f)));
+  const auto report = stop(0, stepped(0x1010));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Stepped);
+}
+
+TEST_F(DebuggerTest, a_breakpoint_inside_a_stepped_range_stops) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1004}));
+  ASSERT_TRUE(debugger.go({{.how = How::Range, .first = 0x1000, .end = 0x1010}}));
+  const auto report = stop(0, stepped(0x1004));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Breakpoint);
+}
+
+TEST_F(DebuggerTest, the_guests_own_int3_is_given_to_the_guest) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(stop(0, int3_at(0x2000)));
+  EXPECT_TRUE(target_->controls[0].inject_int3);
+  EXPECT_FALSE(stop(0, int3_at(0x2000)));
+  EXPECT_TRUE(debugger.running());
+  // Once for each.
+  ASSERT_TRUE(stop(0, int3_at(0x1000)));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(target_->controls[0].inject_int3);
+}
+
+TEST_F(DebuggerTest, a_debug_exception_of_the_guest_is_given_to_the_guest) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(stop(0, stepped(0x2000)));
+  EXPECT_TRUE(target_->controls[0].inject_debug);
+}
+
+TEST_F(DebuggerTest, without_int3_every_breakpoint_takes_a_register) {
+  make();
+  target_->support.int3 = false;
+  Debugger& debugger = remake();
+  for (unsigned i = 0; i < 4; ++i) ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000 + i}));
+  const auto refused = debugger.insert({Kind::Software, 0x2000});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("no debug register is left"));
+  EXPECT_EQ(debugger.breakpoints().size(), 4U);
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
+  EXPECT_EQ(target_->controls[0].slots[2], (Hardware{0x1002, Hardware::Kind::Execute, 1}));
+  const auto report = stop(0, slot_hit(2, 0x1002));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->breakpoint.address, 0x1002U);
+}
+
+TEST_F(DebuggerTest, what_is_not_in_ram_yet_takes_a_register_until_it_is) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x8000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->controls[0].slots[0], (Hardware{0x8000, Hardware::Kind::Execute, 1}));
+  ASSERT_TRUE(debugger.interrupted());
+  target_->ram.bytes().resize(0x9000);
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->controls[0].slots[0], std::nullopt);
+  EXPECT_EQ(target_->ram.bytes()[0x8000], 0xcc);
+}
+
+TEST_F(DebuggerTest, a_watched_range_is_cut_into_aligned_pieces) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Write, 0x1006, 8}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  const auto& slots = target_->controls[0].slots;
+  EXPECT_EQ(slots[0], (Hardware{0x1006, Hardware::Kind::Write, 2}));
+  EXPECT_EQ(slots[1], (Hardware{0x1008, Hardware::Kind::Write, 4}));
+  EXPECT_EQ(slots[2], (Hardware{0x100c, Hardware::Kind::Write, 2}));
+  const auto report = stop(0, slot_hit(1, 0x3000));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Watch);
+  EXPECT_EQ(report->breakpoint.address, 0x1006U);
+}
+
+TEST_F(DebuggerTest, a_watchpoint_that_cannot_be_had_is_refused_with_the_reason) {
+  Debugger& debugger = make();
+  EXPECT_FALSE(debugger.insert({Kind::Write, 0x1000, 33}));
+  EXPECT_FALSE(debugger.insert({Kind::Write, 0x1000, 0}));
+  EXPECT_FALSE(debugger.insert({Kind::Write, ~0ull, 2}));
+  EXPECT_FALSE(debugger.insert({Kind::Write, 0x1001, 32}));
+  target_->support.watchpoints = false;
+  Debugger& without = remake();
+  const auto refused = without.insert({Kind::Write, 0x1000, 4});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("does not deliver watchpoints"));
+}
+
+TEST_F(DebuggerTest, inserting_twice_is_inserting_once) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  EXPECT_EQ(debugger.breakpoints().size(), 1U);
+  debugger.remove({Kind::Software, 0x1000});
+  debugger.remove({Kind::Software, 0x1000});
+  EXPECT_TRUE(debugger.breakpoints().empty());
+}
+
+TEST_F(DebuggerTest, held_processors_stay_held) {
+  Debugger& debugger = make(3);
+  ASSERT_TRUE(debugger.go({{How::Hold}, {How::OneStep}, {How::Hold}}));
+  EXPECT_EQ(target_->runs.back().who, (std::vector<bool>{false, true, false}));
+}
+
+TEST(Dr7, has_the_kind_and_length_of_each_slot) {
+  std::array<std::optional<HardwareBreakpoint>, 4> slots;
+  EXPECT_EQ(dr7_of(slots), 0x400U);
+  slots[0] = {0x1000, Hardware::Kind::Execute, 1};
+  EXPECT_EQ(dr7_of(slots), 0x602U);
+  slots[3] = {0x1000, Hardware::Kind::Write, 8};
+  EXPECT_EQ(dr7_of(slots), 0x90000682U);
+  slots[1] = {0x1000, Hardware::Kind::Access, 4};
+  EXPECT_EQ(dr7_of(slots), 0x90f0068aU);
+}
+
+}  // namespace
+}  // namespace vmm
