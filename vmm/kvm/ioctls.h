@@ -49,6 +49,7 @@ inline constexpr IoctlRequest GET_VCPU_EVENTS{KVM_GET_VCPU_EVENTS, "KVM_GET_VCPU
 inline constexpr IoctlRequest SET_VCPU_EVENTS{KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS"};
 inline constexpr IoctlRequest GET_MP_STATE{KVM_GET_MP_STATE, "KVM_GET_MP_STATE"};
 inline constexpr IoctlRequest SET_MP_STATE{KVM_SET_MP_STATE, "KVM_SET_MP_STATE"};
+inline constexpr IoctlRequest SET_GUEST_DEBUG{KVM_SET_GUEST_DEBUG, "KVM_SET_GUEST_DEBUG"};
 inline constexpr IoctlRequest GET_LAPIC{KVM_GET_LAPIC, "KVM_GET_LAPIC"};
 inline constexpr IoctlRequest SET_LAPIC{KVM_SET_LAPIC, "KVM_SET_LAPIC"};
 inline constexpr IoctlRequest GET_SREGS2{KVM_GET_SREGS2, "KVM_GET_SREGS2"};

@@ -12,6 +12,8 @@
 #include "vmm/base/fd.h"
 #include "vmm/core/backend.h"
 #include "vmm/core/cpuid_table.h"
+#include "vmm/core/debug_control.h"
+#include "vmm/core/debug_registers.h"
 #include "vmm/core/uapi.h"
 #include "vmm/core/vcpu_state.h"
 #include "vmm/kvm/capabilities.h"
@@ -55,6 +57,11 @@ class Vcpu final : public VcpuBackend {
   // KVM_GET_TSC_KHZ: the frequency of the guest's TSC.
   Result<std::uint32_t> tsc_khz();
   Result<void> set_tsc_khz(std::uint32_t khz);
+  // KVM_SET_GUEST_DEBUG.
+  Result<void> set_debug_control(const DebugControl& control);
+  Result<DebugRegisters> debug_registers();
+  // Writes what differs from what the vCPU has.
+  Result<void> set_debug_registers(const DebugRegisters& registers);
   // KVM_TRANSLATE: the guest physical address of `gva`, or nothing when it is not mapped.
   Result<std::optional<Gpa>> translate(Gva gva);
 
@@ -105,6 +112,8 @@ class Vcpu final : public VcpuBackend {
   Result<void> write_sregs(const VcpuState& state);
   Result<void> write_areas(const VcpuState& state);
   void expect_entry(const CpuState& state);
+  Result<void> read_xsave(std::vector<std::uint8_t>& xsave, std::uint64_t& xcr0);
+  Result<void> write_xsave(const std::vector<std::uint8_t>& xsave, std::uint64_t xcr0);
   kvm_run* shared() const { return reinterpret_cast<kvm_run*>(mapping_.bytes().data()); }
   std::atomic_ref<std::uint8_t> immediate_exit() const {
     return std::atomic_ref<std::uint8_t>(shared()->immediate_exit);

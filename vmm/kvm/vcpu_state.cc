@@ -98,18 +98,80 @@ Result<std::vector<std::uint64_t>> Vcpu::read_msrs(std::span<const std::uint32_t
   return values;
 }
 
-Result<void> Vcpu::read_areas(VcpuState& state) {
+Result<void> Vcpu::read_xsave(std::vector<std::uint8_t>& xsave, std::uint64_t& xcr0) {
   if (offer_.xsave != 0) {
-    state.xsave.resize(offer_.xsave);
-    VMM_TRY(
-        fd_.ioctl(offer_.xsave2 ? request::GET_XSAVE2 : request::GET_XSAVE, state.xsave.data()));
+    xsave.resize(offer_.xsave);
+    VMM_TRY(fd_.ioctl(offer_.xsave2 ? request::GET_XSAVE2 : request::GET_XSAVE, xsave.data()));
   }
   if (offer_.xcrs) {
     kvm_xcrs xcrs{};
     VMM_TRY(fd_.ioctl(request::GET_XCRS, &xcrs));
     for (std::uint32_t i = 0; i < std::min<std::uint32_t>(xcrs.nr_xcrs, KVM_MAX_XCRS); ++i)
-      if (xcrs.xcrs[i].xcr == 0) state.xcr0 = xcrs.xcrs[i].value;
+      if (xcrs.xcrs[i].xcr == 0) xcr0 = xcrs.xcrs[i].value;
   }
+  return {};
+}
+
+Result<void> Vcpu::write_xsave(const std::vector<std::uint8_t>& xsave, std::uint64_t xcr0) {
+  if (offer_.xsave != 0) VMM_TRY(fd_.ioctl(request::SET_XSAVE, xsave.data()));
+  if (offer_.xcrs) {
+    kvm_xcrs xcrs{};
+    xcrs.nr_xcrs = 1;
+    xcrs.xcrs[0].value = xcr0;
+    VMM_TRY(fd_.ioctl(request::SET_XCRS, &xcrs, fmt::format("xcr0={:x}h", xcr0)));
+  }
+  return {};
+}
+
+Result<DebugRegisters> Vcpu::debug_registers() {
+  DebugRegisters registers;
+  registers.cpu = VMM_TRY(state());
+  VMM_TRY(read_xsave(registers.xsave, registers.xcr0));
+  return registers;
+}
+
+Result<void> Vcpu::set_debug_registers(const DebugRegisters& wanted) {
+  const DebugRegisters now = VMM_TRY(debug_registers());
+  const auto differs = [](const auto& a, const auto& b) {
+    return std::memcmp(&a, &b, sizeof a) != 0;
+  };
+  if (differs(now.cpu.sregs, wanted.cpu.sregs))
+    VMM_TRY(fd_.ioctl(request::SET_SREGS, &wanted.cpu.sregs));
+  if (differs(now.cpu.regs, wanted.cpu.regs))
+    VMM_TRY(fd_.ioctl(request::SET_REGS, &wanted.cpu.regs));
+  if (differs(now.cpu.debugregs, wanted.cpu.debugregs))
+    VMM_TRY(fd_.ioctl(request::SET_DEBUGREGS, &wanted.cpu.debugregs));
+  if (now.xsave != wanted.xsave || now.xcr0 != wanted.xcr0) {
+    if (wanted.xsave.size() != now.xsave.size())
+      return fail(Error::internal("an XSAVE area of another size"));
+    VMM_TRY(write_xsave(wanted.xsave, wanted.xcr0));
+  }
+  expect_entry(wanted.cpu);
+  return {};
+}
+
+Result<void> Vcpu::set_debug_control(const DebugControl& control) {
+  kvm_guest_debug debug{};
+  const auto add = [&](bool wanted, unsigned flag) {
+    if (wanted) debug.control |= KVM_GUESTDBG_ENABLE | flag;
+  };
+  add(control.step, KVM_GUESTDBG_SINGLESTEP);
+  add(control.block_interrupts, KVM_GUESTDBG_BLOCKIRQ);
+  add(control.int3, KVM_GUESTDBG_USE_SW_BP);
+  add(control.inject_int3, KVM_GUESTDBG_INJECT_BP);
+  add(control.inject_debug, KVM_GUESTDBG_INJECT_DB);
+  for (std::size_t i = 0; i < control.slots.size(); ++i) {
+    if (!control.slots[i]) continue;
+    add(true, KVM_GUESTDBG_USE_HW_BP);
+    debug.arch.debugreg[i] = control.slots[i]->address;
+  }
+  debug.arch.debugreg[7] = dr7_of(control.slots);
+  VMM_TRY(fd_.ioctl(request::SET_GUEST_DEBUG, &debug, fmt::format("control={:x}h", debug.control)));
+  return {};
+}
+
+Result<void> Vcpu::read_areas(VcpuState& state) {
+  VMM_TRY(read_xsave(state.xsave, state.xcr0));
   if (offer_.nested != 0) {
     state.nested.resize(std::max(offer_.nested, sizeof(kvm_nested_state)));
     auto* nested = reinterpret_cast<kvm_nested_state*>(state.nested.data());
@@ -155,13 +217,7 @@ Result<void> Vcpu::write_sregs(const VcpuState& state) {
 }
 
 Result<void> Vcpu::write_areas(const VcpuState& state) {
-  if (offer_.xsave != 0) VMM_TRY(fd_.ioctl(request::SET_XSAVE, state.xsave.data()));
-  if (offer_.xcrs) {
-    kvm_xcrs xcrs{};
-    xcrs.nr_xcrs = 1;
-    xcrs.xcrs[0].value = state.xcr0;
-    VMM_TRY(fd_.ioctl(request::SET_XCRS, &xcrs, fmt::format("xcr0={:x}h", state.xcr0)));
-  }
+  VMM_TRY(write_xsave(state.xsave, state.xcr0));
   if (offer_.lapic) {
     kvm_lapic_state page{};
     std::memcpy(page.regs, state.lapic.data(), sizeof page.regs);
