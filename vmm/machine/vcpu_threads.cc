@@ -26,15 +26,15 @@ void VcpuThreads::thread_main(unsigned vcpu) {
   }
   changed_.notify_all();
   if (!ready) return;
-  while (park()) run_until_asked(vcpu);
+  while (park(vcpu)) run_until_asked(vcpu);
 }
 
 // Waits while a pause is wanted or the run is over; false: the thread must end.
-bool VcpuThreads::park() {
+bool VcpuThreads::park(unsigned vcpu) {
   std::unique_lock lock(mutex_);
   ++parked_;
   changed_.notify_all();
-  changed_.wait(lock, [this] { return stop_asked_ || (!pause_asked_ && !ending_); });
+  changed_.wait(lock, [&] { return stop_asked_ || (!bells_[vcpu].held && !ending_); });
   --parked_;
   return !stop_asked_;
 }
@@ -48,11 +48,11 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     }
     if (std::holds_alternative<Interrupted>(*exit)) return true;
     exits_.fetch_add(1, std::memory_order_relaxed);
-    return finish(hooks_.handle(*exit, vcpu, backend.last_rip()));
+    return finish(hooks_.handle(*exit, vcpu, backend.last_rip()), vcpu);
   };
   Bell& bell = bells_[vcpu];
   // What was asked before the bell is silenced is seen below: pausing, or what before_run looks at.
-  for (bell.rung = false; !asked(); bell.rung = false) {
+  for (bell.rung = false; !asked(vcpu); bell.rung = false) {
     if (hooks_.before_run) {
       const Result<Next> next = hooks_.before_run(vcpu);
       if (!next) return end(ending::MonitorFailure{next.error().text()});
@@ -106,12 +106,23 @@ void VcpuThreads::wake(unsigned vcpu) {
   }
 }
 
-// True: go on running.
-bool VcpuThreads::finish(const Step& step) {
-  const auto* stop = std::get_if<step::Stop>(&step);
-  if (stop == nullptr) return true;
-  end(stop->outcome);
-  return false;
+void VcpuThreads::hold_all() {
+  for (Bell& bell : bells_) bell.held = true;
+}
+
+// True: go on, as far as nobody is held.
+bool VcpuThreads::finish(const Step& step, unsigned vcpu) {
+  if (const auto* stop = std::get_if<step::Stop>(&step)) {
+    end(stop->outcome);
+    return false;
+  }
+  if (const auto* debug = std::get_if<step::Break>(&step)) {
+    hold_all();
+    for (unsigned i = 0; i < vcpus_.size(); ++i)
+      if (i != vcpu) wake(i);
+    hooks_.broke(vcpu, debug->stop);
+  }
+  return true;
 }
 
 void VcpuThreads::end(RunOutcome outcome) {
@@ -119,8 +130,8 @@ void VcpuThreads::end(RunOutcome outcome) {
     const std::lock_guard lock(mutex_);
     if (ending_) return;
     ending_ = std::move(outcome);
-    pause_asked_ = true;
   }
+  hold_all();
   changed_.notify_all();
   for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
   hooks_.ended();
@@ -133,7 +144,7 @@ std::optional<RunOutcome> VcpuThreads::ending() const {
 
 void VcpuThreads::pause() {
   using namespace std::chrono_literals;
-  pause_asked_ = true;
+  hold_all();
   std::unique_lock lock(mutex_);
   while (parked_ != vcpus_.size()) {
     lock.unlock();
@@ -145,13 +156,17 @@ void VcpuThreads::pause() {
   }
 }
 
-void VcpuThreads::resume() {
+void VcpuThreads::resume() { resume(std::vector<bool>(vcpus_.size(), true)); }
+
+void VcpuThreads::resume(const std::vector<bool>& who) {
   {
     const std::lock_guard lock(mutex_);
     if (ending_) return;
-    pause_asked_ = false;
+    for (unsigned i = 0; i < vcpus_.size(); ++i) bells_[i].held = !who[i];
   }
   changed_.notify_all();
+  for (unsigned i = 0; i < vcpus_.size(); ++i)
+    if (!who[i]) wake(i);
 }
 
 void VcpuThreads::stop() {
@@ -162,7 +177,7 @@ void VcpuThreads::stop() {
     stop_asked_ = true;
   }
   changed_.notify_all();
-  pause_asked_ = true;
+  hold_all();
   for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();

@@ -33,6 +33,9 @@ class VcpuThreads {
     // The vCPU came out because it was asked to, and nothing else; not an exit that counts as
     // progress. May be empty.
     std::function<void(unsigned vcpu, Gva rip)> interrupted;
+    // A debugger's stop: `vcpu` and, as soon as they come out, all others are held. Called from the
+    // thread that saw it, perhaps by several before anyone looks. Must not block.
+    std::function<void(unsigned vcpu, const DebugStop&)> broke;
     // Something ended the run; called once, from the thread that saw it. Must not block.
     std::function<void()> ended;
   };
@@ -50,6 +53,8 @@ class VcpuThreads {
   void pause();
   // Lets them run, unless the run has ended.
   void resume();
+  // Lets those run for which `who` is true; the others stay, or get, parked.
+  void resume(const std::vector<bool>& who);
   // From any thread: vCPU `vcpu` leaves the guest, or its wait, and before_run is asked. Who wakes
   // has made the reason visible to before_run before.
   void wake(unsigned vcpu);
@@ -67,6 +72,7 @@ class VcpuThreads {
   // and none where the thread looks at the bell by itself before it goes anywhere.
   enum class Where : std::uint8_t { Outside, Guest, Waiting };
   struct Bell {
+    std::atomic<bool> held{true};   // to be parked
     std::atomic<bool> rung{false};  // by wake(), until before_run is asked
     std::atomic<Where> where{Where::Outside};
     std::mutex mutex;  // for waiting
@@ -76,9 +82,10 @@ class VcpuThreads {
   void thread_main(unsigned vcpu);
   // Runs the vCPU until it should park; false when the thread must end.
   void run_until_asked(unsigned vcpu);
-  bool park();
-  bool finish(const Step& step);
-  bool asked() const { return pause_asked_.load() || stop_asked_.load(); }
+  bool park(unsigned vcpu);
+  bool finish(const Step& step, unsigned vcpu);
+  void hold_all();
+  bool asked(unsigned vcpu) const { return bells_[vcpu].held.load() || stop_asked_.load(); }
 
   std::vector<VcpuBackend*> vcpus_;
   std::vector<Bell> bells_;
@@ -88,7 +95,6 @@ class VcpuThreads {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::atomic<bool> pause_asked_{true};
   std::atomic<bool> stop_asked_{false};
   unsigned parked_ = 0;
   unsigned started_ = 0;

@@ -65,7 +65,12 @@ class VcpuThreadsTest : public testing::Test {
       ++handled;
       if (wakes_itself) threads_->wake(vcpu);
       if (handled == end_at) return step::Stop{ending::TripleFault{vcpu}};
+      if (handled == break_at) return step::Break{{.exception = 3, .pc = 0x77, .dr6 = 0, .dr7 = 0}};
       return step::Continue{};
+    };
+    hooks.broke = [this](unsigned vcpu, const DebugStop& stop) {
+      EXPECT_EQ(stop.pc, 0x77u);
+      broke = vcpu;
     };
     hooks.ended = [this] { ++ended; };
     hooks.before_run = before_run;
@@ -80,6 +85,8 @@ class VcpuThreadsTest : public testing::Test {
   std::vector<std::unique_ptr<BusyVcpu>> vcpus_;
   std::atomic<unsigned> handled{0};
   std::atomic<unsigned> end_at{0};
+  std::atomic<unsigned> break_at{0};
+  std::atomic<int> broke{-1};
   std::atomic<unsigned> ended{0};
   bool refuse_start = false;
   bool wakes_itself = false;
@@ -120,6 +127,41 @@ TEST_F(VcpuThreadsTest, pause_completes_pending_exits_and_holds_everyone) {
   EXPECT_EQ(handled, before);
   threads.resume();
   while (handled == before) std::this_thread::yield();
+}
+
+TEST_F(VcpuThreadsTest, only_those_run_that_are_let) {
+  VcpuThreads& threads = make(3);
+  ASSERT_TRUE(threads.start());
+  threads.resume({false, true, false});
+  while (vcpus_[1]->runs < 50) std::this_thread::yield();
+  EXPECT_EQ(vcpus_[0]->runs, 0u);
+  EXPECT_EQ(vcpus_[2]->runs, 0u);
+  // From running straight to other ones.
+  threads.resume({true, false, false});
+  while (vcpus_[0]->runs < 50) std::this_thread::yield();
+  threads.pause();
+  const unsigned before = vcpus_[1]->runs;
+  threads.resume({true, false, true});
+  while (vcpus_[2]->runs < 50) std::this_thread::yield();
+  EXPECT_EQ(vcpus_[1]->runs, before);
+  threads.stop();
+}
+
+TEST_F(VcpuThreadsTest, a_debug_stop_parks_everyone_and_the_run_goes_on_after_it) {
+  VcpuThreads& threads = make(3);
+  vcpus_[2]->quiet = true;
+  break_at = 20;
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (broke < 0) std::this_thread::yield();
+  threads.pause();
+  EXPECT_FALSE(threads.ending());
+  const unsigned before = handled;
+  for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+  EXPECT_EQ(handled, before);
+  threads.resume();
+  while (handled == before) std::this_thread::yield();
+  threads.stop();
 }
 
 TEST_F(VcpuThreadsTest, a_run_that_has_ended_is_not_resumed) {
