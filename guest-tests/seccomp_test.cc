@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 
+#include "guest-tests/rsp_client.h"
 #include "guest-tests/run_vmm.h"
 
 namespace vmm {
@@ -114,6 +115,14 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          setup.out = ChildStdout::Terminal;
          VmmProcess vmm(setup);
          if (vmm.wait_for_output("type a line: ")) vmm.send("\x01x");
+         return vmm.finish();
+       }},
+      {"a debugger that ends the run", 0,
+       [&folder](const Environment& environment) {
+         const std::string path = folder.file("gdb.sock");
+         VmmProcess vmm(guest_setup("spin.elf", {"--gdb", "unix:" + path}, environment));
+         RspClient client;
+         if (vmm.wait_until([&] { return client.connect(path); })) client.send("k");
          return vmm.finish();
        }},
       {"a disk", 0,

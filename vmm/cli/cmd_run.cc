@@ -49,6 +49,10 @@ struct RunOptions {
   std::string vga = "none";
   std::string trace;
   std::vector<std::string> trace_filter;
+  std::string gdb;
+  bool gdb_nowait = false;
+  bool gdb_allow_remote = false;
+  std::string gdb_arch;
   std::string outcome_json;
   std::string exit_protocol = "plain";
   double timeout = 0;
@@ -146,6 +150,16 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->group(debugging)
       ->type_size(1)
       ->allow_extra_args(false);
+  run.add_option("--gdb", o.gdb, "wait for a debugger there: unix:PATH or tcp:127.0.0.1:PORT")
+      ->group(debugging);
+  run.add_flag("--gdb-nowait", o.gdb_nowait, "let the guest run until the debugger connects")
+      ->group(debugging);
+  run.add_flag("--gdb-allow-remote", o.gdb_allow_remote,
+               "let --gdb listen where other machines reach it")
+      ->group(debugging);
+  run.add_option("--gdb-arch", o.gdb_arch,
+                 "x86-64, i386 or i8086: how registers are shown (default by the image)")
+      ->group(debugging);
   run.add_flag("--lint-paging", o.lint_paging,
                "at the end, name page-table features that the CPU model lacks")
       ->group(debugging);
@@ -214,6 +228,13 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--trace-filter needs --trace")
                     .hint("name the file, such as --trace events.json"));
   spec.trace_filter = VMM_TRY(TraceFilter::parse(o.trace_filter));
+  if (!o.gdb.empty())
+    spec.gdb = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
+  else if (o.gdb_nowait || o.gdb_allow_remote || !o.gdb_arch.empty())
+    return fail(Error::usage("--gdb-nowait, --gdb-allow-remote and --gdb-arch need --gdb")
+                    .hint("such as --gdb unix:gdb.sock"));
+  spec.gdb_nowait = o.gdb_nowait;
+  if (!o.gdb_arch.empty()) spec.gdb_arch = VMM_TRY(parse_gdb_arch(o.gdb_arch));
   spec.timeout = o.timeout;
   spec.stall_timeout = o.stall_timeout;
   if (lower(o.exit_protocol) == "qemu")
@@ -305,6 +326,10 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                start.sregs.cs.base + start.regs.rip);
     return 0;
   }
+  if (const std::string name = machine->debugger_name(); !name.empty())
+    fmt::print(stderr, "vmm: {}: gdb -ex 'target remote {}'\n",
+               spec.gdb_nowait ? "the debugger may connect" : "waiting for the debugger",
+               printable(name));
   const RunOutcome outcome = VMM_TRY(machine->run());
   const RunReport report = VMM_TRY(gather(*machine, outcome, spec, *cpu, *host));
   const VgaSnapshot screen = (*machine->board().lock())->vga().snapshot();
@@ -352,6 +377,8 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   }
   add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
+  if (!o.gdb.empty())
+    return fail(Error::usage("--gdb: the socket would be inside the lab, out of reach"));
   if (serial.kind == SerialKind::Pty)
     return fail(Error::usage("--serial pty: the pty would be inside the lab, out of reach")
                     .hint("use --serial stdio or file:P"));

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/machine/debug_session.h"
 #include "vmm/machine/keyboard.h"
 #include "vmm/machine/screen.h"
 #include "vmm/machine/seccomp.h"
@@ -67,7 +68,7 @@ Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
   if (UserIrqChip* chip = (*board)->user_chip())
     vcpus_[vcpu]->set_cr8(static_cast<std::uint8_t>(chip->lapic(vcpu).tpr() >> 4));
   hear_deadline(**board);
-  return step;
+  return debug_step(exit, vcpu, rip, std::move(step));
 }
 
 // A device that now wants to be called before the event loop meant to look has to be heard.
@@ -183,14 +184,20 @@ Result<RunOutcome> Machine::run() {
   hooks.interrupted = [this](unsigned vcpu, Gva rip) {
     (void)handle_exit(Interrupted{}, **board_.lock(), vcpu, rip);
   };
+  hooks.broke = [this](unsigned vcpu, const DebugStop& stop) {
+    debug_stops_.lock()->emplace_back(vcpu, stop);
+    wake();
+  };
   hooks.ended = [this] { wake(); };
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
   VMM_TRY(start_disks());
   VMM_TRY(enter_seccomp(SeccompThread::Main));
-  VMM_TRY(resume());
+  VMM_TRY(start_guest());
   VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();
+  if (debugger_ != nullptr)
+    debugger_->ended(exit_code(*threads_->ending(), spec_.exit_protocol), kFlushSeconds);
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);
@@ -210,7 +217,7 @@ void Machine::type(Keyboard& keyboard) {
 
 Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
   using clock = std::chrono::steady_clock;
-  const auto started = clock::now();
+  auto started = clock::now();
   const auto seconds_since = [](clock::time_point then) {
     return std::chrono::duration<double>(clock::now() - then).count();
   };
@@ -224,6 +231,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     const bool typing = keyboard != nullptr && keyboard->fd() >= 0;
     if (typing) fds.push_back({keyboard->fd(), POLLIN, 0});
     console_->add_poll(fds);
+    if (debugger_ != nullptr) debugger_->add_poll(fds);
     nanoseconds wait = looks < kEarlyLooks ? kFirstLook : kLaterLook;
     if (screen != nullptr) wait = std::min<nanoseconds>(wait, kScreenRefresh);
     for (const double limit : {spec_.timeout, spec_.stall_timeout})
@@ -255,6 +263,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
         threads_->end(ending::Quit{});
         break;
     }
+    if (debugger_ != nullptr) VMM_TRY(serve_debugger(fds));
     if (suspended_ && (*board_.lock())->wake_requested()) VMM_TRY(wake_from_s3());
     if (trace_ != nullptr) trace_->drain();
     if (screen != nullptr) screen->show((*board_.lock())->vga().snapshot());
@@ -263,14 +272,17 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
       threads_->end(ending::TimedOut{spec_.timeout});
     const auto now = clock::now();
     if (now - last_look < (looks < kEarlyLooks ? kFirstLook : kLaterLook)) continue;
-    last_look = now;
+    const auto before = std::exchange(last_look, now);
     ++looks;
     // Whoever paused the machine does not want it ended for that.
-    if (paused()) last_progress = now;
+    if (paused()) {
+      last_progress = now;
+      if (debugger_ != nullptr) started += now - before;
+    }
     if (const std::uint64_t exits = threads_->exits(); exits != seen_exits) {
       seen_exits = exits;
       last_progress = now;
-    } else if (!threads_->ending() && halted_for_ever()) {
+    } else if (!threads_->ending() && debugger_ == nullptr && halted_for_ever()) {
       threads_->end(ending::HaltedForever{});
     }
     if (spec_.stall_timeout > 0 && seconds_since(last_progress) >= spec_.stall_timeout)

@@ -27,6 +27,10 @@ namespace vmm {
 class TraceFile;
 class LiveScreen;
 class Keyboard;
+class DebugSession;
+
+// What this host's KVM lets a debugger do.
+Result<DebugSupport> debug_support_of(const Kvm& kvm, KvmBackend backend);
 
 class Machine final : public DebugTarget {
  public:
@@ -63,6 +67,14 @@ class Machine final : public DebugTarget {
   Result<void> reset_vcpu(unsigned vcpu);
   bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override;
   const SymbolTable& symbols() const override { return symbols_; }
+  DebugSupport debug_support() const override { return debug_support_; }
+  Result<DebugRegisters> registers(unsigned vcpu) override;
+  Result<void> set_registers(unsigned vcpu, const DebugRegisters& registers) override;
+  Result<std::uint64_t> msr(unsigned vcpu, std::uint32_t index) override;
+  Result<void> set_msr(unsigned vcpu, std::uint32_t index, std::uint64_t value) override;
+  const CpuidTable& cpuid() const override { return guest_cpuid_; }
+  Result<void> set_debug_control(unsigned vcpu, const DebugControl& control) override;
+  Result<void> run_some(const std::vector<bool>& who) override;
 
   Guarded<std::unique_ptr<Board>>& board() { return board_; }
   Vcpu& vcpu(unsigned index) { return *vcpus_[index]; }
@@ -79,6 +91,8 @@ class Machine final : public DebugTarget {
   // The rate of the guest's TSC, as KVM reads it back.
   std::uint32_t tsc_khz() const { return tsc_khz_; }
   VmTime now();
+  // Where a debugger connects (--gdb): what follows gdb's `target remote`. Empty without.
+  std::string debugger_name() const;
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
@@ -98,6 +112,7 @@ class Machine final : public DebugTarget {
   Result<void> start_disks();
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
+  Step debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step);
   Result<VcpuThreads::Next> before_run(unsigned vcpu);
   void note_entry(unsigned vcpu);
   Result<void> check_trace_devices(const Board& board) const;
@@ -108,6 +123,10 @@ class Machine final : public DebugTarget {
   Result<void> wake_from_s3();
   Result<void> event_loop(LiveScreen* screen, Keyboard* keyboard);
   void type(Keyboard& keyboard);
+  std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
+  Result<void> open_debugger(const LoadedImage& image);
+  Result<void> start_guest();
+  Result<void> serve_debugger(const std::vector<pollfd>& fds);
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
   bool paused();
@@ -141,6 +160,8 @@ class Machine final : public DebugTarget {
   std::uint32_t signature_ = 0;  // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;
+  DebugSupport debug_support_;
+  std::vector<DebugControl> debug_controls_;  // of each vCPU; written while paused
   std::vector<CpuidDifference> cpuid_differences_;
   std::vector<std::unique_ptr<BlockBackend>> disks_;
   std::unique_ptr<Console> console_;
@@ -150,6 +171,9 @@ class Machine final : public DebugTarget {
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;
   std::unique_ptr<DiskThread> disk_thread_;  // where there are disks
+  std::unique_ptr<DebugSession> debugger_;   // with --gdb
+  // Stops of vCPUs that the event loop has not seen yet.
+  Guarded<std::vector<std::pair<unsigned, DebugStop>>> debug_stops_;
   // Whoever stops the vCPUs holds this; no vCPU's thread takes it. In front of the board's lock.
   std::mutex rest_;
   // What the guest's clocks in KVM said when the machine was paused; nothing while it runs.

@@ -35,12 +35,16 @@ Result<void> Machine::pause() {
   return hold_time();
 }
 
-Result<void> Machine::resume() {
+Result<void> Machine::resume() { return run_some(std::vector<bool>(vcpu_count(), true)); }
+
+Result<void> Machine::run_some(const std::vector<bool>& who) {
   const std::lock_guard rest(rest_);
   VMM_TRY(release_time());
+  // Those of a pause that came at the same moment: their vCPUs stand where they stopped, and stop anew.
+  debug_stops_.lock()->clear();
   (*board_.lock())->clock.resume();
   if (disk_thread_ != nullptr) disk_thread_->resume();
-  if (threads_ != nullptr) threads_->resume();
+  if (threads_ != nullptr) threads_->resume(who);
   return {};
 }
 
@@ -52,23 +56,26 @@ void Machine::stop() {
   (*board_.lock())->clock.pause();
 }
 
-// Where the LAPIC is ours KVM knows vCPUs that run and nothing else.
 Result<CpuState> Machine::cpu_state(unsigned vcpu) {
   CpuState state = VMM_TRY(vcpus_[vcpu]->state());
+  state.mp_state = mp_state_of(vcpu, state.mp_state);
+  return state;
+}
+
+// Where the LAPIC is ours KVM knows vCPUs that run and nothing else.
+std::uint32_t Machine::mp_state_of(unsigned vcpu, std::uint32_t kvms) {
   auto board = board_.lock();
   if (const UserIrqChip* chip = (*board)->user_chip()) {
     switch (chip->activity(vcpu)) {
       case UserIrqChip::Activity::Running:
         break;
       case UserIrqChip::Activity::Halted:
-        state.mp_state = KVM_MP_STATE_HALTED;
-        break;
+        return KVM_MP_STATE_HALTED;
       case UserIrqChip::Activity::WaitForSipi:
-        state.mp_state = KVM_MP_STATE_UNINITIALIZED;
-        break;
+        return KVM_MP_STATE_UNINITIALIZED;
     }
   }
-  return state;
+  return kvms;
 }
 
 Result<void> Machine::set_cpu_state(unsigned vcpu, const CpuState& state) {

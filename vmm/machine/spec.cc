@@ -36,6 +36,12 @@ Result<SerialTarget> parse_serial(std::string_view text) {
   return SerialTarget{kind, {}};
 }
 
+Result<gdb::Arch> parse_gdb_arch(std::string_view text) {
+  using gdb::Arch;
+  return choose<Arch>("--gdb-arch", text,
+                      {{"x86-64", Arch::X86_64}, {"i386", Arch::I386}, {"i8086", Arch::I8086}});
+}
+
 Result<VgaTarget> parse_vga(std::string_view text) {
   VgaTarget target;
   if (text.ends_with(",trap")) {

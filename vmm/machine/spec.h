@@ -12,6 +12,8 @@
 #include "vmm/core/trace_filter.h"
 #include "vmm/cpu/resolve.h"
 #include "vmm/disk/disk.h"
+#include "vmm/gdb/registers.h"
+#include "vmm/machine/debug_socket.h"
 
 namespace vmm {
 
@@ -60,6 +62,10 @@ struct MachineSpec {
   std::string trace;  // the timeline goes here; Chrome's form if it ends in .json
   TraceFilter trace_filter;
 
+  std::optional<DebugAddress> gdb;    // --gdb
+  bool gdb_nowait = false;            // --gdb-nowait
+  std::optional<gdb::Arch> gdb_arch;  // --gdb-arch; by the image otherwise
+
   double timeout = 0;        // seconds, 0: none
   double stall_timeout = 0;  // seconds, 0: none
   ExitProtocol exit_protocol = ExitProtocol::Plain;
@@ -78,6 +84,8 @@ Result<VgaTarget> parse_vga(std::string_view text);
 Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
 // "11" or "20".
 Result<std::uint8_t> parse_ioapic_version(std::string_view text);
+// "x86-64", "i386" or "i8086".
+Result<gdb::Arch> parse_gdb_arch(std::string_view text);
 // A rate in kHz, 1 MHz to 10 GHz.
 Result<std::uint32_t> parse_tsc_khz(std::string_view text);
 // "strict", "mask" or "force".

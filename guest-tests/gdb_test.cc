@@ -1,0 +1,245 @@
+// A debugger at real guests: Debian's gdb in batch mode, and a client of our own for what gdb never
+// does.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "guest-tests/rsp_client.h"
+#include "guest-tests/run_vmm.h"
+
+namespace vmm {
+namespace {
+
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+class Gdb : public KvmTest {
+ protected:
+  void SetUp() override {
+    KvmTest::SetUp();
+    if (!test_lab().empty()) GTEST_SKIP() << "no socket of a run comes out of a lab yet";
+  }
+  std::string socket() const { return folder_.file("gdb.sock"); }
+  std::unique_ptr<VmmProcess> start(const std::string& guest,
+                                    std::vector<std::string> options = {}) {
+    RunSetup setup;
+    setup.arguments = {"run", "-q", "--gdb", "unix:" + socket()};
+    setup.arguments.insert(setup.arguments.end(), options.begin(), options.end());
+    setup.arguments.push_back(guest_path(guest));
+    auto vmm = std::make_unique<VmmProcess>(setup);
+    EXPECT_TRUE(vmm->wait_until([this] { return std::filesystem::exists(socket()); }));
+    return vmm;
+  }
+  // What gdb prints for these commands after it has connected.
+  std::string gdb(const std::string& guest, const std::vector<std::string>& commands) {
+    std::string line =
+        "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote " + socket() + "'";
+    for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
+    line += fmt::format(" {} 2>&1", guest_path(guest));
+    std::string text;
+    FILE* pipe = ::popen(line.c_str(), "r");
+    char buffer[4096];
+    while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
+    ::pclose(pipe);
+    return text;
+  }
+  RspClient connect() {
+    RspClient client;
+    EXPECT_TRUE(client.connect(socket()));
+    return client;
+  }
+
+  const TempFolder folder_;
+};
+
+TEST_F(Gdb, the_guest_waits_at_its_first_instruction_and_goes_on_to_its_end) {
+  const auto vmm = start("hello.elf");
+  const std::string text =
+      gdb("hello.elf", {"info registers rip cr0 efer", "x/i $rip", "continue"});
+  EXPECT_THAT(text, ContainsRegex("rip +0x100000"));
+  EXPECT_THAT(text, HasSubstr("[ PE ET NE WP PG ]"));
+  EXPECT_THAT(text, HasSubstr("[ LME LMA ]"));
+  EXPECT_THAT(text, HasSubstr("<_start>"));
+  EXPECT_THAT(text, HasSubstr("exited normally"));
+  const RunResult r = vmm->finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("Hello from"));
+}
+
+TEST_F(Gdb, breakpoints_steps_and_the_way_back) {
+  const auto vmm = start("hello.elf");
+  const std::string text = gdb("hello.elf", {"break kernel_main", "continue", "bt", "stepi",
+                                             "stepi", "p $rip - (long)kernel_main",
+                                             "monitor walk kernel_main", "monitor wakl", "detach"});
+  EXPECT_THAT(text, HasSubstr("Breakpoint 1"));
+  EXPECT_THAT(text, ContainsRegex("#0 .*kernel_main"));
+  EXPECT_THAT(text, ContainsRegex("\\$1 = .*0x[1-9]"));
+  EXPECT_THAT(text, HasSubstr("PML4E[0] at"));
+  EXPECT_THAT(text, HasSubstr("did you mean walk?"));
+  // Detached, it goes on without its breakpoint.
+  const RunResult r = vmm->finish();
+  EXPECT_EQ(r.code, 0) << r.text() << text;
+}
+
+TEST_F(Gdb, processors_are_threads_and_the_one_that_stops_is_told) {
+  const auto vmm = start("smp.elf", {"--smp", "2"});
+  const std::string text = gdb("smp.elf", {"info threads", "hbreak ap_main", "continue", "thread",
+                                           "bt 1", "info threads", "delete", "continue"});
+  EXPECT_THAT(text, HasSubstr("\"vCPU 1\" (waits for a SIPI)"));
+  EXPECT_THAT(text, ContainsRegex("Current thread is 2"));
+  EXPECT_THAT(text, ContainsRegex("#0 .*ap_main"));
+  EXPECT_THAT(text, HasSubstr("exited normally"));
+  EXPECT_EQ(vmm->finish().code, 0) << text;
+}
+
+TEST_F(Gdb, registers_and_memory_are_written) {
+  const auto vmm = start("exit-0.elf");
+  const std::string text =
+      gdb("exit-0.elf",
+          {"p $rbx = 0x1122334455667788", "p $cr2 = 0x1000", "p $xmm1.uint128 = 7",
+           "set {int}0x200000 = 0x5a5a", "x/x 0x200000", "flushregs", "p/x $rbx", "p $cr2",
+           "p $xmm1.uint128", "p $lstar = 0x1234", "p $lstar", "p $cr8 = 99", "kill"});
+  EXPECT_THAT(text, HasSubstr("0x200000:\t0x00005a5a"));
+  EXPECT_THAT(text, ContainsRegex("\\$[0-9]+ = 0x1122334455667788"));
+  EXPECT_THAT(text, ContainsRegex("\\$[0-9]+ = 4096"));
+  EXPECT_THAT(text, ContainsRegex("\\$[0-9]+ = 7"));
+  EXPECT_THAT(text, ContainsRegex("\\$[0-9]+ = .*0x1234"));
+  EXPECT_EQ(vmm->finish().code, 0) << text;
+}
+
+TEST_F(Gdb, a_running_guest_is_interrupted_and_a_client_that_vanishes_leaves_it_running) {
+  const auto vmm = start("spin.elf");
+  RspClient client = connect();
+  EXPECT_THAT(client.ask("?"), StartsWith("T05"));
+  client.send("vCont;c");
+  client.send_bytes("\x03");
+  EXPECT_THAT(client.next(), StartsWith("T02"));
+  EXPECT_EQ(client.ask("Z0,100000,1"), "OK");
+  client.send("vCont;c");
+  client.send_bytes("$qSuppo");
+  client.close();
+  // Another one finds it running, and stops it.
+  RspClient second;
+  ASSERT_TRUE(
+      vmm->wait_until([&] { return second.connect(socket()) && second.ask("qC") == "QC1"; }))
+      << vmm->finish().text();
+  EXPECT_THAT(second.ask("?"), StartsWith("T05"));
+  second.send("k");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
+TEST_F(Gdb, a_stopped_guest_waits_for_the_next_client) {
+  const auto vmm = start("exit-1.elf");
+  {
+    RspClient client = connect();
+    EXPECT_EQ(client.ask("vCont;s:1").substr(0, 3), "T05");
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  RspClient second;
+  ASSERT_TRUE(
+      vmm->wait_until([&] { return second.connect(socket()) && second.ask("qC") == "QC1"; }));
+  EXPECT_EQ(second.ask("vCont;c"), "W01");
+  EXPECT_EQ(vmm->finish().code, 1);
+}
+
+TEST_F(Gdb, only_one_client_is_served) {
+  const auto vmm = start("exit-0.elf");
+  RspClient client = connect();
+  EXPECT_EQ(client.ask("qC"), "QC1");
+  RspClient other = connect();
+  other.send("qC");
+  EXPECT_EQ(other.next(5), "(nothing)");
+  EXPECT_EQ(client.ask("vCont;c"), "W00");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
+TEST_F(Gdb, with_nowait_the_guest_runs_at_once) {
+  const auto vmm = start("exit-1.elf", {"--gdb-nowait"});
+  EXPECT_EQ(vmm->finish().code, 1);
+}
+
+TEST_F(Gdb, a_timeout_does_not_count_what_the_user_thinks) {
+  const auto vmm = start("exit-1.elf", {"--timeout", "1"});
+  RspClient client = connect();
+  EXPECT_EQ(client.ask("qC"), "QC1");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_EQ(client.ask("vCont;c"), "W01");
+  EXPECT_EQ(vmm->finish().code, 1);
+}
+
+TEST_F(Gdb, a_breakpoint_is_passed_ten_thousand_times) {
+  const auto vmm = start("spin.elf");
+  RspClient client = connect();
+  // The loop of spin.elf: a step is always somewhere inside.
+  EXPECT_EQ(client.ask("QStartNoAckMode"), "OK");
+  for (int i = 0; i < 10000; ++i) ASSERT_THAT(client.ask("vCont;s:1"), StartsWith("T05")) << i;
+  client.send("k");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
+TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
+  for (int i = 0; i < 2; ++i) {
+    const auto vmm = start("exit-0.elf");
+    struct stat status {};
+    ASSERT_EQ(::stat(socket().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600U);
+    RspClient client;
+    ASSERT_TRUE(vmm->wait_until([&] { return client.connect(socket()); }));
+    client.send("vCont;c");
+    EXPECT_EQ(client.next(), "W00");
+    EXPECT_EQ(vmm->finish().code, 0);
+  }
+}
+
+TEST_F(Gdb, places_that_will_not_do_are_refused_with_the_reason) {
+  const auto refused = [this](const std::string& place, const char* why, int code = 64) {
+    const RunResult r = run_guest("exit-0.elf", {"--gdb", place});
+    EXPECT_EQ(r.code, code) << r.text();
+    EXPECT_THAT(r.err, HasSubstr(why)) << r.text();
+    EXPECT_THAT(r.err, Not(HasSubstr("waiting for"))) << r.text();
+  };
+  refused("unix:" + folder_.file(std::string(120, 'x')), "at most 107");
+  refused("unix:" + folder_.write("a-file", "text"), "a file that is no socket is there");
+  EXPECT_TRUE(std::filesystem::exists(folder_.file("a-file")));
+  refused("unix:" + folder_.file("no/such/folder"), "ENOENT");
+  refused("tcp:0.0.0.0:0", "--gdb-allow-remote");
+  refused("tcp:127.0.0.1:99999", "0 to 65535");
+  refused("tcp:host.example:1", "no IPv4 address");
+  refused("tcp:127.0.0.1", "a port is missing");
+  refused("1234", "where should it listen?");
+  const auto vmm = start("exit-0.elf");
+  refused("unix:" + socket(), "another process listens there");
+  connect().send("k");
+  vmm->finish();
+}
+
+TEST_F(Gdb, garbage_never_hurts_the_guest) {
+  const auto vmm = start("exit-1.elf");
+  for (int i = 0; i < 50; ++i) {
+    RspClient client;
+    ASSERT_TRUE(vmm->wait_until([&] { return client.connect(socket()); }));
+    std::string bytes;
+    unsigned state = static_cast<unsigned>(i) + 1;
+    for (int n = 0; n < 5000; ++n) {
+      state = state * 1103515245 + 12345;
+      bytes += static_cast<char>(state >> 16);
+      // Neither killed nor let go by chance.
+      if (bytes.back() == '$') bytes.back() = 'q';
+    }
+    client.send_bytes(bytes + "$m0,ffffffffffffffff#00$X0,ffffffff:#00$Z0,,#00$vCont;;;;#00");
+  }
+  RspClient last;
+  ASSERT_TRUE(vmm->wait_until([&] { return last.connect(socket()) && last.ask("qC") == "QC1"; }));
+  EXPECT_EQ(last.ask("vCont;c"), "W01");
+  EXPECT_EQ(vmm->finish().code, 1);
+}
+
+}  // namespace
+}  // namespace vmm

@@ -1,0 +1,177 @@
+#include "vmm/machine/debug_session.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "vmm/machine/debug_monitor.h"
+#include "vmm/machine/terminal.h"
+
+namespace vmm {
+
+Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& address,
+                                                         DebugTarget& target, gdb::Arch arch,
+                                                         std::function<void()> kill) {
+  const DebugSupport support = target.debug_support();
+  if (!support.step || !support.hardware)
+    return fail(
+        Error::host("--gdb: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
+                    "single steps and hardware breakpoints"));
+  Fd listener = VMM_TRY(listen_at(address));
+  std::string name = remote_name(address, listener);
+  return std::unique_ptr<DebugSession>(
+      new DebugSession(std::move(listener), std::move(name), target, arch, std::move(kill)));
+}
+
+DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target, gdb::Arch arch,
+                           std::function<void()> kill)
+    : listener_(std::move(listener)),
+      name_(std::move(name)),
+      target_(target),
+      kill_(std::move(kill)),
+      paging_(PagingFeatures::from(target.cpuid())),
+      debugger_(target, paging_),
+      stub_(target, debugger_,
+            {.arch = arch,
+             .paging = paging_,
+             .memory_map = {},
+             .monitor = [this](std::string_view command, unsigned vcpu) {
+               return monitor(command, vcpu);
+             }}) {}
+
+std::string DebugSession::monitor(std::string_view command, unsigned vcpu) {
+  return run_monitor({.target = target_, .debugger = debugger_, .paging = paging_, .vcpu = vcpu},
+                     command);
+}
+
+Result<void> DebugSession::run() {
+  return debugger_.go(std::vector<GoOn>(target_.vcpu_count(), {.how = GoOn::How::Run}));
+}
+
+void DebugSession::add_poll(std::vector<pollfd>& fds) const {
+  fds.push_back({listener_.get(), POLLIN, 0});
+  if (!client_) return;
+  // What is not taken yet is not asked for more.
+  const int events = (output_.empty() ? POLLIN : POLLOUT) | POLLRDHUP;
+  fds.push_back({client_.get(), static_cast<short>(events), 0});
+}
+
+Result<void> DebugSession::serve(const std::vector<pollfd>& fds) {
+  bool knocks = false;
+  for (const pollfd& fd : fds) {
+    if (fd.revents == 0) continue;
+    knocks = knocks || fd.fd == listener_.get();
+    if (!client_ || fd.fd != client_.get()) continue;
+    if ((fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
+      VMM_TRY(hear_last_words());
+    else if ((fd.events & POLLOUT) != 0)
+      send();
+    else
+      VMM_TRY(receive());
+  }
+  // Last, so that whoever connects again is not turned away for the connection that is over.
+  if (knocks) VMM_TRY(accept());
+  return {};
+}
+
+// What it sent before it hung up is still carried out.
+Result<void> DebugSession::hear_last_words() {
+  output_.clear();
+  constexpr int kMostReads = 64;
+  for (int i = 0; client_ && i < kMostReads; ++i) VMM_TRY(receive());
+  return client_ ? lose_client() : Result<void>();
+}
+
+// One at a time: another one is turned away.
+Result<void> DebugSession::accept() {
+  Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd || client_) return {};
+  client_ = std::move(fd);
+  output_.clear();
+  stub_.new_client();
+  return stop_guest();
+}
+
+Result<void> DebugSession::stop_guest() {
+  if (!debugger_.running()) return {};
+  VMM_TRY(target_.pause());
+  return debugger_.interrupted();
+}
+
+Result<void> DebugSession::receive() {
+  std::array<std::uint8_t, 64 * 1024> bytes;
+  const ssize_t n = ::read(client_.get(), bytes.data(), bytes.size());
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return {};
+  if (n <= 0) return lose_client();
+  stub_.receive(std::span(bytes).first(static_cast<std::size_t>(n)));
+  output_ += stub_.take_output();
+  VMM_TRY(do_wish());
+  output_ += stub_.take_output();
+  send();
+  // gdb shows no reasons.
+  if (const std::string note = stub_.take_note(); !note.empty() && takes_output(STDERR_FILENO, 0))
+    fmt::print(stderr, "vmm: gdb: {}\n", note);
+  return {};
+}
+
+Result<void> DebugSession::do_wish() {
+  switch (stub_.take_wish()) {
+    case gdb::Wish::Nothing:
+      return {};
+    case gdb::Wish::Interrupt:
+      VMM_TRY(stop_guest());
+      stub_.interrupted();
+      return {};
+    case gdb::Wish::Detach:
+      return debugger_.running() ? Result<void>() : run();
+    case gdb::Wish::Kill:
+      kill_();
+      return {};
+  }
+  return {};
+}
+
+// A client that goes without a word leaves no breakpoint behind; the guest goes on if it ran, and
+// waits for another client if it was stopped.
+Result<void> DebugSession::lose_client() {
+  const bool ran = debugger_.running();
+  client_.reset();
+  output_.clear();
+  VMM_TRY(stop_guest());
+  debugger_.remove_all();
+  if (ran) return run();
+  return {};
+}
+
+void DebugSession::send() {
+  while (!output_.empty()) {
+    const ssize_t n = ::write(client_.get(), output_.data(), output_.size());
+    // A client that has gone is found out by the next read.
+    if (n <= 0) {
+      if (n < 0 && errno != EAGAIN && errno != EINTR) output_.clear();
+      return;
+    }
+    output_.erase(0, static_cast<std::size_t>(n));
+  }
+}
+
+Result<void> DebugSession::stopped(unsigned vcpu, const DebugStop& stop) {
+  const auto report = VMM_TRY(debugger_.stopped(vcpu, stop));
+  if (!report) return {};
+  if (!client_) return run();
+  stub_.stopped(*report);
+  output_ += stub_.take_output();
+  send();
+  return {};
+}
+
+void DebugSession::ended(int exit_code, double seconds) {
+  if (!client_) return;
+  stub_.ended(exit_code);
+  output_ += stub_.take_output();
+  while (!output_.empty() && takes_output(client_.get(), seconds)) send();
+}
+
+}  // namespace vmm

@@ -1,0 +1,61 @@
+// A debugger at a machine: the listening socket, the client that is connected, the stub that
+// answers it. Lives on the event loop's thread; nothing here blocks.
+#pragma once
+
+#include <poll.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vmm/core/debugger.h"
+#include "vmm/gdb/stub.h"
+#include "vmm/machine/debug_socket.h"
+
+namespace vmm {
+
+class DebugSession {
+ public:
+  // The guest is stopped, and outlives this. `kill` ends it because the client wants that.
+  static Result<std::unique_ptr<DebugSession>> open(const DebugAddress& address,
+                                                    DebugTarget& target, gdb::Arch arch,
+                                                    std::function<void()> kill);
+
+  const std::string& name() const { return name_; }
+  // The guest runs from now on although nobody is connected.
+  Result<void> run();
+  // Whether the guest is stopped for the debugger's sake.
+  bool holds_guest() const { return !debugger_.running(); }
+
+  void add_poll(std::vector<pollfd>& fds) const;
+  Result<void> serve(const std::vector<pollfd>& fds);
+  // A vCPU stopped for its debug control; all are paused.
+  Result<void> stopped(unsigned vcpu, const DebugStop& stop);
+  // The guest has ended: tells the client, as far as it listens for `seconds`.
+  void ended(int exit_code, double seconds);
+
+ private:
+  DebugSession(Fd listener, std::string name, DebugTarget& target, gdb::Arch arch,
+               std::function<void()> kill);
+  Result<void> accept();
+  Result<void> receive();
+  Result<void> hear_last_words();
+  Result<void> do_wish();
+  Result<void> stop_guest();
+  Result<void> lose_client();
+  void send();
+  std::string monitor(std::string_view command, unsigned vcpu);
+
+  Fd listener_;
+  Fd client_;
+  std::string name_;
+  DebugTarget& target_;
+  std::function<void()> kill_;
+  PagingFeatures paging_;
+  Debugger debugger_;
+  gdb::Stub stub_;
+  std::string output_;
+};
+
+}  // namespace vmm

@@ -1,0 +1,138 @@
+#include "vmm/machine/debug_socket.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+#include "vmm/base/text.h"
+
+namespace vmm {
+namespace {
+
+constexpr std::uint32_t kLoopback = 0x7f00'0001;
+constexpr const char* kForms = "unix:PATH or tcp:127.0.0.1:PORT";
+
+Result<DebugAddress> parse_tcp(std::string_view text, std::string_view rest, bool allow_remote) {
+  const auto bad = [&](std::string_view why) {
+    return fail(Error::usage(fmt::format("--gdb {}: {}", printable(text), why)).hint(kForms));
+  };
+  const std::size_t colon = rest.rfind(':');
+  if (colon == std::string_view::npos) return bad("a port is missing");
+  DebugAddress address{.kind = DebugAddress::Kind::Tcp, .path = {}};
+  const std::string host(rest.substr(0, colon));
+  in_addr parsed{};
+  if (host.empty() || host == "localhost")
+    address.host = kLoopback;
+  else if (inet_pton(AF_INET, host.c_str(), &parsed) == 1)
+    address.host = ntohl(parsed.s_addr);
+  else
+    return bad("this is no IPv4 address");
+  const std::string_view port = rest.substr(colon + 1);
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
+  if (port.empty() || error != std::errc() || end != port.data() + port.size())
+    return bad("the port is a number from 0 to 65535");
+  if (address.host >> 24 != 127 && !allow_remote)
+    return fail(Error::usage(fmt::format("--gdb {}: whoever reaches this address reads and writes "
+                                         "the whole guest",
+                                         printable(text)))
+                    .hint("--gdb-allow-remote permits it; an ssh tunnel to 127.0.0.1 needs no "
+                          "permission"));
+  return address;
+}
+
+Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return {};
+  const auto in_the_way = [&](std::string_view what) {
+    return fail(Error::usage(fmt::format("--gdb unix:{}: {}", printable(path), what))
+                    .hint("give another path, or remove it"));
+  };
+  if (!S_ISSOCK(status.st_mode)) return in_the_way("a file that is no socket is there");
+  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+      errno != ECONNREFUSED)
+    return in_the_way("another process listens there");
+  ::unlink(path.c_str());
+  return {};
+}
+
+Result<Fd> listen_unix(const DebugAddress& address) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (address.path.size() >= sizeof name.sun_path)
+    return fail(Error::usage(
+        fmt::format("--gdb unix:{}: the path has {} bytes, and a socket's at "
+                    "most {}",
+                    printable(address.path), address.path.size(), sizeof name.sun_path - 1)));
+  std::memcpy(name.sun_path, address.path.data(), address.path.size());
+  VMM_TRY(remove_stale(address.path, name));
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto failed = [&] {
+    return fail(Error::system(ErrorKind::Usage, "--gdb unix:" + printable(address.path), errno));
+  };
+  if (!fd) return failed();
+  const mode_t before = ::umask(0177);
+  const int bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
+  ::umask(before);
+  if (bound != 0 || ::listen(fd.get(), 1) != 0) return failed();
+  return fd;
+}
+
+std::string tcp_text(const DebugAddress& address) {
+  return fmt::format("{}.{}.{}.{}:{}", address.host >> 24, address.host >> 16 & 0xff,
+                     address.host >> 8 & 0xff, address.host & 0xff, address.port);
+}
+
+Result<Fd> listen_tcp(const DebugAddress& address) {
+  Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto failed = [&] {
+    return fail(Error::system(ErrorKind::Usage, "--gdb tcp:" + tcp_text(address), errno));
+  };
+  if (!fd) return failed();
+  const int one = 1;
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_port = htons(address.port);
+  name.sin_addr.s_addr = htonl(address.host);
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 ||
+      ::listen(fd.get(), 1) != 0)
+    return failed();
+  return fd;
+}
+
+}  // namespace
+
+Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remote) {
+  if (text.starts_with("unix:")) {
+    if (text.size() == 5) return fail(Error::usage("--gdb unix: needs a path after the colon"));
+    return DebugAddress{.kind = DebugAddress::Kind::Unix, .path = std::string(text.substr(5))};
+  }
+  if (text.starts_with("tcp:")) return parse_tcp(text, text.substr(4), allow_remote);
+  return fail(
+      Error::usage(fmt::format("--gdb {}: where should it listen?", printable(text))).hint(kForms));
+}
+
+Result<Fd> listen_at(const DebugAddress& address) {
+  return address.kind == DebugAddress::Kind::Unix ? listen_unix(address) : listen_tcp(address);
+}
+
+std::string remote_name(const DebugAddress& address, const Fd& listener) {
+  if (address.kind == DebugAddress::Kind::Unix) return address.path;
+  sockaddr_in name{};
+  socklen_t size = sizeof name;
+  DebugAddress bound = address;
+  if (::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&name), &size) == 0)
+    bound.port = ntohs(name.sin_port);
+  return tcp_text(bound);
+}
+
+}  // namespace vmm

@@ -1,0 +1,35 @@
+// Where a debugger connects: a unix socket of the user's own, or TCP.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "vmm/base/fd.h"
+
+namespace vmm {
+
+struct DebugAddress {
+  enum class Kind { Unix, Tcp };
+  Kind kind = Kind::Unix;
+  std::string path;        // Unix
+  std::uint32_t host = 0;  // Tcp: IPv4, the first byte of the text is the highest
+  std::uint16_t port = 0;  // Tcp, host's byte order
+
+  bool operator==(const DebugAddress&) const = default;
+};
+
+// "unix:PATH" or "tcp:A.B.C.D:PORT" ("localhost" is 127.0.0.1; port 0 takes a free one). A usage
+// error for anything else, and without `allow_remote` for an address beyond 127.0.0.0/8: whoever
+// reaches the debugger reads and writes the whole guest.
+Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remote);
+
+// Listens, without blocking. A socket file that nobody listens at any more is replaced, anything
+// else that is in the way stays and is an error. A unix socket has mode 0600.
+Result<Fd> listen_at(const DebugAddress& address);
+
+// As the user of gdb writes it after `target remote`, with the port that was taken.
+std::string remote_name(const DebugAddress& address, const Fd& listener);
+
+}  // namespace vmm

@@ -1,0 +1,96 @@
+// What a debugger may do to the machine while it is paused (vmm/core/debug_target.h).
+#include <fmt/format.h>
+
+#include "vmm/kvm/capabilities.h"
+#include "vmm/machine/debug_session.h"
+#include "vmm/machine/machine.h"
+
+namespace vmm {
+
+// Of kvm_pvm, whose ring 0 is emulated: int3 ends there in an internal error instead of a debug
+// exit, and the emulator's accesses do not look at the debug registers.
+Result<DebugSupport> debug_support_of(const Kvm& kvm, KvmBackend backend) {
+  const auto flags = static_cast<unsigned>(VMM_TRY(kvm.capability(capability::SET_GUEST_DEBUG2)));
+  const bool emulated = backend == KvmBackend::Pvm;
+  return DebugSupport{
+      .step = (flags & KVM_GUESTDBG_SINGLESTEP) != 0,
+      .block_interrupts = (flags & KVM_GUESTDBG_BLOCKIRQ) != 0,
+      .int3 = (flags & KVM_GUESTDBG_USE_SW_BP) != 0 && !emulated,
+      .hardware = (flags & KVM_GUESTDBG_USE_HW_BP) != 0,
+      .watchpoints = (flags & KVM_GUESTDBG_USE_HW_BP) != 0 && !emulated,
+      .inject_int3 = (flags & KVM_GUESTDBG_INJECT_BP) != 0,
+  };
+}
+
+Result<DebugRegisters> Machine::registers(unsigned vcpu) {
+  DebugRegisters registers = VMM_TRY(vcpus_[vcpu]->debug_registers());
+  registers.cpu.mp_state = mp_state_of(vcpu, registers.cpu.mp_state);
+  return registers;
+}
+
+Result<void> Machine::set_registers(unsigned vcpu, const DebugRegisters& registers) {
+  return vcpus_[vcpu]->set_debug_registers(registers);
+}
+
+Result<std::uint64_t> Machine::msr(unsigned vcpu, std::uint32_t index) {
+  return vcpus_[vcpu]->msr(index);
+}
+
+Result<void> Machine::set_msr(unsigned vcpu, std::uint32_t index, std::uint64_t value) {
+  return vcpus_[vcpu]->set_msr(index, value);
+}
+
+Result<void> Machine::set_debug_control(unsigned vcpu, const DebugControl& control) {
+  VMM_TRY(vcpus_[vcpu]->set_debug_control(control));
+  debug_controls_[vcpu] = control;
+  return {};
+}
+
+// The exit of a vCPU that a debugger has a say in. A stepped HLT is done when it has put the
+// processor to sleep: where the LAPIC is ours KVM's trap behind it would come at the wake-up only.
+Step Machine::debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step) {
+  const DebugControl& control = debug_controls_[vcpu];
+  if (const auto* stop = std::get_if<DebugStop>(&exit);
+      stop != nullptr && control != DebugControl())
+    return step::Break{*stop};
+  constexpr std::uint64_t kSingleStep = 1u << 14;  // DR6.BS
+  if (std::holds_alternative<Halt>(exit) && control.step &&
+      std::holds_alternative<step::Continue>(step))
+    return step::Break{{.exception = 1, .pc = rip, .dr6 = kSingleStep, .dr7 = 0}};
+  return step;
+}
+
+// What the image is made for decides how the registers are shown.
+Result<void> Machine::open_debugger(const LoadedImage& image) {
+  if (!spec_.gdb) return {};
+  gdb::Arch arch = gdb::Arch::X86_64;
+  if (image.protocol == BootProtocol::Elf32) arch = gdb::Arch::I386;
+  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, spec_.gdb_arch.value_or(arch),
+                                         [this] { threads_->end(ending::Quit{}); }));
+  return {};
+}
+
+std::string Machine::debugger_name() const {
+  return debugger_ == nullptr ? std::string() : debugger_->name();
+}
+
+// With a debugger the guest waits at its first instruction.
+Result<void> Machine::start_guest() {
+  if (debugger_ == nullptr) return resume();
+  VMM_TRY(pause());
+  if (spec_.gdb_nowait) return debugger_->run();
+  return {};
+}
+
+// Two that stopped at the same moment: the second one stands at its breakpoint still, and stops
+// there anew.
+Result<void> Machine::serve_debugger(const std::vector<pollfd>& fds) {
+  const auto stops = std::exchange(*debug_stops_.lock(), {});
+  if (!stops.empty()) {
+    VMM_TRY(pause());
+    if (!threads_->ending()) VMM_TRY(debugger_->stopped(stops.front().first, stops.front().second));
+  }
+  return debugger_->serve(fds);
+}
+
+}  // namespace vmm
