@@ -127,9 +127,9 @@ TEST_F(Gdb, a_running_guest_is_interrupted_and_a_client_that_vanishes_leaves_it_
   client.close();
   // Another one finds it running, and stops it.
   RspClient second;
-  ASSERT_TRUE(
-      vmm->wait_until([&] { return second.connect(socket()) && second.ask("qC") == "QC1"; }))
-      << vmm->finish().text();
+  ASSERT_TRUE(vmm->wait_until([&] {
+    return second.connect(socket()) && second.ask("qC") == "QC1";
+  })) << vmm->finish().text();
   EXPECT_THAT(second.ask("?"), StartsWith("T05"));
   second.send("k");
   EXPECT_EQ(vmm->finish().code, 0);

@@ -40,7 +40,8 @@ Result<void> Machine::resume() { return run_some(std::vector<bool>(vcpu_count(),
 Result<void> Machine::run_some(const std::vector<bool>& who) {
   const std::lock_guard rest(rest_);
   VMM_TRY(release_time());
-  // Those of a pause that came at the same moment: their vCPUs stand where they stopped, and stop anew.
+  // Those of a pause that came at the same moment: their vCPUs stand where they stopped, and stop
+  // anew.
   debug_stops_.lock()->clear();
   (*board_.lock())->clock.resume();
   if (disk_thread_ != nullptr) disk_thread_->resume();
