@@ -377,8 +377,13 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   }
   add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
-  if (!o.gdb.empty())
-    return fail(Error::usage("--gdb: the socket would be inside the lab, out of reach"));
+  if (!o.gdb.empty()) {
+    const DebugAddress address = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
+    if (address.kind != DebugAddress::Kind::Unix)
+      return fail(Error::usage("--gdb tcp: the port would be inside the lab, out of reach")
+                      .hint("--gdb unix:PATH is relayed out of a lab"));
+    paths.push_back({.kind = PathUse::Kind::Socket, .path = address.path});
+  }
   if (serial.kind == SerialKind::Pty)
     return fail(Error::usage("--serial pty: the pty would be inside the lab, out of reach")
                     .hint("use --serial stdio or file:P"));
