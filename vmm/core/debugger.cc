@@ -73,7 +73,8 @@ Result<void> Debugger::insert(const Breakpoint& breakpoint) {
   if (is_watch(breakpoint))
     VMM_TRY(check_watch(breakpoint));
   else if (!support_.hardware && (breakpoint.kind == Kind::Hardware || !support_.int3))
-    return fail(Error::usage("this host's KVM has no breakpoints for a debugger"));
+    return fail(Error::usage(
+        "this host's KVM delivers no breakpoints to a debugger: only single steps work here"));
   breakpoints_.push_back(breakpoint);
   if (slots_needed() <= DebugControl::kSlots) return {};
   breakpoints_.pop_back();

@@ -15,10 +15,10 @@ Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& add
                                                          DebugTarget& target, gdb::Arch arch,
                                                          std::function<void()> kill) {
   const DebugSupport support = target.debug_support();
-  if (!support.step || !support.hardware)
+  if (!support.step)
     return fail(
         Error::host("--gdb: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
-                    "single steps and hardware breakpoints"));
+                    "single steps"));
   Fd listener = VMM_TRY(listen_at(address));
   std::string name = remote_name(address, listener);
   return std::unique_ptr<DebugSession>(

@@ -29,9 +29,6 @@ class LiveScreen;
 class Keyboard;
 class DebugSession;
 
-// What this host's KVM lets a debugger do.
-Result<DebugSupport> debug_support_of(const Kvm& kvm, KvmBackend backend);
-
 class Machine final : public DebugTarget {
  public:
   // Builds everything up to, not including, the first guest instruction: `kvm` must outlive the
@@ -124,7 +121,7 @@ class Machine final : public DebugTarget {
   Result<void> event_loop(LiveScreen* screen, Keyboard* keyboard);
   void type(Keyboard& keyboard);
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
-  Result<void> open_debugger(const LoadedImage& image);
+  Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> start_guest();
   Result<void> serve_debugger(const std::vector<pollfd>& fds);
   std::chrono::nanoseconds serve_deadlines();

@@ -1,26 +1,11 @@
 // What a debugger may do to the machine while it is paused (vmm/core/debug_target.h).
 #include <fmt/format.h>
 
-#include "vmm/kvm/capabilities.h"
+#include "vmm/machine/debug_probe.h"
 #include "vmm/machine/debug_session.h"
 #include "vmm/machine/machine.h"
 
 namespace vmm {
-
-// Of kvm_pvm, whose ring 0 is emulated: int3 ends there in an internal error instead of a debug
-// exit, and the emulator's accesses do not look at the debug registers.
-Result<DebugSupport> debug_support_of(const Kvm& kvm, KvmBackend backend) {
-  const auto flags = static_cast<unsigned>(VMM_TRY(kvm.capability(capability::SET_GUEST_DEBUG2)));
-  const bool emulated = backend == KvmBackend::Pvm;
-  return DebugSupport{
-      .step = (flags & KVM_GUESTDBG_SINGLESTEP) != 0,
-      .block_interrupts = (flags & KVM_GUESTDBG_BLOCKIRQ) != 0,
-      .int3 = (flags & KVM_GUESTDBG_USE_SW_BP) != 0 && !emulated,
-      .hardware = (flags & KVM_GUESTDBG_USE_HW_BP) != 0,
-      .watchpoints = (flags & KVM_GUESTDBG_USE_HW_BP) != 0 && !emulated,
-      .inject_int3 = (flags & KVM_GUESTDBG_INJECT_BP) != 0,
-  };
-}
 
 Result<DebugRegisters> Machine::registers(unsigned vcpu) {
   DebugRegisters registers = VMM_TRY(vcpus_[vcpu]->debug_registers());
@@ -61,8 +46,10 @@ Step Machine::debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step) {
 }
 
 // What the image is made for decides how the registers are shown.
-Result<void> Machine::open_debugger(const LoadedImage& image) {
+Result<void> Machine::open_debugger(const Kvm& kvm, const LoadedImage& image) {
   if (!spec_.gdb) return {};
+  debug_support_ =
+      VMM_TRY_CONTEXT(probe_debug_support(kvm, guest_cpuid_), "try what a debugger can do here");
   gdb::Arch arch = gdb::Arch::X86_64;
   if (image.protocol == BootProtocol::Elf32) arch = gdb::Arch::I386;
   debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, spec_.gdb_arch.value_or(arch),

@@ -57,7 +57,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   }
   VMM_TRY(machine->open_outside());
   VMM_TRY(machine->set_entry_state(start));
-  VMM_TRY(machine->open_debugger(image));
+  VMM_TRY(machine->open_debugger(kvm, image));
   return machine;
 }
 
@@ -101,7 +101,6 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
       VMM_TRY(kvm.capability(capability::VM_TSC_CONTROL)) != 0)
     VMM_TRY_CONTEXT(vm_->set_tsc_khz(*spec_.tsc_khz), "--tsc-khz");
   VMM_TRY(create_vcpus(kvm, cpu, host));
-  debug_support_ = VMM_TRY(debug_support_of(kvm, host.backend));
   debug_controls_.assign(vcpus_.size(), {});
   signature_ = cpu.cpuid.get(1).eax;
   return {};

@@ -1,0 +1,93 @@
+#include "vmm/machine/debug_probe.h"
+
+#include <array>
+
+#include "vmm/base/check.h"
+#include "vmm/core/guest_memory.h"
+#include "vmm/kvm/capabilities.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/machine/processor_reset.h"
+
+namespace vmm {
+namespace {
+
+constexpr Gpa kCode = 0x1000;  // of a segment of that base
+constexpr Gpa kWatched = 0x1800;
+constexpr std::array<std::uint8_t, 2> kInt3 = {0xcc, 0xf4};  // int3; hlt
+constexpr std::array<std::uint8_t, 5> kWrite = {0x2e, 0xa2, 0x00, 0x08,
+                                                0x90};  // mov cs:[800h], al; nop
+constexpr std::array<std::uint8_t, 2> kNops = {0x90, 0x90};
+constexpr std::uint8_t kHlt = 0xf4;
+
+// A processor in real mode and a page of memory: the vector of int3 leads to a HLT, so that every
+// way ends in an exit.
+class Probe {
+ public:
+  static Result<Probe> create(const Kvm& kvm, const CpuidTable& cpuid) {
+    Probe probe(VMM_TRY(GuestMemory::create(1_MiB, false)));
+    const std::array<std::uint8_t, 4> vector = {0x10, 0, kCode >> 4 & 0xff, kCode >> 12};
+    VMM_CHECK(probe.memory_.write(3 * 4, vector) &&
+                  probe.memory_.write(kCode + 0x10, std::span(&kHlt, 1)),
+              "low memory is RAM");
+    probe.vm_ = VMM_TRY(Vm::create(kvm, IrqChipKind::User, false));
+    VMM_TRY(probe.vm_->map(probe.memory_));
+    probe.vcpu_ = VMM_TRY(probe.vm_->create_vcpu(0));
+    VMM_TRY(probe.vcpu_->set_cpuid(cpuid));
+    probe.fresh_ = VMM_TRY(probe.vcpu_->state());
+    return probe;
+  }
+
+  // Whether `code` stops for `control` with this exception.
+  Result<bool> stops(std::span<const std::uint8_t> code, const DebugControl& control,
+                     std::uint32_t exception) {
+    VMM_CHECK(memory_.write(kCode, code) && memory_.write(kCode + code.size(), std::span(&kHlt, 1)),
+              "low memory is RAM");
+    CpuState start = fresh_;
+    start.regs.rip = 0;
+    start.regs.rsp = 0x800;
+    start_at(start, kCode >> 12);
+    VMM_TRY(vcpu_->set_state(start));
+    VMM_TRY(vcpu_->set_debug_control(control));
+    // A signal may come first.
+    for (int attempt = 0; attempt < 10; ++attempt) {
+      const Exit exit = VMM_TRY(vcpu_->run());
+      if (std::holds_alternative<Interrupted>(exit)) continue;
+      const auto* stop = std::get_if<DebugStop>(&exit);
+      return stop != nullptr && stop->exception == exception;
+    }
+    return false;
+  }
+
+ private:
+  explicit Probe(GuestMemory memory) : memory_(std::move(memory)) {}
+
+  GuestMemory memory_;
+  std::unique_ptr<Vm> vm_;
+  std::unique_ptr<Vcpu> vcpu_;
+  CpuState fresh_;
+};
+
+}  // namespace
+
+Result<DebugSupport> probe_debug_support(const Kvm& kvm, const CpuidTable& cpuid) {
+  const auto flags = static_cast<unsigned>(VMM_TRY(kvm.capability(capability::SET_GUEST_DEBUG2)));
+  DebugSupport support{
+      .step = (flags & KVM_GUESTDBG_SINGLESTEP) != 0,
+      .block_interrupts = (flags & KVM_GUESTDBG_BLOCKIRQ) != 0,
+      .int3 = (flags & KVM_GUESTDBG_USE_SW_BP) != 0,
+      .hardware = (flags & KVM_GUESTDBG_USE_HW_BP) != 0,
+      .watchpoints = (flags & KVM_GUESTDBG_USE_HW_BP) != 0,
+      .inject_int3 = (flags & KVM_GUESTDBG_INJECT_BP) != 0,
+  };
+  Probe probe = VMM_TRY(Probe::create(kvm, cpuid));
+  DebugControl execute;
+  execute.slots[0] = HardwareBreakpoint{kCode + 1, HardwareBreakpoint::Kind::Execute, 1};
+  if (support.hardware) support.hardware = VMM_TRY(probe.stops(kNops, execute, 1));
+  if (support.int3) support.int3 = VMM_TRY(probe.stops(kInt3, {.int3 = true, .slots = {}}, 3));
+  DebugControl watch;
+  watch.slots[0] = HardwareBreakpoint{kWatched, HardwareBreakpoint::Kind::Write, 1};
+  if (support.watchpoints) support.watchpoints = VMM_TRY(probe.stops(kWrite, watch, 1));
+  return support;
+}
+
+}  // namespace vmm
