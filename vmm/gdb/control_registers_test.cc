@@ -76,7 +76,7 @@ TEST_F(ControlRegisters, cr8_is_a_priority) {
 }
 
 TEST_F(ControlRegisters, xcr0_takes_the_sets_that_xsetbv_takes) {
-  for (const std::uint64_t good : {1, 3, 7, 0xe7}) EXPECT_EQ(write(Control::Xcr0, good), "");
+  for (const std::uint64_t good : {1u, 3u, 7u, 0xe7u}) EXPECT_EQ(write(Control::Xcr0, good), "");
   EXPECT_THAT(write(Control::Xcr0, 2), HasSubstr("always set"));
   EXPECT_THAT(write(Control::Xcr0, 5), HasSubstr("AVX needs SSE"));
   EXPECT_THAT(write(Control::Xcr0, 0x27), HasSubstr("go together"));

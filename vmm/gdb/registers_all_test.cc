@@ -115,7 +115,8 @@ TEST(AllRegisters, G_of_what_was_read_changes_nothing) {
 TEST(AllRegisters, what_the_xsave_area_has_no_room_for_is_not_available) {
   const RegisterSet set(Arch::X86_64, full_cpuid());
   DebugRegisters r = long_mode_registers();
-  for (const std::size_t size : {0, 100, 575, 576, 831, 832, 1087, 1152, 1663, 1664, 2687, 2688}) {
+  for (const std::size_t size :
+       {0u, 100u, 575u, 576u, 831u, 832u, 1087u, 1152u, 1663u, 1664u, 2687u, 2688u}) {
     r.xsave.resize(size);
     if (size >= 576) store(std::span(r.xsave), 512, std::uint64_t{0xe7});
     const auto there = [&](std::string_view name) {

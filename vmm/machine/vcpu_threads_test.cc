@@ -70,7 +70,7 @@ class VcpuThreadsTest : public testing::Test {
     };
     hooks.broke = [this](unsigned vcpu, const DebugStop& stop) {
       EXPECT_EQ(stop.pc, 0x77u);
-      broke = vcpu;
+      broke = static_cast<int>(vcpu);
     };
     hooks.ended = [this] { ++ended; };
     hooks.before_run = before_run;
