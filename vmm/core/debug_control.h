@@ -10,6 +10,10 @@
 
 namespace vmm {
 
+namespace spec {
+constexpr std::uint64_t DR6_BS = 1ull << 14;  // a single step
+}  // namespace spec
+
 // One of DR0 to DR3 with its part of DR7 (SDM vol. 3B 17.2.4).
 struct HardwareBreakpoint {
   enum class Kind : std::uint8_t { Execute, Write, Access };

@@ -13,7 +13,6 @@ namespace {
 constexpr std::uint8_t kInt3 = 0xcc;
 constexpr std::uint32_t kDebugException = 1;
 constexpr std::uint32_t kBreakpointException = 3;
-constexpr std::uint64_t kDr6Step = 1u << 14;
 
 using Kind = Breakpoint::Kind;
 using How = GoOn::How;
@@ -111,9 +110,21 @@ Result<Gva> Debugger::instruction_of(unsigned vcpu) {
   return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
 }
 
-bool Debugger::stops_at(Gva address) const {
-  return std::ranges::any_of(
-      breakpoints_, [&](const Breakpoint& b) { return !is_watch(b) && b.address == address; });
+// The one that stops there; null without.
+const Breakpoint* Debugger::breakpoint_at(Gva address) const {
+  const auto b = std::ranges::find_if(breakpoints_, [&](const Breakpoint& candidate) {
+    return !is_watch(candidate) && candidate.address == address;
+  });
+  return b == breakpoints_.end() ? nullptr : &*b;
+}
+
+// A walk of the guest's tables each.
+void Debugger::find_places() {
+  places_.clear();
+  if (!support_.int3) return;
+  for (const Breakpoint& b : breakpoints_)
+    if (b.kind == Kind::Software)
+      if (const auto place = place_of(b.address)) places_[b.address] = *place;
 }
 
 // Those that need a register first, then software breakpoints that have no place in RAM, as far as
@@ -133,18 +144,15 @@ void Debugger::assign_slots() {
   }
   if (!support_.hardware) return;
   for (const Breakpoint& b : breakpoints_)
-    if (b.kind == Kind::Software && (!support_.int3 || !place_of(b.address))) execute(b);
+    if (b.kind == Kind::Software && !places_.contains(b.address)) execute(b);
 }
 
 void Debugger::plant() {
-  if (!support_.int3) return;
-  for (const Breakpoint& b : breakpoints_) {
-    if (b.kind != Kind::Software) continue;
-    const auto place = place_of(b.address);
-    if (!place || planted_.contains(*place)) continue;
-    Planted planted{.address = b.address};
-    if (!target_.memory().read(*place, std::span(&planted.byte, 1))) continue;
-    if (target_.write_memory(*place, std::span(&kInt3, 1))) planted_.emplace(*place, planted);
+  for (const auto& [address, place] : places_) {
+    if (planted_.contains(place)) continue;
+    Planted planted{.address = address};
+    if (!target_.memory().read(place, std::span(&planted.byte, 1))) continue;
+    if (target_.write_memory(place, std::span(&kInt3, 1))) planted_.emplace(place, planted);
   }
 }
 
@@ -165,7 +173,7 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
     vcpu.how = how[i];
     if (vcpu.how.how == How::Hold) continue;
     const Gva at = VMM_TRY(instruction_of(i));
-    vcpu.passes = vcpu.stood == at && stops_at(at);
+    vcpu.passes = vcpu.stood == at && breakpoint_at(at) != nullptr;
     vcpu.stood.reset();
   }
   return resume();
@@ -176,6 +184,7 @@ Result<void> Debugger::resume() {
   const auto first = std::ranges::find_if(vcpus_, &Vcpu::passes);
   passing_.reset();
   if (first != vcpus_.end()) passing_ = static_cast<unsigned>(first - vcpus_.begin());
+  find_places();
   assign_slots();
   if (!passing_) plant();
   VMM_TRY(set_controls(passing_));
@@ -239,10 +248,8 @@ Result<bool> Debugger::is_in_range(unsigned vcpu) {
 }
 
 Result<std::optional<DebugReport>> Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
-  const auto b = std::ranges::find_if(breakpoints_, [&](const Breakpoint& candidate) {
-    return !is_watch(candidate) && candidate.address == address;
-  });
-  if (b == breakpoints_.end()) return std::optional<DebugReport>();
+  const Breakpoint* b = breakpoint_at(address);
+  if (b == nullptr) return std::optional<DebugReport>();
   vcpus_[vcpu].stood = address;
   return std::optional<DebugReport>(
       {.why = DebugReport::Why::Breakpoint, .vcpu = vcpu, .breakpoint = *b});
@@ -270,12 +277,12 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
     }
     if ((stop.dr6 & 0xf) != 0)
       if (auto report = VMM_TRY(breakpoint_hit(index, stop.pc))) return report;
-    if ((stop.dr6 & kDr6Step) != 0 && (passed || vcpu.how.how != How::Run)) {
+    if ((stop.dr6 & spec::DR6_BS) != 0 && (passed || vcpu.how.how != How::Run)) {
       vcpu.passes = false;
       if (vcpu.how.how == How::Run) return go_on();
       // A breakpoint where the step ended counts as reached.
       const Gva at = VMM_TRY(instruction_of(index));
-      if (stops_at(at)) return breakpoint_hit(index, at);
+      if (auto report = VMM_TRY(breakpoint_hit(index, at))) return report;
       if (VMM_TRY(is_in_range(index))) return go_on();
       return std::optional<DebugReport>({.why = DebugReport::Why::Stepped, .vcpu = index});
     }

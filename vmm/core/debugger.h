@@ -91,9 +91,10 @@ class Debugger {
 
   std::optional<Gpa> place_of(Gva address);
   Result<Gva> instruction_of(unsigned vcpu);
-  bool stops_at(Gva address) const;
+  const Breakpoint* breakpoint_at(Gva address) const;
   unsigned slots_needed() const;
   Result<void> check_watch(const Breakpoint& breakpoint) const;
+  void find_places();
   void assign_slots();
   void plant();
   void take_out();
@@ -108,6 +109,8 @@ class Debugger {
   PagingFeatures features_;
   DebugSupport support_;
   std::vector<Breakpoint> breakpoints_;
+  // Of software breakpoints, as the guest goes on: where int3 can be, by address.
+  std::map<Gva, Gpa> places_;
   std::map<Gpa, Planted> planted_;
   Slots slots_;
   std::vector<Vcpu> vcpus_;

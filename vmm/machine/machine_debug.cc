@@ -38,10 +38,9 @@ Step Machine::debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step) {
   if (const auto* stop = std::get_if<DebugStop>(&exit);
       stop != nullptr && control != DebugControl())
     return step::Break{*stop};
-  constexpr std::uint64_t kSingleStep = 1u << 14;  // DR6.BS
   if (std::holds_alternative<Halt>(exit) && control.step &&
       std::holds_alternative<step::Continue>(step))
-    return step::Break{{.exception = 1, .pc = rip, .dr6 = kSingleStep, .dr7 = 0}};
+    return step::Break{{.exception = 1, .pc = rip, .dr6 = spec::DR6_BS, .dr7 = 0}};
   return step;
 }
 
