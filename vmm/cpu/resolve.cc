@@ -159,10 +159,9 @@ void apply_override(Draft& draft, const CpuOverride& change) {
     case CpuOverride::Kind::Forbid:
       remove_feature(draft, change.feature);
       break;
-    case CpuOverride::Kind::PhysBits: {
+    case CpuOverride::Kind::PhysBits:
       set_width(draft, change.phys_bits);
       break;
-    }
     case CpuOverride::Kind::PhysExact:
     case CpuOverride::Kind::PhysAtMost:
       draft.width_wish = change.kind;

@@ -4,16 +4,9 @@
 
 #include <algorithm>
 
-#include "vmm/gdb/target_xml.h"
+#include "vmm/gdb/stub_answers.h"
 
 namespace vmm::gdb {
-namespace {
-
-constexpr std::string_view kBadArguments = "E22";
-constexpr std::string_view kNoSuchThread = "E03";
-
-}  // namespace
-
 Stub::Stub(DebugTarget& target, Debugger& debugger, Options options)
     : target_(target),
       debugger_(debugger),
@@ -109,7 +102,7 @@ Stub::Answer Stub::answer(std::string_view packet) {
 }
 
 // --- stops
-// --------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------
 
 void Stub::stopped(const DebugReport& report) {
   report_ = report;
@@ -147,22 +140,22 @@ std::string Stub::stop_reply() const {
 Stub::Answer Stub::on_reason(Arguments) { return stop_reply(); }
 
 // --- going on
-// -----------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------
 
 // No answer now: the next stop is the answer.
 Stub::Answer Stub::go(const std::vector<GoOn>& how) {
   if (exit_code_) return stop_reply();
-  if (const auto gone = debugger_.go(how); !gone) return "E." + gone.error().text();
+  if (const auto gone = debugger_.go(how); !gone) return refusal(gone.error());
   return std::nullopt;
 }
 
 Stub::Answer Stub::on_continue(Arguments a) {
-  if (!a.at_end()) return std::string(kBadArguments);
+  if (!a.at_end()) return kBadArguments;
   return go(std::vector<GoOn>(target_.vcpu_count(), {.how = GoOn::How::Run}));
 }
 
 Stub::Answer Stub::on_step(Arguments a) {
-  if (!a.at_end()) return std::string(kBadArguments);
+  if (!a.at_end()) return kBadArguments;
   std::vector<GoOn> how(target_.vcpu_count());
   how[general_].how = GoOn::How::OneStep;
   return go(how);
@@ -191,24 +184,24 @@ Stub::Answer Stub::on_vcont(Arguments a) {
       a.expect(',');
       action.end = a.number();
     } else if (!a.accept('t')) {
-      return std::string(kBadArguments);
+      return kBadArguments;
     }
     std::optional<unsigned> only;
     if (a.accept(':')) {
       const std::string_view thread = a.until(';');
       if (thread != "-1") {
         only = vcpu_of(thread);
-        if (!only) return std::string(kNoSuchThread);
+        if (!only) return kNoSuchThread;
       }
     }
     for (unsigned i = 0; i < how.size(); ++i)
       if (!how[i] && (!only || *only == i)) how[i] = action;
   }
-  if (!a.good() || !a.at_end()) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end()) return kBadArguments;
   std::vector<GoOn> result;
   for (const auto& one : how) result.push_back(one.value_or(GoOn()));
   if (std::ranges::all_of(result, [](const GoOn& g) { return g.how == GoOn::How::Hold; }))
-    return std::string(kBadArguments);
+    return kBadArguments;
   return go(result);
 }
 
@@ -224,7 +217,7 @@ Stub::Answer Stub::on_kill(Arguments) {
 }
 
 // --- breakpoints
-// --------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------
 
 Stub::Answer Stub::set_breakpoint(Arguments a, bool insert) {
   const std::uint64_t type = a.number();
@@ -233,7 +226,7 @@ Stub::Answer Stub::set_breakpoint(Arguments a, bool insert) {
   b.address = a.number();
   a.expect(',');
   const std::uint64_t length = a.number();
-  if (!a.good() || length > 0xffff'ffff) return std::string(kBadArguments);
+  if (!a.good() || length > 0xffff'ffff) return kBadArguments;
   switch (type) {
     case 0:
       b.kind = Breakpoint::Kind::Software;
@@ -253,7 +246,7 @@ Stub::Answer Stub::set_breakpoint(Arguments a, bool insert) {
       return "";
   }
   // Conditions are the client's matter as yet.
-  if (!a.at_end()) return std::string(kBadArguments);
+  if (!a.at_end()) return kBadArguments;
   if (!insert) {
     debugger_.remove(b);
     return "OK";

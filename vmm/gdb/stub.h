@@ -76,7 +76,8 @@ class Stub {
   // Bytes from `address` on, as far as there is RAM.
   std::vector<std::uint8_t> read(std::uint64_t address, std::size_t size) const;
   bool write(std::uint64_t address, std::span<const std::uint8_t> bytes);
-  std::optional<Gpa> translate(std::uint64_t address) const;
+  std::function<std::optional<Gpa>(std::uint64_t address)> translation() const;
+  Answer change_registers(const std::function<Result<void>(DebugRegisters& registers)>& change);
   Answer set_breakpoint(Arguments a, bool insert);
   Answer write_register(unsigned number, std::span<const std::uint8_t> bytes);
 

@@ -5,27 +5,30 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/gdb/stub.h"
+#include "vmm/gdb/stub_answers.h"
 
 namespace vmm::gdb {
 namespace {
 
-constexpr std::string_view kBadArguments = "E22";
-constexpr std::string_view kNoMemory = "E14";
 constexpr std::uint64_t kPage = 4_KiB;
 // More is asked for in pieces.
 constexpr std::uint64_t kMostRead = kPacketSize / 2 - 16;
 
 }  // namespace
 
-// Where the bytes of an address are: by the tables of the vCPU that is looked at.
-std::optional<Gpa> Stub::translate(std::uint64_t address) const {
-  if (physical_) return address;
+// How a packet's addresses lead to bytes: by the tables of the vCPU that is looked at, whose
+// registers are read once for all pages of the packet.
+std::function<std::optional<Gpa>(std::uint64_t)> Stub::translation() const {
+  if (physical_) return [](std::uint64_t address) { return std::optional<Gpa>(address); };
   const auto state = target_.cpu_state(general_);
-  if (!state) return std::nullopt;
-  return walk_page(target_.memory(), PagingContext::from(*state, options_.paging), address, {}).gpa;
+  if (!state) return [](std::uint64_t) { return std::optional<Gpa>(); };
+  return [this, context = PagingContext::from(*state, options_.paging)](std::uint64_t address) {
+    return walk_page(target_.memory(), context, address, {}).gpa;
+  };
 }
 
 std::vector<std::uint8_t> Stub::read(std::uint64_t address, std::size_t size) const {
+  const auto translate = translation();
   std::vector<std::uint8_t> bytes(size);
   std::size_t done = 0;
   while (done < size) {
@@ -41,6 +44,7 @@ std::vector<std::uint8_t> Stub::read(std::uint64_t address, std::size_t size) co
 
 // All of it or nothing.
 bool Stub::write(std::uint64_t address, std::span<const std::uint8_t> bytes) {
+  const auto translate = translation();
   std::vector<std::pair<Gpa, std::span<const std::uint8_t>>> parts;
   for (std::size_t done = 0; done < bytes.size();) {
     const std::uint64_t at = address + done;
@@ -59,9 +63,9 @@ Stub::Answer Stub::on_read_memory(Arguments a) {
   const std::uint64_t address = a.number();
   a.expect(',');
   const std::uint64_t size = a.number();
-  if (!a.good() || !a.at_end()) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end()) return kBadArguments;
   const auto bytes = read(address, std::min(size, kMostRead));
-  if (bytes.empty() && size != 0) return std::string(kNoMemory);
+  if (bytes.empty() && size != 0) return kNoMemory;
   return to_hex(bytes);
 }
 
@@ -69,10 +73,10 @@ Stub::Answer Stub::on_read_binary(Arguments a) {
   const std::uint64_t address = a.number();
   a.expect(',');
   const std::uint64_t size = a.number();
-  if (!a.good() || !a.at_end()) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end()) return kBadArguments;
   if (size == 0) return "OK";  // the question whether this packet is known
   const auto bytes = read(address, std::min(size, kMostRead));
-  if (bytes.empty()) return std::string(kNoMemory);
+  if (bytes.empty()) return kNoMemory;
   return std::string(bytes.begin(), bytes.end());
 }
 
@@ -82,8 +86,8 @@ Stub::Answer Stub::on_write_memory(Arguments a) {
   const std::uint64_t size = a.number();
   a.expect(':');
   const auto bytes = from_hex(a.rest());
-  if (!a.good() || !bytes || bytes->size() != size) return std::string(kBadArguments);
-  return write(address, *bytes) ? "OK" : std::string(kNoMemory);
+  if (!a.good() || !bytes || bytes->size() != size) return kBadArguments;
+  return write(address, *bytes) ? "OK" : kNoMemory;
 }
 
 Stub::Answer Stub::on_write_binary(Arguments a) {
@@ -92,10 +96,10 @@ Stub::Answer Stub::on_write_binary(Arguments a) {
   const std::uint64_t size = a.number();
   a.expect(':');
   const std::string_view rest = a.rest();
-  if (!a.good() || rest.size() != size) return std::string(kBadArguments);
+  if (!a.good() || rest.size() != size) return kBadArguments;
   return write(address, {reinterpret_cast<const std::uint8_t*>(rest.data()), rest.size()})
              ? "OK"
-             : std::string(kNoMemory);
+             : kNoMemory;
 }
 
 // qSearch:memory:ADDRESS;LENGTH;PATTERN -> 0, or 1,ADDRESS
@@ -106,13 +110,13 @@ Stub::Answer Stub::on_search(Arguments a) {
   const std::uint64_t length = std::min(a.number(), kMostSearched);
   a.expect(';');
   const std::string_view pattern = a.rest();
-  if (!a.good() || pattern.empty()) return std::string(kBadArguments);
+  if (!a.good() || pattern.empty()) return kBadArguments;
   constexpr std::size_t kChunk = 64_KiB;
   std::string window;
   std::uint64_t at = address;  // of window's first byte
   for (std::uint64_t done = 0; done < length;) {
     const auto bytes = read(address + done, std::min<std::uint64_t>(kChunk, length - done));
-    if (bytes.empty()) return std::string(kNoMemory);
+    if (bytes.empty()) return kNoMemory;
     window.append(bytes.begin(), bytes.end());
     done += bytes.size();
     if (const std::size_t found = window.find(pattern); found != std::string::npos)
@@ -130,11 +134,11 @@ Stub::Answer Stub::on_checksum(Arguments a) {
   std::uint64_t address = a.number();
   a.expect(',');
   std::uint64_t size = a.number();
-  if (!a.good() || !a.at_end() || size > 1_GiB) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end() || size > 1_GiB) return kBadArguments;
   std::uint32_t crc = 0xffff'ffff;
   while (size != 0) {
     const auto bytes = read(address, std::min<std::uint64_t>(size, 64_KiB));
-    if (bytes.empty()) return std::string(kNoMemory);
+    if (bytes.empty()) return kNoMemory;
     for (const std::uint8_t byte : bytes) {
       crc ^= std::uint32_t{byte} << 24;
       for (int i = 0; i < 8; ++i) crc = crc << 1 ^ (crc >> 31 != 0 ? kPolynomial : 0);
@@ -146,29 +150,32 @@ Stub::Answer Stub::on_checksum(Arguments a) {
 }
 
 // --- registers
-// ----------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------
 
 Stub::Answer Stub::on_read_all(Arguments) {
   const auto registers = target_.registers(general_);
-  if (!registers) return "E." + registers.error().text();
+  if (!registers) return refusal(registers.error());
   return registers_.read_all(*registers);
 }
 
 Stub::Answer Stub::on_write_all(Arguments a) {
   const auto bytes = from_hex(a.rest());
-  if (!bytes) return std::string(kBadArguments);
+  if (!bytes) return kBadArguments;
+  return change_registers(
+      [&](DebugRegisters& registers) { return registers_.write_all(registers, *bytes); });
+}
+
+Stub::Answer Stub::change_registers(
+    const std::function<Result<void>(DebugRegisters& registers)>& change) {
   auto registers = target_.registers(general_);
-  if (!registers) return "E." + registers.error().text();
-  if (const auto written = registers_.write_all(*registers, *bytes); !written)
-    return "E." + written.error().text();
-  const auto set = target_.set_registers(general_, *registers);
-  return set ? std::string("OK") : "E." + set.error().text();
+  if (!registers) return refusal(registers.error());
+  if (const auto changed = change(*registers); !changed) return refusal(changed.error());
+  return done_or_refusal(target_.set_registers(general_, *registers));
 }
 
 Stub::Answer Stub::on_read_register(Arguments a) {
   const std::uint64_t number = a.number();
-  if (!a.good() || !a.at_end() || number >= registers_.registers().size())
-    return std::string(kBadArguments);
+  if (!a.good() || !a.at_end() || number >= registers_.registers().size()) return kBadArguments;
   if (const auto index = registers_.msr(static_cast<unsigned>(number))) {
     const auto value = target_.msr(general_, *index);
     // What this processor has not is shown as unavailable.
@@ -178,7 +185,7 @@ Stub::Answer Stub::on_read_register(Arguments a) {
     return to_hex(bytes);
   }
   const auto registers = target_.registers(general_);
-  if (!registers) return "E." + registers.error().text();
+  if (!registers) return refusal(registers.error());
   const auto bytes = registers_.read(static_cast<unsigned>(number), *registers);
   return bytes ? to_hex(*bytes) : std::string(2 * registers_.registers()[number].size(), 'x');
 }
@@ -187,23 +194,17 @@ Stub::Answer Stub::on_write_register(Arguments a) {
   const std::uint64_t number = a.number();
   a.expect('=');
   const auto bytes = from_hex(a.rest());
-  if (!a.good() || !bytes || number >= registers_.registers().size())
-    return std::string(kBadArguments);
+  if (!a.good() || !bytes || number >= registers_.registers().size()) return kBadArguments;
   return write_register(static_cast<unsigned>(number), *bytes);
 }
 
 Stub::Answer Stub::write_register(unsigned number, std::span<const std::uint8_t> bytes) {
   if (const auto index = registers_.msr(number)) {
-    if (bytes.size() != 8) return std::string(kBadArguments);
-    const auto set = target_.set_msr(general_, *index, load<std::uint64_t>(bytes));
-    return set ? std::string("OK") : "E." + set.error().text();
+    if (bytes.size() != 8) return kBadArguments;
+    return done_or_refusal(target_.set_msr(general_, *index, load<std::uint64_t>(bytes)));
   }
-  auto registers = target_.registers(general_);
-  if (!registers) return "E." + registers.error().text();
-  if (const auto written = registers_.write(number, *registers, bytes); !written)
-    return "E." + written.error().text();
-  const auto set = target_.set_registers(general_, *registers);
-  return set ? std::string("OK") : "E." + set.error().text();
+  return change_registers(
+      [&](DebugRegisters& registers) { return registers_.write(number, registers, bytes); });
 }
 
 }  // namespace vmm::gdb

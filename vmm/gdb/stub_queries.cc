@@ -3,13 +3,11 @@
 
 #include "vmm/base/text.h"
 #include "vmm/gdb/stub.h"
+#include "vmm/gdb/stub_answers.h"
 #include "vmm/gdb/target_xml.h"
 
 namespace vmm::gdb {
 namespace {
-
-constexpr std::string_view kBadArguments = "E22";
-constexpr std::string_view kNoSuchThread = "E03";
 
 std::string_view mode_text(CpuMode mode) {
   switch (mode) {
@@ -51,7 +49,7 @@ Stub::Answer Stub::transfer(Arguments a, std::string_view document) const {
   const std::uint64_t offset = a.number();
   a.expect(',');
   const std::uint64_t length = a.number();
-  if (!a.good() || !a.at_end() || offset > document.size()) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end() || offset > document.size()) return kBadArguments;
   const std::string_view part =
       document.substr(offset, std::min<std::uint64_t>(length, kPacketSize / 2));
   return (offset + part.size() == document.size() ? "l" : "m") + std::string(part);
@@ -65,7 +63,7 @@ Stub::Answer Stub::on_memory_map(Arguments a) {
 }
 
 // --- threads
-// ------------------------------------------------------------------------------------------------
+// --------------------------------------------------------------------------------------
 
 std::optional<unsigned> Stub::vcpu_of(std::string_view thread) const {
   if (thread == "0" || thread.empty()) return general_;
@@ -106,7 +104,7 @@ Stub::Answer Stub::on_more_threads(Arguments) { return "l"; }
 
 Stub::Answer Stub::on_thread_info(Arguments a) {
   const auto vcpu = vcpu_of(a.rest());
-  if (!vcpu) return std::string(kNoSuchThread);
+  if (!vcpu) return kNoSuchThread;
   return to_hex(fmt::format("vCPU {}: {}", *vcpu, thread_state(*vcpu)));
 }
 
@@ -115,20 +113,18 @@ Stub::Answer Stub::on_current(Arguments) { return fmt::format("QC{:x}", general_
 // Hg: of whom the packets that follow ask. Hc came before vCont, which names its threads.
 Stub::Answer Stub::on_thread(Arguments a) {
   if (a.accept('c')) return "OK";
-  if (!a.accept('g')) return std::string(kBadArguments);
+  if (!a.accept('g')) return kBadArguments;
   if (a.rest() == "-1") return "OK";
   const auto vcpu = vcpu_of(a.rest());
-  if (!vcpu) return std::string(kNoSuchThread);
+  if (!vcpu) return kNoSuchThread;
   general_ = *vcpu;
   return "OK";
 }
 
-Stub::Answer Stub::on_alive(Arguments a) {
-  return vcpu_of(a.rest()) ? "OK" : std::string(kNoSuchThread);
-}
+Stub::Answer Stub::on_alive(Arguments a) { return vcpu_of(a.rest()) ? "OK" : kNoSuchThread; }
 
 // --- the session
-// --------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------
 
 // There before the debugger came: quitting it leaves the guest alone.
 Stub::Answer Stub::on_attached(Arguments) { return "1"; }
@@ -138,7 +134,7 @@ Stub::Answer Stub::on_symbols(Arguments) { return "OK"; }
 // QEMU's packets, which its users' scripts send.
 Stub::Answer Stub::on_physical(Arguments a) {
   const std::uint64_t on = a.number();
-  if (!a.good() || !a.at_end() || on > 1) return std::string(kBadArguments);
+  if (!a.good() || !a.at_end() || on > 1) return kBadArguments;
   physical_ = on == 1;
   return "OK";
 }
@@ -147,7 +143,7 @@ Stub::Answer Stub::on_physical_query(Arguments) { return physical_ ? "1" : "0"; 
 
 Stub::Answer Stub::on_monitor(Arguments a) {
   const auto bytes = from_hex(a.rest());
-  if (!bytes) return std::string(kBadArguments);
+  if (!bytes) return kBadArguments;
   if (!options_.monitor) return "";
   const std::string text = options_.monitor(std::string(bytes->begin(), bytes->end()), general_);
   if (text.empty()) return "OK";

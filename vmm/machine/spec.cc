@@ -39,7 +39,9 @@ Result<SerialTarget> parse_serial(std::string_view text) {
 Result<gdb::Arch> parse_gdb_arch(std::string_view text) {
   using gdb::Arch;
   return choose<Arch>("--gdb-arch", text,
-                      {{"x86-64", Arch::X86_64}, {"i386", Arch::I386}, {"i8086", Arch::I8086}});
+                      {{gdb::arch_name(Arch::X86_64), Arch::X86_64},
+                       {gdb::arch_name(Arch::I386), Arch::I386},
+                       {gdb::arch_name(Arch::I8086), Arch::I8086}});
 }
 
 Result<VgaTarget> parse_vga(std::string_view text) {
