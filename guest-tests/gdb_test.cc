@@ -195,7 +195,7 @@ TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
 }
 
 TEST_F(Gdb, places_that_will_not_do_are_refused_with_the_reason) {
-  const auto refused = [this](const std::string& place, const char* why, int code = 64) {
+  const auto refused = [](const std::string& place, const char* why, int code = 64) {
     const RunResult r = run_guest("exit-0.elf", {"--gdb", place});
     EXPECT_EQ(r.code, code) << r.text();
     EXPECT_THAT(r.err, HasSubstr(why)) << r.text();
