@@ -84,13 +84,9 @@ class Linux : public Fetched {
     Fetched::SetUp();
     if (!IsSkipped()) need(kKernel);
   }
-  // Runs `command` in the guest's shell; `words` go to the kernel. Without the TSC-deadline timer:
-  // in the svm lab KVM's reading of a guest's TSC falls behind the guest's own, and each deadline
-  // of our LAPIC comes later.
+  // Runs `command` in the guest's shell; `words` go to the kernel.
   static RunResult boot(const std::string& command, std::vector<std::string> options,
                         const std::string& words = {}) {
-    if (std::ranges::find(options, "--cpu-model") == options.end())
-      options.insert(options.end(), {"--cpu-model", "host,-tsc-deadline"});
     options.insert(options.end(), {"--timeout", "400", "--initrd-add", kRoot + "=/", "--append",
                                    "quiet run='" + command + "' " + words, kKernel});
     return run(options);
@@ -186,7 +182,7 @@ TEST_F(Linux, has_a_usable_dev_kvm_of_its_own_under_svm) {
   const RunResult r = boot(
       "cd /modules; for m in irqbypass kvm kvm-amd; do insmod $m.ko || exit; done; ls -l /dev/kvm; "
       "dmesg | grep kvm:",
-      {"--cpu-model", "host,+svm,-tsc-deadline", "--initrd-add", modules + "=/modules", "--mem",
+      {"--cpu-model", "host,+svm", "--initrd-add", modules + "=/modules", "--mem",
        "512M"});
   expect_userspace(r, 1);
   EXPECT_THAT(r.out, HasSubstr("/dev/kvm"));

@@ -11,6 +11,7 @@
 #include "vmm/lab/lab_log.h"
 #include "vmm/lab/output_tail.h"
 #include "vmm/lab/process.h"
+#include "vmm/lab/tsc_rate.h"
 
 namespace vmm {
 namespace {
@@ -18,13 +19,22 @@ namespace {
 // docs/lab.md has the figures. Without these words the kernel tests its own cryptography, measures
 // its timers against each other, looks for serial ports that are not there, moves itself to a
 // random address and guards against faults of its processor that an emulator does not have.
+//
+// tsc_early_khz, pmtmr=0: the TSC's rate as it is, and no timer to measure it again by. Linux would
+// otherwise correct its first measurement in the background, and where that comes after KVM was
+// loaded, KVM 6.1 takes the rate of every guest for another than the processor's, finds no TSC
+// scaling and leaves its factor at 0: in its books (KVM_GET_MSRS of 10h, LAPIC timers, kvmclock)
+// the TSC of a guest stands still.
 constexpr const char* kQuickBoot =
-    "cryptomgr.notests nokaslr mitigations=off tsc=reliable no_timer_check 8250.nr_uarts=1";
+    "cryptomgr.notests nokaslr mitigations=off tsc=reliable tsc_early_khz={} pmtmr=0 "
+    "no_timer_check 8250.nr_uarts=1";
 
 // An instruction takes 2^5 ns. With "auto" QEMU changes that while it runs, to keep up with the
 // host's clock, and the lab's time hangs on the machine's load again; docs/lab.md has what other
 // values cost.
 constexpr const char* kInstructionTime = "shift=5";
+// The TSC counts nanoseconds then.
+constexpr std::uint32_t kInstructionTscKhz = 1'000'000;
 
 class Qemu final : public Emulator {
  public:
@@ -80,9 +90,10 @@ std::string shell_line(const std::vector<std::string>& argv) {
 }  // namespace
 
 std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescriptors& descriptors,
-                                        const std::string& append) {
+                                        std::uint32_t tsc_khz, const std::string& append) {
   const auto file = [](int fd) { return fmt::format("/proc/self/fd/{}", fd); };
-  std::string words = fmt::format("console=ttyS0 panic=-1 quiet {}", kQuickBoot);
+  std::string words = "console=ttyS0 panic=-1 quiet ";
+  words += fmt::format(kQuickBoot, spec.icount ? kInstructionTscKhz : tsc_khz);
   if (!append.empty()) words += " " + append;
   std::vector<std::string> argv = {
       kQemuProgram,
@@ -123,7 +134,8 @@ Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage
                                        .initramfs = image.initramfs.get(),
                                        .channel = channel.theirs.get(),
                                        .console = console.write.get()};
-  const std::vector<std::string> argv = qemu_arguments(spec, descriptors, image.append);
+  const std::vector<std::string> argv =
+      qemu_arguments(spec, descriptors, measure_tsc_khz(), image.append);
   VMM_TRY(keep_log(spec, "qemu-command", shell_line(argv)));
   OutputTail console_tail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")));
   ChildProcess process = VMM_TRY(ChildProcess::start(

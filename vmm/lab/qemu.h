@@ -1,6 +1,7 @@
 // The svm backend: QEMU, whose software CPU (TCG) implements AMD's SVM with nested paging.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,10 @@ struct QemuDescriptors {
   int console = -1;  // a pipe for what the kernel writes to ttyS0
 };
 
-// The command line that boots `spec`. `append` are further words for the kernel. No port, no file
+// The command line that boots `spec`; `tsc_khz` is the rate of this machine's TSC. `append` are
+// further words for the kernel. No port, no file
 // by name: labs do not see each other.
 std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescriptors& descriptors,
-                                        const std::string& append);
+                                        std::uint32_t tsc_khz, const std::string& append);
 
 }  // namespace vmm

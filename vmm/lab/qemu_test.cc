@@ -27,13 +27,13 @@ std::string joined(const std::vector<std::string>& words) {
 constexpr QemuDescriptors kDescriptors = {.kernel = 5, .initramfs = 6, .channel = 7, .console = 8};
 
 TEST(QemuArguments, of_the_default_lab) {
-  EXPECT_EQ(joined(qemu_arguments({}, kDescriptors, "")),
+  EXPECT_EQ(joined(qemu_arguments({}, kDescriptors, 2500000, "")),
             "qemu-system-x86_64\n-no-user-config\n-nodefaults\n-no-reboot\n-display\nnone\n"
             "-accel\ntcg,thread=multi\n-machine\nq35,hpet=off,smbus=off,sata=off,usb=off\n"
             "-cpu\nmax,+svm,+npt\n-smp\n1\n-m\n2048M\n"
             "-kernel\n/proc/self/fd/5\n-initrd\n/proc/self/fd/6\n-append\n"
             "console=ttyS0 panic=-1 quiet cryptomgr.notests nokaslr mitigations=off tsc=reliable "
-            "no_timer_check 8250.nr_uarts=1\n"
+            "tsc_early_khz=2500000 pmtmr=0 no_timer_check 8250.nr_uarts=1\n"
             "-chardev\nfile,id=console,path=/proc/self/fd/8\n-serial\nchardev:console\n"
             "-device\nvirtio-serial-pci,max_ports=2\n-chardev\nsocket,id=channel,fd=7\n"
             "-device\nvirtserialport,chardev=channel,name=org.vmm.lab\n");
@@ -49,7 +49,8 @@ TEST(QemuArguments, follow_the_spec) {
                         .modules = {},
                         .kvm_params = {},
                         .log_dir = {}};
-  const std::string text = joined(qemu_arguments(spec, kDescriptors, "kvm.x=1 kvm_amd.npt=0"));
+  const std::string text =
+      joined(qemu_arguments(spec, kDescriptors, 2500000, "kvm.x=1 kvm_amd.npt=0"));
   EXPECT_THAT(text, HasSubstr("-cpu\nEPYC,+svm\n-smp\n2\n-m\n512M\n-icount\nshift=5\n"));
   EXPECT_THAT(text, HasSubstr("-accel\ntcg,thread=single\n"));
   EXPECT_THAT(text, HasSubstr(" kvm.x=1 kvm_amd.npt=0\n-chardev\n"));
