@@ -282,6 +282,12 @@ std::string start_line(const MachineSpec& spec, const LoadedImage& image, const 
       irqchip_name(machine.irqchip()), why, tsc, backend_name(host.backend), host.kernel);
 }
 
+std::string lost_tsc_line(const Machine& machine) {
+  if (!machine.tsc_lost()) return {};
+  return "vmm: this KVM takes the guest's TSC for another than RDTSC gives it: TSC-deadline timers "
+         "will be late, kvmclock wrong (--cpu-model ...,-tsc-deadline,-kvmclock does without)\n";
+}
+
 // What a filter asks for and this interrupt chip keeps to itself.
 std::string invisible_line(const MachineSpec& spec, IrqChipKind irqchip) {
   const auto names = spec.trace_filter.invisible_under(irqchip);
@@ -317,6 +323,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
     for (const std::string& note : notes) fmt::print(stderr, "vmm: {}\n", note);
     fmt::print(stderr, "{}", start_line(spec, image, *cpu, *host, *machine));
     fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
+    fmt::print(stderr, "{}", lost_tsc_line(*machine));
     fmt::print(stderr, "{}", invisible_line(spec, machine->irqchip()));
   }
   if (dry_run) {

@@ -87,6 +87,9 @@ class Machine final : public DebugTarget {
   const std::vector<CpuidDifference>& cpuid_differences() const { return cpuid_differences_; }
   // The rate of the guest's TSC, as KVM reads it back.
   std::uint32_t tsc_khz() const { return tsc_khz_; }
+  // Whether KVM takes the guest's TSC for another than RDTSC gives the guest (looked at where our
+  // LAPICs have a TSC-deadline timer): such timers then come too late.
+  bool tsc_lost() const { return tsc_lost_; }
   VmTime now();
   // Where a debugger connects (--gdb): what follows gdb's `target remote`. Empty without.
   std::string debugger_name() const;
@@ -153,7 +156,8 @@ class Machine final : public DebugTarget {
   unsigned irq_failures_ = 0;
   std::atomic<bool> suspended_{false};  // S3: no vCPU runs
   std::uint32_t tsc_khz_ = 0;
-  bool tsc_deadline_ = false;    // our LAPICs have that timer
+  bool tsc_deadline_ = false;  // our LAPICs have that timer
+  bool tsc_lost_ = false;
   std::uint32_t signature_ = 0;  // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;

@@ -153,10 +153,13 @@ Result<void> Machine::set_tsc_rate(const Kvm& kvm, Vcpu& vcpu) {
 
 // Whether a guest's write to IA32_TSC_DEADLINE comes to us, asked of vCPU 0 before its life begins:
 // without a LAPIC of its own KVM drops the write, unless the MSR filter comes first. On VMX it may
-// take a path that looks at no filter (platform of the host's kernel).
+// take a path that looks at no filter (platform of the host's kernel). What is written is the
+// guest's TSC, which has to lie between two readings of KVM's: KVM 6.1 without TSC scaling loses it
+// once the host has corrected its own TSC's rate.
 Result<bool> Machine::tsc_deadline_exits() {
   constexpr Gpa kProbe = 0x1000;
-  constexpr std::array<std::uint8_t, 3> kCode = {0x0f, 0x30, 0xf4};  // wrmsr; hlt
+  constexpr std::array<std::uint8_t, 5> kCode = {0x0f, 0x31, 0x0f, 0x30,
+                                                 0xf4};  // rdtsc; wrmsr; hlt
   Vcpu& vcpu = *vcpus_[0];
   VMM_TRY(vm_->filter_msr(kIa32TscDeadline));
   std::array<std::uint8_t, kCode.size()> kept{};
@@ -165,16 +168,19 @@ Result<bool> Machine::tsc_deadline_exits() {
   CpuState probe = before;
   probe.regs.rip = 0;
   probe.regs.rcx = kIa32TscDeadline;
-  probe.regs.rax = 1;
   start_at(probe, kProbe >> 12);
   VMM_TRY_CONTEXT(vcpu.set_state(probe), "probe IA32_TSC_DEADLINE");
   bool exits = false;
+  const std::uint64_t earliest = VMM_TRY_CONTEXT(vcpu.tsc(), "probe IA32_TSC_DEADLINE");
   // A signal may come first; nothing else leads anywhere but to one of two exits.
   for (int attempt = 0; attempt < 10; ++attempt) {
     const Exit exit = VMM_TRY_CONTEXT(vcpu.run(), "probe IA32_TSC_DEADLINE");
     if (std::holds_alternative<Interrupted>(exit)) continue;
     const auto* write = std::get_if<MsrWrite>(&exit);
     exits = write != nullptr && write->index == kIa32TscDeadline;
+    if (!exits) break;
+    const std::uint64_t latest = VMM_TRY_CONTEXT(vcpu.tsc(), "probe IA32_TSC_DEADLINE");
+    tsc_lost_ = write->value < earliest || write->value > latest;
     break;
   }
   [[maybe_unused]] const Exit settled = VMM_TRY_CONTEXT(vcpu.settle(), "probe IA32_TSC_DEADLINE");
