@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -203,6 +206,20 @@ TEST_F(Seccomp, stops_none_of_the_scenarios) {
     const RunResult r = scenario.run(faults_of(scenario));
     EXPECT_EQ(r.signal != 0 ? 128 + r.signal : r.code, scenario.code) << scenario.name << "\n"
                                                                       << r.text();
+  }
+}
+
+// As on a host whose TSC is unstable.
+TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
+  for (const SeccompThread thread :
+       {SeccompThread::Main, SeccompThread::Vcpu, SeccompThread::Disk, SeccompThread::Share}) {
+    const auto read_the_clock = [thread] {
+      if (!enter_seccomp(thread)) _exit(1);
+      timespec now{};
+      syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+      syscall(SYS_exit_group, now.tv_sec > 0 ? 0 : 2);
+    };
+    EXPECT_EXIT(read_the_clock(), testing::ExitedWithCode(0), "") << static_cast<int>(thread);
   }
 }
 
