@@ -150,11 +150,11 @@ TEST_F(VirtioBlkTest, requests_without_header_or_status_break_the_device) {
     rings.start_at(0);
     start_modern(kVersion1);
     put_header(0, 0);
-    for (std::uint16_t i = 0; i < descriptors.size(); ++i) {
+    for (std::size_t i = 0; i < descriptors.size(); ++i) {
       FakeDescriptor d = descriptors[i];
       if (i + 1u < descriptors.size()) d.flags |= FakeDescriptor::kNext;
       d.next = static_cast<std::uint16_t>(i + 1);
-      rings.describe(i, d);
+      rings.describe(static_cast<std::uint16_t>(i), d);
     }
     rings.offer(0);
     EXPECT_EQ(work(), 0u);

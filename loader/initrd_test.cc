@@ -23,7 +23,7 @@ class Initrd : public testing::Test {
   void TearDown() override { fs::remove_all(directory_); }
 
   std::string file(const std::string& name, const std::string& content) {
-    const std::string path = directory_ + "/" + name;
+    std::string path = directory_ + "/" + name;
     fs::create_directories(fs::path(path).parent_path());
     EXPECT_TRUE(write_file(path, std::vector<std::uint8_t>(content.begin(), content.end())));
     return path;

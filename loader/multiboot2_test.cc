@@ -154,7 +154,7 @@ std::map<std::uint32_t, ByteVector> tags_in(const GuestMemory& memory, Gpa info)
   return tags;
 }
 
-Moved move(std::vector<std::uint32_t> relocatable, std::uint64_t memory_size = 16_MiB) {
+Moved move(const std::vector<std::uint32_t>& relocatable, std::uint64_t memory_size = 16_MiB) {
   GuestMemory memory = std::move(GuestMemory::create(memory_size)).value();
   const auto image = with_tags(multiboot2_tag(10, relocatable));
   const auto state = place_image(*image, {}, memory);

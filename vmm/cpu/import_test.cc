@@ -13,10 +13,7 @@ namespace vmm {
 namespace {
 
 using testing::Contains;
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::Not;
 using testing::StartsWith;
 
 // A file that the fuzz targets start from, too.

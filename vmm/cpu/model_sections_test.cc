@@ -20,7 +20,6 @@ namespace {
 
 using testing::Contains;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::StartsWith;
 
 // Cascade Lake: 46 physical address bits; no TSX, nothing of AMD's.

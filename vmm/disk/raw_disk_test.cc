@@ -22,7 +22,7 @@ class RawDiskTest : public testing::Test {
   void TearDown() override { std::filesystem::remove_all(folder); }
 
   std::string image(std::size_t size, const char* name = "a.img") {
-    const std::string path = folder / name;
+    std::string path = folder / name;
     std::vector<char> bytes(size);
     std::iota(bytes.begin(), bytes.end(), char{0});
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(size));

@@ -109,7 +109,7 @@ TEST_F(ShareDiskTest, links_to_files_within_are_files) {
 TEST_F(ShareDiskTest, what_leads_out_or_is_no_file_is_refused_by_name) {
   const auto refused_link = [this](const fs::path& target) {
     fs::create_symlink(target, share / "link");
-    const std::string text = refusal();
+    std::string text = refusal();
     fs::remove(share / "link");
     EXPECT_THAT(text, HasSubstr((share / "link").string()));
     return text;
@@ -172,7 +172,7 @@ class ShareDiskTools : public ShareDiskTest {
   // The partition alone, with holes where it is empty.
   std::string partition() const {
     const auto disk = open();
-    const std::string path = folder / "partition.img";
+    std::string path = folder / "partition.img";
     std::ofstream image(path, std::ios::binary);
     std::vector<std::uint8_t> data(64 * 1024);
     const std::uint64_t size = disk->geometry().sectors * 512;

@@ -19,7 +19,6 @@ namespace vmm::gdb {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::Not;
 
 std::vector<RegisterSet> all_sets() {
