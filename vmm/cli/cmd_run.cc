@@ -14,6 +14,7 @@
 #include "vmm/cli/lab_paths.h"
 #include "vmm/cli/run_images.h"
 #include "vmm/lab/backends.h"
+#include "vmm/machine/core_writer.h"
 #include "vmm/machine/host_probe.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/report.h"
@@ -53,6 +54,7 @@ struct RunOptions {
   bool gdb_nowait = false;
   bool gdb_allow_remote = false;
   std::string gdb_arch;
+  std::string core;
   std::string outcome_json;
   std::string exit_protocol = "plain";
   double timeout = 0;
@@ -172,6 +174,9 @@ void add_options(CLI::App& run, RunOptions& o) {
                  "end the run after this many seconds without an exit to vmm (exit 82)")
       ->group(ending)
       ->check(CLI::Range(0.0, kMaxSeconds));
+  run.add_option("--core", o.core,
+                 "when the run is over, write the guest as it stands as a core file for gdb")
+      ->group(ending);
   run.add_option("--outcome-json", o.outcome_json, "write the outcome to this file")->group(ending);
   run.add_option("--exit-protocol", o.exit_protocol,
                  "plain: the value written to port f4h; qemu: (value << 1) | 1 (default plain)")
@@ -230,7 +235,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   spec.trace_filter = VMM_TRY(TraceFilter::parse(o.trace_filter));
   if (!o.gdb.empty())
     spec.gdb = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
-  else if (o.gdb_nowait || o.gdb_allow_remote || !o.gdb_arch.empty())
+  else if (o.gdb_nowait || o.gdb_allow_remote || (!o.gdb_arch.empty() && o.core.empty()))
     return fail(Error::usage("--gdb-nowait, --gdb-allow-remote and --gdb-arch need --gdb")
                     .hint("such as --gdb unix:gdb.sock"));
   spec.gdb_nowait = o.gdb_nowait;
@@ -243,6 +248,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(
         Error::usage(fmt::format("--exit-protocol '{}' is unknown", printable(o.exit_protocol)))
             .hint("write plain or qemu"));
+  spec.core = o.core;
   spec.outcome_json = o.outcome_json;
   spec.lint_paging = o.lint_paging;
   spec.quiet = o.quiet;
@@ -298,10 +304,27 @@ std::string invisible_line(const MachineSpec& spec, IrqChipKind irqchip) {
       fmt::join(names, ", "), irqchip_name(irqchip));
 }
 
+// Writes the core file; what to type, unless that should be quiet.
+Result<std::string> write_core(const CoreWriter& core, Machine& machine, const RunReport& report,
+                               const MachineSpec& spec, const LoadedImage& image) {
+  const auto description = VMM_TRY(describe_core(machine, report, spec, image));
+  const CoreWriter::Written written = VMM_TRY(core.write(description, machine.guest_memory()));
+  if (spec.quiet) return std::string();
+  std::string line =
+      fmt::format("vmm: --core: {} of {} in {}: gdb {} {}\n",
+                  format_size(align_up(written.bytes, 1_KiB)), format_size(spec.memory),
+                  printable(core.path()), printable(image.path), printable(core.path()));
+  if (!written.complete)
+    line +=
+        "vmm: --core: the guest's tables map more than a core file has room for; the rest is not "
+        "there\n";
+  return line;
+}
+
 // The run itself; what is known so far stays in `cpu` and `host` for a refusal's document.
 Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome_file,
-                      const OutputFile& picture_file, std::optional<ResolvedCpu>& cpu,
-                      std::optional<HostGrant>& host) {
+                      const OutputFile& picture_file, const std::optional<CoreWriter>& core,
+                      std::optional<ResolvedCpu>& cpu, std::optional<HostGrant>& host) {
   std::vector<std::string> notes;
   const LoadedImage image = VMM_TRY(load_images(spec, notes));
   const Kvm kvm = VMM_TRY(Kvm::open());
@@ -347,12 +370,14 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   if (outcome_file.fd)
     VMM_TRY(
         write_output(outcome_file, outcome_json(report, spec, *cpu, *host, image).dump(2) + "\n"));
+  std::string core_line;
+  if (core) core_line = VMM_TRY(write_core(*core, *machine, report, spec, image));
   // The files first: a terminal whose output is held must keep neither them nor the end.
   const int code = exit_code(outcome, spec.exit_protocol);
   if (!takes_output(STDERR_FILENO, kReportSeconds)) return code;
   if (spec.vga.kind == VgaKind::Text)
     fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
-  fmt::print(stderr, "{}", summary_text(report, spec));
+  fmt::print(stderr, "{}{}", core_line, summary_text(report, spec));
   return code;
 }
 
@@ -361,9 +386,12 @@ Result<int> run_command(const RunOptions& options) {
   const OutputFile outcome_file = VMM_TRY(open_output(spec.outcome_json, "--outcome-json"));
   const OutputFile picture_file = VMM_TRY(
       open_output(spec.vga.kind == VgaKind::Png ? spec.vga.path : std::string(), "--vga png"));
+  std::optional<CoreWriter> core;
+  if (!spec.core.empty()) core = VMM_TRY(CoreWriter::open(spec.core));
   std::optional<ResolvedCpu> cpu;
   std::optional<HostGrant> host;
-  Result<int> result = run_guest(spec, options.dry_run, outcome_file, picture_file, cpu, host);
+  Result<int> result =
+      run_guest(spec, options.dry_run, outcome_file, picture_file, core, cpu, host);
   if (!result && outcome_file.fd) {
     const auto document =
         refusal_json(result.error(), spec, cpu ? &*cpu : nullptr, host ? &*host : nullptr);
@@ -395,7 +423,7 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
     return fail(Error::usage("--serial pty: the pty would be inside the lab, out of reach")
                     .hint("use --serial stdio or file:P"));
   const VgaTarget vga = VMM_TRY(parse_vga(o.vga));
-  for (const std::string& path : {serial.path, vga.path, o.trace, o.outcome_json})
+  for (const std::string& path : {serial.path, vga.path, o.trace, o.core, o.outcome_json})
     if (!path.empty()) paths.push_back({.kind = PathUse::Kind::Output, .path = path});
   return paths;
 }

@@ -110,4 +110,10 @@ bool wants_explanation(const RunOutcome& outcome) {
                     outcome);
 }
 
+bool is_death(const RunOutcome& outcome) {
+  return std::holds_alternative<TripleFault>(outcome) ||
+         std::holds_alternative<InternalFailure>(outcome) ||
+         std::holds_alternative<EntryFailure>(outcome);
+}
+
 }  // namespace vmm

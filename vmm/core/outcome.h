@@ -85,5 +85,7 @@ std::string_view layer_name(const RunOutcome& outcome);
 std::string headline(const RunOutcome& outcome);
 // True for endings that deserve a crash card.
 bool wants_explanation(const RunOutcome& outcome);
+// Whether a processor could not go on: its registers and memory are a crash's.
+bool is_death(const RunOutcome& outcome);
 
 }  // namespace vmm

@@ -109,6 +109,17 @@ bool xsave_write(std::span<std::uint8_t> area, const XsaveLayout& layout, unsign
   return true;
 }
 
+std::array<std::uint8_t, 512> xsave_legacy(std::span<const std::uint8_t> area) {
+  VMM_CHECK(is_whole(area), "an XSAVE area with its header");
+  std::array<std::uint8_t, kFirstExtended> live{};
+  std::copy_n(area.begin(), live.size(), live.begin());
+  make_live(live, legacy_only(), kX87);
+  make_live(live, legacy_only(), kSse);
+  std::array<std::uint8_t, 512> legacy{};
+  std::copy_n(live.begin(), legacy.size(), legacy.begin());
+  return legacy;
+}
+
 std::optional<std::uint32_t> xsave_mxcsr(std::span<const std::uint8_t> area) {
   if (!is_whole(area)) return std::nullopt;
   if (!has(area, kSse) && !has(area, kAvx)) return kInitialMxcsr;

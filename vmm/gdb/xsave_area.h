@@ -58,6 +58,9 @@ std::optional<std::array<std::uint8_t, 64>> xsave_read(std::span<const std::uint
 bool xsave_write(std::span<std::uint8_t> area, const XsaveLayout& layout, unsigned component,
                  std::uint32_t offset, std::span<const std::uint8_t> bytes);
 
+// The legacy region as FXSAVE would give it, initial states written out. `area` has its header.
+std::array<std::uint8_t, 512> xsave_legacy(std::span<const std::uint8_t> area);
+
 // MXCSR is there with SSE or with AVX, SDM vol. 1 13.7.
 std::optional<std::uint32_t> xsave_mxcsr(std::span<const std::uint8_t> area);
 bool xsave_set_mxcsr(std::span<std::uint8_t> area, std::uint32_t value);

@@ -54,6 +54,7 @@ class Machine final : public DebugTarget {
   Result<CpuState> cpu_state(unsigned vcpu) override;
   Result<void> set_cpu_state(unsigned vcpu, const CpuState& state) override;
   const MemoryReader& memory() const override { return memory_; }
+  const GuestMemory& guest_memory() const { return memory_; }
   // Only while paused, or before run(): all of the machine but its memory and what lies outside
   // (console, trace). Loading needs a machine of the same spec with the same memory; an error
   // leaves a machine that must not go on.

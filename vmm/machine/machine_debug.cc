@@ -1,6 +1,7 @@
 // What a debugger may do to the machine while it is paused (vmm/core/debug_target.h).
 #include <fmt/format.h>
 
+#include "vmm/machine/debug_arch.h"
 #include "vmm/machine/debug_probe.h"
 #include "vmm/machine/debug_session.h"
 #include "vmm/machine/machine.h"
@@ -49,9 +50,7 @@ Result<void> Machine::open_debugger(const Kvm& kvm, const LoadedImage& image) {
   if (!spec_.gdb) return {};
   debug_support_ =
       VMM_TRY_CONTEXT(probe_debug_support(kvm, guest_cpuid_), "try what a debugger can do here");
-  gdb::Arch arch = gdb::Arch::X86_64;
-  if (image.protocol == BootProtocol::Elf32) arch = gdb::Arch::I386;
-  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, spec_.gdb_arch.value_or(arch),
+  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, debug_arch(spec_, image),
                                          [this] { threads_->end(ending::Quit{}); }));
   return {};
 }

@@ -240,6 +240,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   } else if (const auto* entry = std::get_if<ending::EntryFailure>(&outcome)) {
     died = entry->vcpu;
   }
+  report.vcpu = died;
   std::vector<ProcessorStart> starts;
   {
     auto board = machine.board().lock();

@@ -24,6 +24,7 @@ struct RunReport {
   std::optional<CrashCard> card;
   std::vector<std::string> paging_lint;
   std::vector<CpuState> vcpus;
+  unsigned vcpu = 0;  // whose end it was, where it was one's
   bool registers_trusted = true;
   std::vector<TraceEvent> last_exits;
   struct Unclaimed {

@@ -69,6 +69,7 @@ struct MachineSpec {
   double timeout = 0;        // seconds, 0: none
   double stall_timeout = 0;  // seconds, 0: none
   ExitProtocol exit_protocol = ExitProtocol::Plain;
+  std::string core;          // --core: a path, or nothing
   std::string outcome_json;
   bool lint_paging = false;
   bool quiet = false;
