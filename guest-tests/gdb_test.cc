@@ -46,9 +46,15 @@ class Gdb : public KvmTest {
     ::pclose(pipe);
     return text;
   }
+  // The socket is there a moment before somebody listens.
   RspClient connect() {
     RspClient client;
-    EXPECT_TRUE(client.connect(socket()));
+    bool connected = client.connect(socket());
+    for (int i = 0; i < 100 && !connected; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      connected = client.connect(socket());
+    }
+    EXPECT_TRUE(connected);
     return client;
   }
 
@@ -192,6 +198,33 @@ TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
     EXPECT_EQ(client.next(), "W00");
     EXPECT_EQ(vmm->finish().code, 0);
   }
+}
+
+TEST_F(Gdb, a_guest_that_died_is_kept) {
+  const auto vmm = start("triple-fault.elf", {"--on-crash", "gdb"});
+  const std::string text =
+      gdb("triple-fault.elf", {"continue", "x/i $rip", "info threads", "continue"});
+  EXPECT_THAT(text, HasSubstr("SIGSEGV"));
+  EXPECT_THAT(text, HasSubstr("=> 0x"));
+  EXPECT_THAT(text, ContainsRegex("exited with code 0?120")) << "80 in octal";
+  const RunResult r = vmm->finish();
+  EXPECT_EQ(r.code, 80) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("kept for the debugger"));
+}
+
+// Whoever comes after the death finds it, as often as they like.
+TEST_F(Gdb, a_guest_that_died_alone_waits_for_its_debugger) {
+  const auto vmm = start("triple-fault.elf", {"--on-crash", "gdb", "--gdb-nowait"});
+  EXPECT_TRUE(vmm->wait_for_output("kept for the debugger"));
+  for (int i = 0; i < 2; ++i) {
+    RspClient client = connect();
+    EXPECT_EQ(client.ask("?"), "T0bthread:1;");
+  }
+  vmm->kill(SIGTERM);
+  EXPECT_EQ(vmm->finish().code, 80);
+  const RunResult r = run_guest("exit-0.elf", {"--on-crash", "gdb"});
+  EXPECT_EQ(r.code, 64) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("--on-crash gdb needs --gdb"));
 }
 
 TEST_F(Gdb, places_that_will_not_do_are_refused_with_the_reason) {

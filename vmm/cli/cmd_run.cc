@@ -54,6 +54,7 @@ struct RunOptions {
   bool gdb_nowait = false;
   bool gdb_allow_remote = false;
   std::string gdb_arch;
+  std::string on_crash;
   std::string core;
   std::string outcome_json;
   std::string exit_protocol = "plain";
@@ -159,6 +160,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_flag("--gdb-allow-remote", o.gdb_allow_remote,
                "let --gdb listen where other machines reach it")
       ->group(debugging);
+  run.add_option("--on-crash", o.on_crash,
+                 "exit, or gdb: keep a guest that died for the debugger (exit)")
+      ->group(debugging);
   run.add_option("--gdb-arch", o.gdb_arch,
                  "x86-64, i386 or i8086: how registers are shown (default by the image)")
       ->group(debugging);
@@ -239,6 +243,10 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--gdb-nowait, --gdb-allow-remote and --gdb-arch need --gdb")
                     .hint("such as --gdb unix:gdb.sock"));
   spec.gdb_nowait = o.gdb_nowait;
+  if (!o.on_crash.empty()) spec.on_crash = VMM_TRY(parse_on_crash(o.on_crash));
+  if (spec.on_crash == OnCrash::Gdb && !spec.gdb)
+    return fail(Error::usage("--on-crash gdb needs --gdb")
+                    .hint("such as --gdb unix:gdb.sock, with --gdb-nowait to connect only then"));
   if (!o.gdb_arch.empty()) spec.gdb_arch = VMM_TRY(parse_gdb_arch(o.gdb_arch));
   spec.timeout = o.timeout;
   spec.stall_timeout = o.stall_timeout;
@@ -374,10 +382,18 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   if (core) core_line = VMM_TRY(write_core(*core, *machine, report, spec, image));
   // The files first: a terminal whose output is held must keep neither them nor the end.
   const int code = exit_code(outcome, spec.exit_protocol);
-  if (!takes_output(STDERR_FILENO, kReportSeconds)) return code;
-  if (spec.vga.kind == VgaKind::Text)
-    fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
-  fmt::print(stderr, "{}{}", core_line, summary_text(report, spec));
+  const bool kept = spec.on_crash == OnCrash::Gdb && is_death(outcome);
+  if (takes_output(STDERR_FILENO, kReportSeconds)) {
+    if (spec.vga.kind == VgaKind::Text)
+      fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
+    fmt::print(stderr, "{}{}", core_line, summary_text(report, spec));
+    if (kept)
+      fmt::print(stderr,
+                 "vmm: kept for the debugger: gdb -ex 'target remote {}' (detach, kill or Ctrl-C "
+                 "ends it)\n",
+                 printable(machine->debugger_name()));
+  }
+  if (kept) VMM_TRY(machine->keep_for_debugger(report.vcpu, report.vcpus[report.vcpu], code));
   return code;
 }
 

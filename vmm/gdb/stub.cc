@@ -66,6 +66,7 @@ void Stub::new_client() {
   report_.reset();
   asked_ = false;
   wish_ = Wish::Nothing;
+  if (death_) general_ = death_->vcpu;
   debugger_.remove_all();
 }
 
@@ -117,6 +118,14 @@ void Stub::interrupted() {
   send(stop_reply());
 }
 
+void Stub::died(unsigned vcpu, int exit_code) {
+  const bool awaited = debugger_.running();
+  death_ = {vcpu, exit_code};
+  general_ = vcpu;
+  report_.reset();
+  if (awaited) send(stop_reply());
+}
+
 void Stub::ended(int exit_code) {
   exit_code_ = exit_code;
   send(stop_reply());
@@ -125,8 +134,10 @@ void Stub::ended(int exit_code) {
 std::string Stub::stop_reply() const {
   constexpr unsigned kInterrupt = 2;  // SIGINT
   constexpr unsigned kTrap = 5;       // SIGTRAP
+  constexpr unsigned kDied = 11;      // SIGSEGV
   if (exit_code_) return fmt::format("W{:02x}", *exit_code_ & 0xff);
-  std::string reply = fmt::format("T{:02x}thread:{:x};", asked_ ? kInterrupt : kTrap, general_ + 1);
+  const unsigned signal = death_ ? kDied : asked_ ? kInterrupt : kTrap;
+  std::string reply = fmt::format("T{:02x}thread:{:x};", signal, general_ + 1);
   if (!report_) return reply;
   const Breakpoint& b = report_->breakpoint;
   if (report_->why == DebugReport::Why::Breakpoint)
@@ -144,6 +155,10 @@ Stub::Answer Stub::on_reason(Arguments) { return stop_reply(); }
 
 // No answer now: the next stop is the answer.
 Stub::Answer Stub::go(const std::vector<GoOn>& how) {
+  if (death_ && !exit_code_) {
+    exit_code_ = death_->exit_code;
+    wish_ = Wish::Kill;
+  }
   if (exit_code_) return stop_reply();
   if (const auto gone = debugger_.go(how); !gone) return refusal(gone.error());
   return std::nullopt;
@@ -207,7 +222,7 @@ Stub::Answer Stub::on_vcont(Arguments a) {
 
 Stub::Answer Stub::on_detach(Arguments) {
   debugger_.remove_all();
-  wish_ = Wish::Detach;
+  wish_ = death_ ? Wish::Kill : Wish::Detach;
   return "OK";
 }
 

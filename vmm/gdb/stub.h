@@ -48,6 +48,9 @@ class Stub {
   void interrupted();
   // It is over, with this exit code of the monitor's.
   void ended(int exit_code);
+  // `vcpu` died, and all of it is kept to be looked at; whoever lets it go on ends it (Wish::Kill),
+  // with this exit code.
+  void died(unsigned vcpu, int exit_code);
   // Another client: nothing is left of the last one but where the guest stands.
   void new_client();
 
@@ -130,6 +133,11 @@ class Stub {
   unsigned general_ = 0;  // the vCPU of g, p, m and their like
   std::optional<DebugReport> report_;
   std::optional<int> exit_code_;
+  struct Death {
+    unsigned vcpu;
+    int exit_code;
+  };
+  std::optional<Death> death_;
   bool asked_ = false;  // the last stop was asked for
   std::string note_;
   Wish wish_ = Wish::Nothing;

@@ -253,6 +253,26 @@ TEST_F(StubTest, the_end_is_an_exit_and_stays_one) {
   EXPECT_EQ(say("c"), "W50");
 }
 
+TEST_F(StubTest, a_dead_guest_is_looked_at_until_it_is_let_go) {
+  EXPECT_EQ(say("vCont;c"), "(later)");
+  stub_->died(1, 80);
+  EXPECT_EQ(stub_->take_output(), frame("T0bthread:2;"));
+  ASSERT_TRUE(debugger_.interrupted());
+  EXPECT_EQ(say("m0,1"), "00");
+  stub_->new_client();
+  EXPECT_EQ(say("?"), "T0bthread:2;");
+  EXPECT_EQ(stub_->take_wish(), Wish::Nothing);
+  EXPECT_EQ(say("vCont;s:2"), "W50");
+  EXPECT_EQ(stub_->take_wish(), Wish::Kill);
+}
+
+TEST_F(StubTest, a_dead_guest_ends_at_a_detach) {
+  stub_->died(0, 80);
+  EXPECT_EQ(stub_->take_output(), "") << "nobody waited for a stop";
+  EXPECT_EQ(say("D"), "OK");
+  EXPECT_EQ(stub_->take_wish(), Wish::Kill);
+}
+
 TEST_F(StubTest, monitor_commands_get_the_line_and_the_thread) {
   EXPECT_EQ(say("Hg2"), "OK");
   EXPECT_EQ(say("qRcmd," + to_hex(std::string_view("walk 1"))),

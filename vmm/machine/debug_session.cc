@@ -167,6 +167,14 @@ Result<void> DebugSession::stopped(unsigned vcpu, const DebugStop& stop) {
   return {};
 }
 
+Result<void> DebugSession::died(unsigned vcpu, int exit_code) {
+  stub_.died(vcpu, exit_code);
+  VMM_TRY(stop_guest());
+  output_ += stub_.take_output();
+  if (client_) send();
+  return {};
+}
+
 void DebugSession::ended(int exit_code, double seconds) {
   if (!client_) return;
   stub_.ended(exit_code);

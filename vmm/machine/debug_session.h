@@ -32,6 +32,8 @@ class DebugSession {
   Result<void> serve(const std::vector<pollfd>& fds);
   // A vCPU stopped for its debug control; all are paused.
   Result<void> stopped(unsigned vcpu, const DebugStop& stop);
+  // A vCPU died, and the guest is kept until the client lets go of it or kills it.
+  Result<void> died(unsigned vcpu, int exit_code);
   // The guest has ended: tells the client, as far as it listens for `seconds`.
   void ended(int exit_code, double seconds);
 

@@ -196,7 +196,7 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(start_guest());
   VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();
-  if (debugger_ != nullptr)
+  if (debugger_ != nullptr && !is_kept())
     debugger_->ended(exit_code(*threads_->ending(), spec_.exit_protocol), kFlushSeconds);
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);

@@ -94,6 +94,10 @@ class Machine final : public DebugTarget {
   VmTime now();
   // Where a debugger connects (--gdb): what follows gdb's `target remote`. Empty without.
   std::string debugger_name() const;
+  // --on-crash gdb, after run() ended with is_death(): the guest is the debugger's to look at until
+  // that lets go of it, or a signal comes. `vcpu` died, with these registers, and `exit_code` is
+  // what the monitor is going to end with.
+  Result<void> keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code);
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
@@ -127,6 +131,7 @@ class Machine final : public DebugTarget {
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> start_guest();
+  bool is_kept() const;
   Result<void> serve_debugger(const std::vector<pollfd>& fds);
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
@@ -159,6 +164,9 @@ class Machine final : public DebugTarget {
   std::uint32_t tsc_khz_ = 0;
   bool tsc_deadline_ = false;  // our LAPICs have that timer
   bool tsc_lost_ = false;
+  // Of a vCPU that died where KVM has reset it since (SVM): what it had before.
+  std::optional<std::pair<unsigned, CpuState>> dead_;
+  bool released_ = false;        // by the debugger
   std::uint32_t signature_ = 0;  // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;

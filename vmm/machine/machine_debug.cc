@@ -1,5 +1,8 @@
 // What a debugger may do to the machine while it is paused (vmm/core/debug_target.h).
 #include <fmt/format.h>
+#include <poll.h>
+
+#include <cerrno>
 
 #include "vmm/machine/debug_arch.h"
 #include "vmm/machine/debug_probe.h"
@@ -11,10 +14,12 @@ namespace vmm {
 Result<DebugRegisters> Machine::registers(unsigned vcpu) {
   DebugRegisters registers = VMM_TRY(vcpus_[vcpu]->debug_registers());
   registers.cpu.mp_state = mp_state_of(vcpu, registers.cpu.mp_state);
+  if (dead_ && dead_->first == vcpu) registers.cpu = dead_->second;
   return registers;
 }
 
 Result<void> Machine::set_registers(unsigned vcpu, const DebugRegisters& registers) {
+  if (dead_ && dead_->first == vcpu) dead_->second = registers.cpu;
   return vcpus_[vcpu]->set_debug_registers(registers);
 }
 
@@ -50,8 +55,29 @@ Result<void> Machine::open_debugger(const Kvm& kvm, const LoadedImage& image) {
   if (!spec_.gdb) return {};
   debug_support_ =
       VMM_TRY_CONTEXT(probe_debug_support(kvm, guest_cpuid_), "try what a debugger can do here");
-  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, debug_arch(spec_, image),
-                                         [this] { threads_->end(ending::Quit{}); }));
+  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, debug_arch(spec_, image), [this] {
+    released_ = true;
+    threads_->end(ending::Quit{});
+  }));
+  return {};
+}
+
+bool Machine::is_kept() const {
+  return spec_.on_crash == OnCrash::Gdb && debugger_ != nullptr && is_death(*threads_->ending());
+}
+
+Result<void> Machine::keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code) {
+  dead_ = {vcpu, registers};
+  released_ = false;
+  VMM_TRY(debugger_->died(vcpu, exit_code));
+  while (!released_) {
+    std::vector<pollfd> fds{{signals_.get(), POLLIN, 0}};
+    debugger_->add_poll(fds);
+    if (::ppoll(fds.data(), fds.size(), nullptr, nullptr) < 0 && errno != EINTR)
+      return fail(Error::system(ErrorKind::Internal, "ppoll", errno));
+    if (fds[0].revents != 0) break;
+    VMM_TRY(debugger_->serve(fds));
+  }
   return {};
 }
 

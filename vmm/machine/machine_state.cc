@@ -58,6 +58,7 @@ void Machine::stop() {
 }
 
 Result<CpuState> Machine::cpu_state(unsigned vcpu) {
+  if (dead_ && dead_->first == vcpu) return dead_->second;
   CpuState state = VMM_TRY(vcpus_[vcpu]->state());
   state.mp_state = mp_state_of(vcpu, state.mp_state);
   return state;

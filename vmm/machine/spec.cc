@@ -36,6 +36,10 @@ Result<SerialTarget> parse_serial(std::string_view text) {
   return SerialTarget{kind, {}};
 }
 
+Result<OnCrash> parse_on_crash(std::string_view text) {
+  return choose<OnCrash>("--on-crash", text, {{"exit", OnCrash::End}, {"gdb", OnCrash::Gdb}});
+}
+
 Result<gdb::Arch> parse_gdb_arch(std::string_view text) {
   using gdb::Arch;
   return choose<Arch>("--gdb-arch", text,

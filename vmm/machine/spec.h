@@ -40,6 +40,9 @@ struct ImageFiles {
   std::string symbols;                        // an ELF file whose symbols are added
 };
 
+// What becomes of a guest whose processor cannot go on.
+enum class OnCrash : std::uint8_t { End, Gdb };
+
 struct MachineSpec {
   ImageFiles images;
   BootOptions boot;  // protocol, flat address, command line; the images' content once read
@@ -64,12 +67,13 @@ struct MachineSpec {
 
   std::optional<DebugAddress> gdb;    // --gdb
   bool gdb_nowait = false;            // --gdb-nowait
+  OnCrash on_crash = OnCrash::End;    // --on-crash
   std::optional<gdb::Arch> gdb_arch;  // --gdb-arch; by the image otherwise
 
   double timeout = 0;        // seconds, 0: none
   double stall_timeout = 0;  // seconds, 0: none
   ExitProtocol exit_protocol = ExitProtocol::Plain;
-  std::string core;          // --core: a path, or nothing
+  std::string core;  // --core: a path, or nothing
   std::string outcome_json;
   bool lint_paging = false;
   bool quiet = false;
@@ -86,6 +90,7 @@ Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
 // "11" or "20".
 Result<std::uint8_t> parse_ioapic_version(std::string_view text);
 // "x86-64", "i386" or "i8086".
+Result<OnCrash> parse_on_crash(std::string_view text);
 Result<gdb::Arch> parse_gdb_arch(std::string_view text);
 // A rate in kHz, 1 MHz to 10 GHz.
 Result<std::uint32_t> parse_tsc_khz(std::string_view text);
