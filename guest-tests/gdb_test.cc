@@ -38,7 +38,9 @@ class Gdb : public KvmTest {
     std::string line =
         "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote " + socket() + "'";
     for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
-    line += fmt::format(" {} 2>&1", guest_path(guest));
+    return output_of(line + fmt::format(" {} 2>&1", guest_path(guest)));
+  }
+  static std::string output_of(const std::string& line) {
     std::string text;
     FILE* pipe = ::popen(line.c_str(), "r");
     char buffer[4096];
@@ -198,6 +200,40 @@ TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
     EXPECT_EQ(client.next(), "W00");
     EXPECT_EQ(vmm->finish().code, 0);
   }
+}
+
+// The example's script as its README has it.
+TEST_F(Gdb, the_example_shows_what_it_promises) {
+  std::filesystem::create_directory_symlink(FETCHED_DIR, folder_.file("build"));
+  const std::string text = output_of("cd " + folder_.file(".") +
+                                     " && timeout 50 gdb -nx -batch -x " SOURCE_DIR
+                                     "/examples/gdb-attach/demo.gdb 2>&1");
+  EXPECT_THAT(text, ContainsRegex("=> 0x100000 <_start>"));
+  EXPECT_THAT(text, ContainsRegex("#1 .* in _start \\(\\)"));
+  EXPECT_THAT(text, ContainsRegex("  1 +Thread 1 \"vCPU 0\" \\(64-bit, CPL 0\\)"));
+  EXPECT_THAT(text, ContainsRegex("\\* 2 +Thread 2 \"vCPU 1\" \\(64-bit, CPL 0\\) ap_main"));
+  // 200 steps with a timer of 1 ms.
+  EXPECT_THAT(text, ContainsRegex("#0 .* in work \\(")) << text;
+  EXPECT_THAT(text, ContainsRegex("PML4E.1. at [0-9a-f]+h = 0h not present"));
+  // Through the frame of the exception.
+  EXPECT_THAT(text, ContainsRegex("#0 +page_fault \\(address=549755813888, error_code=2\\)"));
+  EXPECT_THAT(text, ContainsRegex("#1 +<signal handler called>"));
+  EXPECT_THAT(text, ContainsRegex("#2 .*write_through"));
+  EXPECT_THAT(text, ContainsRegex("#3 .*guest_main"));
+}
+
+TEST_F(Gdb, steps_leave_the_timer_pending) {
+  const auto vmm = start("gdb-attach.elf");
+  const std::string text =
+      gdb("gdb-attach.elf", {"thbreak work", "continue", "p ticks", "stepi 300", "p ticks",
+                             "p $rip >= (long)work", "kill"});
+  const auto value = [&](const std::string& name) {
+    const std::size_t at = text.find("$" + name + " = ");
+    return at == text.npos ? "no " + name : text.substr(at + 5, text.find('\n', at) - at - 5);
+  };
+  EXPECT_EQ(value("1"), value("2")) << text;
+  EXPECT_EQ(value("3"), "true") << text;
+  vmm->finish();
 }
 
 TEST_F(Gdb, a_guest_that_died_is_kept) {

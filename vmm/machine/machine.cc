@@ -88,10 +88,15 @@ Result<VcpuThreads::Next> Machine::before_run(unsigned index) {
     if (irqchip_ == IrqChipKind::Kernel || (irqchip_ == IrqChipKind::Split && index != 0))
       return Next::Run;
     auto board = board_.lock();
-    const EntryState state = vcpu.entry_state();
+    EntryState state = vcpu.entry_state();
     if (UserIrqChip* chip = (*board)->user_chip()) chip->after_exit(index, state);
+    // What KVM is handed it delivers, also where it blocks its own interrupts in a step
+    // (KVM_GUESTDBG_BLOCKIRQ); and a window would be open before the step is done.
+    const bool blocked = debug_controls_[index].step && debug_controls_[index].block_interrupts;
+    if (blocked) state.interrupts_on = false;
     // That may put deadlines off, never forward: the event loop need not hear of it.
     plan = (*board)->before_entry(index, state);
+    if (blocked) plan.window = false;
   }
   if (plan.init || plan.sipi) {
     VMM_TRY(restart(index, plan));
