@@ -9,6 +9,7 @@
 #include "vmm/base/text.h"
 #include "vmm/machine/explain_rules.h"
 #include "vmm/machine/explain_starts.h"
+#include "vmm/machine/register_text.h"
 
 namespace vmm {
 namespace {
@@ -28,50 +29,6 @@ std::vector<std::string> wrap(std::string text, std::size_t indent) {
   }
   lines.push_back(std::move(text));
   return lines;
-}
-
-struct NamedBit {
-  unsigned index;
-  std::string_view name;
-};
-constexpr NamedBit kCr0[] = {{0, "PE"},  {2, "EM"},  {3, "TS"}, {16, "WP"},
-                             {29, "NW"}, {30, "CD"}, {31, "PG"}};
-constexpr NamedBit kCr4[] = {{4, "PSE"},    {5, "PAE"},      {7, "PGE"},   {9, "OSFXSR"},
-                             {11, "UMIP"},  {12, "LA57"},    {13, "VMXE"}, {16, "FSGSBASE"},
-                             {17, "PCIDE"}, {18, "OSXSAVE"}, {20, "SMEP"}, {21, "SMAP"},
-                             {22, "PKE"},   {23, "CET"},     {24, "PKS"}};
-constexpr NamedBit kEfer[] = {{0, "SCE"}, {8, "LME"}, {10, "LMA"}, {11, "NXE"}, {12, "SVME"}};
-
-std::string register_text(std::string_view name, std::uint64_t value,
-                          std::span<const NamedBit> table) {
-  std::string names;
-  for (const NamedBit& entry : table)
-    if (bit(value, entry.index)) names += fmt::format("{}{}", names.empty() ? "" : " ", entry.name);
-  return fmt::format("{} {:x}h{}", name, value, names.empty() ? "" : fmt::format(" ({})", names));
-}
-
-std::string mode_text(const Facts& f) {
-  switch (f.mode) {
-    case CpuMode::Real:
-      return "real mode";
-    case CpuMode::Protected16:
-      return "16-bit protected mode";
-    case CpuMode::Protected32:
-      return "32-bit protected mode";
-    case CpuMode::Compat16:
-      return "long mode, 16-bit code segment";
-    case CpuMode::Compat32:
-      return "long mode, 32-bit code segment (compatibility)";
-    case CpuMode::Long64:
-      return "long mode, 64-bit";
-  }
-  return "";
-}
-
-std::string_view paging_text(PagingMode mode) {
-  constexpr std::array<std::string_view, 5> kNames = {"paging off", "32-bit paging", "PAE paging",
-                                                      "4-level paging", "5-level paging"};
-  return kNames[static_cast<std::size_t>(mode)];
 }
 
 // One part of the card. The less it weighs, the sooner it goes when the card is too long.
@@ -155,12 +112,12 @@ class Card {
     const std::uint64_t flags = r.rflags;
     std::vector<std::string> lines;
     lines.push_back(fmt::format("{}, CPL {}, RIP {}, RSP {:x}h, RFLAGS {:x}h (IF={})",
-                                mode_text(f_), f_.cpl, f_.address(r.rip), r.rsp, flags,
+                                mode_text(f_.mode), f_.cpl, f_.address(r.rip), r.rsp, flags,
                                 (flags & spec::RFLAGS_IF) != 0 ? 1 : 0));
     if (!halted())
       lines.push_back(fmt::format(
-          "{}, CR2 {:x}h, CR3 {:x}h, {}, {}{}", register_text("CR0", s.cr0, kCr0), s.cr2, s.cr3,
-          register_text("CR4", s.cr4, kCr4), register_text("EFER", s.efer, kEfer),
+          "{}, CR2 {:x}h, CR3 {:x}h, {}, {}{}", cr0_text(s.cr0, BitNames::Telling), s.cr2, s.cr3,
+          cr4_text(s.cr4, BitNames::Telling), efer_text(s.efer, BitNames::Telling),
           f_.scene.efer_known ? "" : ", inferred"));
     add({f_.at_fault() ? "cpu" : "before", std::move(lines), 8, 2});
   }

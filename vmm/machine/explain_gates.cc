@@ -2,62 +2,20 @@
 // way it reads them (SDM vol. 3A ch. 6).
 #include <fmt/format.h>
 
-#include <array>
-
 #include "vmm/base/bytes.h"
-#include "vmm/machine/explain_facts.h"
+#include "vmm/machine/descriptor_tables.h"
 
 namespace vmm {
 namespace {
 
-constexpr PageAccess kSystemRead{.implicit = true};
-
-struct Reader {
-  const Facts& facts;
-  bool known = true;      // false: the dump does not hold it
-  std::string problem{};  // why the last read failed
-
-  // `size` bytes at a linear address as the processor itself reads them.
-  std::vector<std::uint8_t> read(Gva linear, std::size_t size) {
-    auto bytes = facts.read_linear(linear, size, kSystemRead);
-    if (bytes.size() == size) return bytes;
-    const Place place = facts.place_of(linear + bytes.size(), kSystemRead);
-    if (!place.known || (place.gpa() && place.backing == Backing::Unknown))
-      known = false;
-    else if (place.failed())
-      problem = fmt::format("{:x}h is not mapped ({})", place.linear, place.walk.failure->text);
-    else
-      problem = fmt::format("{:x}h is {}", place.linear, hole_name(place.gpa().value_or(0)));
-    return {};
-  }
-};
-
-bool long_mode(const Facts& facts) { return (facts.paging.efer & spec::EFER_LMA) != 0; }
-
-// The 8 bytes of a descriptor in the GDT; its limit is checked first.
-std::optional<std::uint64_t> descriptor(Reader& reader, std::uint16_t selector) {
-  const kvm_dtable& gdt = reader.facts.cpu->sregs.gdt;
-  const unsigned offset = selector & 0xfff8u;
-  if (offset + 7 > gdt.limit) {
-    reader.problem = fmt::format("selector {:x}h is beyond GDTR.limit {:x}h", selector, gdt.limit);
-    return std::nullopt;
-  }
-  const auto raw = reader.read(gdt.base + offset, 8);
-  if (raw.empty()) {
-    if (!reader.problem.empty()) reader.problem = "the GDT at " + reader.problem;
-    return std::nullopt;
-  }
-  return load<std::uint64_t>(raw);
-}
-
 // The stack that the handler gets: of the IST, of the TSS from CPL 3, else the present one.
-std::optional<std::string> stack_problem(Reader& reader, unsigned ist) {
+std::optional<std::string> stack_problem(SystemReader& reader, unsigned ist) {
   const Facts& f = reader.facts;
   const kvm_segment& tr = f.cpu->sregs.tr;
   Place place = f.stack_place();
   std::string name = fmt::format("the stack (RSP {:x}h)", f.cpu->regs.rsp);
   if (ist != 0 || f.cpl == 3) {
-    const bool wide = long_mode(f);
+    const bool wide = reader.long_mode();
     const unsigned offset = ist != 0 ? 0x24 + (ist - 1) * 8 : 4;
     const unsigned size = wide ? 8 : 4;
     const std::string field =
@@ -86,7 +44,7 @@ std::optional<std::string> stack_problem(Reader& reader, unsigned ist) {
 GateReport Facts::gate(unsigned vector) const {
   GateReport report;
   report.vector = vector;
-  Reader reader{*this};
+  SystemReader reader{*this};
   const auto fails = [&](std::string text, bool whole = false) {
     report.usable = false;
     report.idt_missing = whole;
@@ -99,7 +57,7 @@ GateReport Facts::gate(unsigned vector) const {
     return report;
   };
   const kvm_dtable& idt = cpu->sregs.idt;
-  const bool wide = long_mode(*this);
+  const bool wide = reader.long_mode();
   const unsigned size = mode == CpuMode::Real ? 4 : wide ? 16 : 8;
   const unsigned needed = vector * size + size - 1;
   if (needed > idt.limit)
@@ -115,22 +73,19 @@ GateReport Facts::gate(unsigned vector) const {
         fmt::format("vector {} ({}): handler at {:x}:{:x}", vector, vector_name(vector), cs, ip);
     return report;
   }
-  const std::uint64_t low = load<std::uint64_t>(raw);
-  const std::uint64_t high = wide ? load<std::uint64_t>(raw, 8) : 0;
-  const unsigned type = static_cast<unsigned>(bits(low, 43, 40));
-  const std::uint16_t selector = static_cast<std::uint16_t>(bits(low, 31, 16));
-  if (low == 0 && high == 0) return fails("the entry is all zero");
-  if (!bit(low, 47)) return fails(fmt::format("not present ({:x}h)", low));
-  if (!wide && type == 5) {
+  const Gate found = decode_gate(raw);
+  const std::uint16_t selector = found.selector;
+  if (found.is_empty()) return fails("the entry is all zero");
+  if (!found.present) return fails(fmt::format("not present ({:x}h)", found.low));
+  if (found.is_task()) {
     report.text =
         fmt::format("gate {} ({}): a task gate to {:x}h", vector, vector_name(vector), selector);
     return report;
   }
-  const bool is_gate = type == 0xe || type == 0xf || (!wide && (type == 6 || type == 7));
-  if (!is_gate || bit(low, 44))
-    return fails(fmt::format("type {:x}h is no interrupt or trap gate", type));
+  if (!found.is_handler())
+    return fails(fmt::format("type {:x}h is no interrupt or trap gate", found.type));
   if ((selector & 0xfffc) == 0) return fails("its selector is null");
-  const auto code_segment = descriptor(reader, selector);
+  const auto code_segment = reader.descriptor(selector);
   if (!code_segment) return reader.known ? fails(reader.problem) : unknown();
   if (!bit(*code_segment, 47))
     return fails(fmt::format("its code segment {:x}h is not present", selector));
@@ -138,15 +93,14 @@ GateReport Facts::gate(unsigned vector) const {
     return fails(fmt::format("its selector {:x}h is no code segment", selector));
   if (wide && !bit(*code_segment, 53))
     return fails(fmt::format("its code segment {:x}h is not 64-bit (L is 0)", selector));
-  Gva handler = bits(low, 15, 0) | bits(low, 63, 48) << 16 | (high & 0xffffffff) << 32;
-  if (!wide && (type == 6 || type == 7)) handler &= 0xffff;
+  const Gva handler = found.handler;
   const Place entry = place_of(handler, {.fetch = true, .implicit = true});
   if (entry.failed())
     return fails(fmt::format("its handler {} is not mapped for a fetch: {}", address(handler),
                              entry.walk.failure->text));
   if (entry.known && entry.backing == Backing::Hole)
     return fails(fmt::format("its handler {} is in {}", address(handler), hole_name(*entry.gpa())));
-  const unsigned ist = wide ? static_cast<unsigned>(bits(low, 34, 32)) : 0;
+  const unsigned ist = found.ist;
   if (const auto problem = stack_problem(reader, ist)) return fails(*problem);
   report.text = fmt::format("gate {} ({}): handler {}{}", vector, vector_name(vector),
                             address(handler), ist != 0 ? fmt::format(", IST{}", ist) : "");
@@ -173,8 +127,8 @@ std::optional<FirstFault> Facts::selector_fault(std::uint16_t selector,
     return std::nullopt;
   }
   if (bit(selector, 2)) return std::nullopt;  // the LDT is not looked at
-  Reader reader{*this};
-  const auto raw = descriptor(reader, selector);
+  SystemReader reader{*this};
+  const auto raw = reader.descriptor(selector);
   if (!raw) {
     if (!reader.known) return std::nullopt;
     if (reader.problem.starts_with("the GDT")) {
@@ -194,7 +148,7 @@ std::optional<FirstFault> Facts::selector_fault(std::uint16_t selector,
   } else if (code_segment) {
     // A far branch may also go through a call gate or a TSS.
     if (is_data || *raw == 0) return fails(fmt::format("the descriptor {:x}h is no code", *raw));
-    if (is_code && long_mode(*this) && bit(*raw, 53) && bit(*raw, 54))
+    if (is_code && reader.long_mode() && bit(*raw, 53) && bit(*raw, 54))
       return fails(fmt::format("the descriptor {:x}h has L and D both set", *raw));
   } else if (target == "ss" ? !is_data || !bit(*raw, 41)
                             : !is_data && !(is_code && bit(*raw, 41))) {

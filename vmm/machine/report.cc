@@ -7,6 +7,7 @@
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
 #include "vmm/machine/kernel_slide.h"
+#include "vmm/machine/state_json.h"
 #include "vmm/machine/trace_file.h"
 
 namespace vmm {
@@ -16,66 +17,7 @@ using nlohmann::json;
 
 constexpr std::size_t kLastExits = 32;
 constexpr std::size_t kListedOddities = 8;
-
-std::string hex(std::uint64_t value) { return fmt::format("0x{:x}", value); }
-
-json segment_json(const kvm_segment& s) {
-  return {{"selector", hex(s.selector)},
-          {"base", hex(s.base)},
-          {"limit", hex(s.limit)},
-          {"type", s.type},
-          {"present", s.present},
-          {"dpl", s.dpl},
-          {"s", s.s},
-          {"l", s.l},
-          {"db", s.db},
-          {"g", s.g},
-          {"unusable", s.unusable}};
-}
-
-json registers_json(const CpuState& cpu) {
-  const kvm_regs& r = cpu.regs;
-  const kvm_sregs& s = cpu.sregs;
-  json general = {{"rax", hex(r.rax)}, {"rbx", hex(r.rbx)}, {"rcx", hex(r.rcx)},
-                  {"rdx", hex(r.rdx)}, {"rsi", hex(r.rsi)}, {"rdi", hex(r.rdi)},
-                  {"rsp", hex(r.rsp)}, {"rbp", hex(r.rbp)}, {"r8", hex(r.r8)},
-                  {"r9", hex(r.r9)},   {"r10", hex(r.r10)}, {"r11", hex(r.r11)},
-                  {"r12", hex(r.r12)}, {"r13", hex(r.r13)}, {"r14", hex(r.r14)},
-                  {"r15", hex(r.r15)}, {"rip", hex(r.rip)}, {"rflags", hex(r.rflags)}};
-  json control = {{"cr0", hex(s.cr0)},
-                  {"cr2", hex(s.cr2)},
-                  {"cr3", hex(s.cr3)},
-                  {"cr4", hex(s.cr4)},
-                  {"cr8", hex(s.cr8)},
-                  {"efer", hex(s.efer)},
-                  {"dr6", hex(cpu.debugregs.dr6)},
-                  {"dr7", hex(cpu.debugregs.dr7)},
-                  {"apic_base", hex(s.apic_base)}};
-  json tables = {{"gdt", {{"base", hex(s.gdt.base)}, {"limit", hex(s.gdt.limit)}}},
-                 {"idt", {{"base", hex(s.idt.base)}, {"limit", hex(s.idt.limit)}}}};
-  json segments = {{"cs", segment_json(s.cs)}, {"ds", segment_json(s.ds)},
-                   {"es", segment_json(s.es)}, {"fs", segment_json(s.fs)},
-                   {"gs", segment_json(s.gs)}, {"ss", segment_json(s.ss)},
-                   {"tr", segment_json(s.tr)}, {"ldt", segment_json(s.ldt)}};
-  return {{"general", general}, {"control", control}, {"tables", tables}, {"segments", segments}};
-}
-
-std::string mp_state_name(std::uint32_t state) {
-  switch (state) {
-    case KVM_MP_STATE_RUNNABLE:
-      return "runnable";
-    case KVM_MP_STATE_UNINITIALIZED:
-      return "wait-for-sipi";
-    case KVM_MP_STATE_INIT_RECEIVED:
-      return "init-received";
-    case KVM_MP_STATE_HALTED:
-      return "halted";
-    case KVM_MP_STATE_SIPI_RECEIVED:
-      return "sipi-received";
-    default:
-      return fmt::format("state-{}", state);
-  }
-}
+constexpr auto hex = json_hex;
 
 json ending_json(const RunOutcome& outcome, ExitProtocol protocol) {
   json j = {{"kind", kind_name(outcome)},
@@ -155,18 +97,6 @@ json machine_json(const MachineSpec& spec, std::optional<IrqChipKind> irqchip,
       {"memory_bytes", spec.memory},        {"irqchip", irqchip ? irqchip_name(*irqchip) : "auto"},
       {"vga_trap", spec.vga.trap},          {"kvm_capabilities", capabilities},
       {"disabled_quirks", disabled_quirks}, {"tsc_khz", tsc_khz ? json(*tsc_khz) : json()}};
-}
-
-json event_json(const TraceEvent& e) {
-  json j = {{"ns", e.time.count()}, {"vcpu", e.vcpu}, {"rip", hex(e.rip)}, {"kind", e.kind.name()}};
-  if (e.width != 0) {
-    j["address"] = hex(e.address);
-    j["value"] = hex(e.value);
-    j["width"] = e.width;
-    j["count"] = e.count;
-    j["device"] = e.device.empty() ? json() : json(e.device);
-  }
-  return j;
 }
 
 json common_json(const MachineSpec& spec) {

@@ -1,0 +1,89 @@
+#include "vmm/machine/state_json.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace vmm {
+
+using nlohmann::json;
+
+std::string json_hex(std::uint64_t value) { return fmt::format("0x{:x}", value); }
+
+namespace {
+
+json segment_json(const kvm_segment& s) {
+  return {{"selector", json_hex(s.selector)},
+          {"base", json_hex(s.base)},
+          {"limit", json_hex(s.limit)},
+          {"type", s.type},
+          {"present", s.present},
+          {"dpl", s.dpl},
+          {"s", s.s},
+          {"l", s.l},
+          {"db", s.db},
+          {"g", s.g},
+          {"unusable", s.unusable}};
+}
+
+}  // namespace
+
+json registers_json(const CpuState& cpu) {
+  const kvm_regs& r = cpu.regs;
+  const kvm_sregs& s = cpu.sregs;
+  json general = {
+      {"rax", json_hex(r.rax)}, {"rbx", json_hex(r.rbx)}, {"rcx", json_hex(r.rcx)},
+      {"rdx", json_hex(r.rdx)}, {"rsi", json_hex(r.rsi)}, {"rdi", json_hex(r.rdi)},
+      {"rsp", json_hex(r.rsp)}, {"rbp", json_hex(r.rbp)}, {"r8", json_hex(r.r8)},
+      {"r9", json_hex(r.r9)},   {"r10", json_hex(r.r10)}, {"r11", json_hex(r.r11)},
+      {"r12", json_hex(r.r12)}, {"r13", json_hex(r.r13)}, {"r14", json_hex(r.r14)},
+      {"r15", json_hex(r.r15)}, {"rip", json_hex(r.rip)}, {"rflags", json_hex(r.rflags)}};
+  json control = {{"cr0", json_hex(s.cr0)},
+                  {"cr2", json_hex(s.cr2)},
+                  {"cr3", json_hex(s.cr3)},
+                  {"cr4", json_hex(s.cr4)},
+                  {"cr8", json_hex(s.cr8)},
+                  {"efer", json_hex(s.efer)},
+                  {"dr6", json_hex(cpu.debugregs.dr6)},
+                  {"dr7", json_hex(cpu.debugregs.dr7)},
+                  {"apic_base", json_hex(s.apic_base)}};
+  json tables = {{"gdt", {{"base", json_hex(s.gdt.base)}, {"limit", json_hex(s.gdt.limit)}}},
+                 {"idt", {{"base", json_hex(s.idt.base)}, {"limit", json_hex(s.idt.limit)}}}};
+  json segments = {{"cs", segment_json(s.cs)}, {"ds", segment_json(s.ds)},
+                   {"es", segment_json(s.es)}, {"fs", segment_json(s.fs)},
+                   {"gs", segment_json(s.gs)}, {"ss", segment_json(s.ss)},
+                   {"tr", segment_json(s.tr)}, {"ldt", segment_json(s.ldt)}};
+  return {{"general", general}, {"control", control}, {"tables", tables}, {"segments", segments}};
+}
+
+std::string mp_state_name(std::uint32_t state) {
+  switch (state) {
+    case KVM_MP_STATE_RUNNABLE:
+      return "runnable";
+    case KVM_MP_STATE_UNINITIALIZED:
+      return "wait-for-sipi";
+    case KVM_MP_STATE_INIT_RECEIVED:
+      return "init-received";
+    case KVM_MP_STATE_HALTED:
+      return "halted";
+    case KVM_MP_STATE_SIPI_RECEIVED:
+      return "sipi-received";
+    default:
+      return fmt::format("state-{}", state);
+  }
+}
+
+json event_json(const TraceEvent& e) {
+  json j = {
+      {"ns", e.time.count()}, {"vcpu", e.vcpu}, {"rip", json_hex(e.rip)}, {"kind", e.kind.name()}};
+  if (e.width != 0) {
+    j["address"] = json_hex(e.address);
+    j["value"] = json_hex(e.value);
+    j["width"] = e.width;
+    j["count"] = e.count;
+    j["device"] = e.device.empty() ? json() : json(e.device);
+  }
+  return j;
+}
+
+}  // namespace vmm
