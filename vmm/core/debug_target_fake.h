@@ -1,6 +1,8 @@
 // For tests: a paused machine without paging that notes what a debugger asks of it.
 #pragma once
 
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "vmm/core/debug_target.h"
@@ -38,7 +40,19 @@ class FakeDebugTarget final : public DebugTarget {
     ram.put(gpa, {data.begin(), data.end()});
     return true;
   }
-  const SymbolTable& symbols() const override { return symbols_; }
+  const SymbolTable& symbols() const override { return names; }
+  const CpuidTable& cpuid() const override { return table; }
+  Result<std::uint64_t> msr(unsigned vcpu, std::uint32_t index) override {
+    const auto found = msrs.find({vcpu, index});
+    if (found == msrs.end()) return fail(Error::usage("no such MSR"));
+    return found->second;
+  }
+  Result<void> set_msr(unsigned vcpu, std::uint32_t index, std::uint64_t value) override {
+    const auto found = msrs.find({vcpu, index});
+    if (found == msrs.end()) return fail(Error::usage("no such MSR"));
+    found->second = value;
+    return {};
+  }
   DebugSupport debug_support() const override { return support; }
   Result<void> set_debug_control(unsigned vcpu, const DebugControl& control) override {
     controls[vcpu] = control;
@@ -59,9 +73,9 @@ class FakeDebugTarget final : public DebugTarget {
   std::vector<CpuState> states;
   FakeRam ram;
   std::vector<RunCall> runs;
-
- private:
-  SymbolTable symbols_;
+  SymbolTable names;
+  CpuidTable table;
+  std::map<std::pair<unsigned, std::uint32_t>, std::uint64_t> msrs;  // by vCPU and index
 };
 
 }  // namespace vmm

@@ -2,76 +2,123 @@
 
 #include <fmt/format.h>
 
-#include <array>
+#include <nlohmann/json.hpp>
 #include <span>
 #include <vector>
 
 #include "vmm/base/text.h"
 #include "vmm/gdb/packet.h"
+#include "vmm/machine/monitor_parts.h"
 
 namespace vmm {
+namespace monitor {
 namespace {
 
-using Words = std::span<const std::string_view>;
-
-struct Command {
-  std::string_view name;
-  std::string_view arguments;
-  std::string_view help;
-  std::string (*run)(const MonitorScene& scene, Words words);
-};
 std::span<const Command> commands();
 
-// A symbol, or a number as gdb prints it.
-std::optional<Gva> address_of(const MonitorScene& scene, std::string_view word) {
-  if (word.starts_with("0x") || word.starts_with("0X")) return gdb::parse_number(word.substr(2));
-  if (const auto address = scene.target.symbols().address_of(word)) return address;
-  if (word.ends_with('h')) word.remove_suffix(1);
-  return gdb::parse_number(word);
+std::string usage_line(const Command& command) {
+  return fmt::format("usage: {}{}{}{}: {}\n", command.name, command.has_json ? " [--json]" : "",
+                     command.arguments.empty() ? "" : " ", command.arguments, command.help);
 }
 
-std::string help(const MonitorScene&, Words) {
+MonitorAnswer help(const Request&) {
   std::string text;
   for (const Command& command : commands())
-    text += fmt::format("{:<24} {}\n", fmt::format("{} {}", command.name, command.arguments),
+    text += fmt::format("{:<34} {}\n",
+                        fmt::format("{}{}{}{}", command.name, command.has_json ? " [--json]" : "",
+                                    command.arguments.empty() ? "" : " ", command.arguments),
                         command.help);
-  return text;
-}
-
-std::string walk(const MonitorScene& scene, Words words) {
-  if (words.size() != 1) return "monitor walk ADDRESS: a number or a symbol\n";
-  const auto address = address_of(scene, words[0]);
-  if (!address) return fmt::format("{}: neither a number nor a symbol\n", printable(words[0]));
-  const auto state = scene.target.cpu_state(scene.vcpu);
-  if (!state) return state.error().text() + "\n";
-  const Walk found =
-      walk_page(scene.target.memory(), PagingContext::from(*state, scene.paging), *address, {});
-  std::string text = fmt::format("{:x}h on vCPU {}:\n", *address, scene.vcpu);
-  for (const std::string& line : describe(found)) text += "  " + line + "\n";
-  return text;
-}
-
-std::string step(const MonitorScene& scene, Words words) {
-  if (words.size() == 2 && words[0] == "irq" && (words[1] == "on" || words[1] == "off"))
-    scene.debugger.step_into_interrupts(words[1] == "on");
-  else if (!words.empty())
-    return "monitor step irq on|off\n";
-  return scene.debugger.steps_into_interrupts() ? "steps take interrupts\n"
-                                                : "steps leave interrupts pending\n";
+  return done(std::move(text));
 }
 
 std::span<const Command> commands() {
+  static constexpr bool kJson = true;
   static constexpr Command kCommands[] = {
+      {"cpuid", "[LEAF [SUBLEAF]]", "what the guest finds in CPUID", cpuid, kJson},
+      {"exits", "[COUNT]", "the last exits of each vCPU (8)", exits, kJson},
+      {"explain", "", "why the guest stopped, and where it stands", explain_stopped},
+      {"gdt", "", "the descriptors of the GDT", gdt},
       {"help", "", "this list", help},
+      {"idt", "[VECTOR]", "the gates of the IDT, or whether that one can be taken", idt},
+      {"ioapic", "", "the redirection table", ioapic, kJson},
+      {"lapic", "[VCPU]", "a local APIC: pending vectors, LVT, timer", lapic, kJson},
+      {"mmio", "read|write ADDRESS SIZE [VALUE]", "an access to a device, with its side effects",
+       mmio},
+      {"model", "", "the CPU model, its host, the TSC's rate, the interrupt controllers", model},
+      {"msr", "INDEX [VALUE]", "an MSR, by number or as gdb names it; VALUE is written", msr,
+       kJson},
+      {"phys", "ADDRESS [COUNT]", "bytes of physical memory (64); never touches a device", phys},
+      {"quit", "", "ends the run", quit},
+      {"regs", "[all]", "general, segment and control registers, of every vCPU with all", regs,
+       kJson},
+      {"screen", "", "the VGA's text", screen},
       {"step", "irq on|off", "whether single steps take interrupts (off)", step},
-      {"walk", "ADDRESS", "how the guest's tables translate it, and which rule fails", walk},
+      {"trace", "", "whether --trace is on, and how far it is", trace},
+      {"tss", "", "the stacks in the TSS", tss},
+      {"walk", "ADDRESS", "how the guest's tables translate it, and which rule fails", walk, kJson},
   };
   return kCommands;
 }
 
 }  // namespace
 
-std::string run_monitor(const MonitorScene& scene, std::string_view line) {
+MonitorAnswer done(std::string text) { return {MonitorAnswer::Status::Done, std::move(text)}; }
+
+MonitorAnswer done_json(const nlohmann::json& document) { return done(document.dump(2) + "\n"); }
+
+MonitorAnswer failed(std::string text) {
+  return {MonitorAnswer::Status::Failed, std::move(text) + "\n"};
+}
+
+MonitorAnswer failed(const Error& error) { return failed(error.text()); }
+
+MonitorAnswer usage() { return {MonitorAnswer::Status::Usage, {}}; }
+
+MonitorAnswer usage(std::string problem) {
+  return {MonitorAnswer::Status::Usage, std::move(problem) + "\n"};
+}
+
+std::optional<std::uint64_t> number_of(const MonitorScene& scene, std::string_view word) {
+  if (word.starts_with("0x") || word.starts_with("0X")) return gdb::parse_number(word.substr(2));
+  if (const auto address = scene.target.symbols().address_of(word)) return address;
+  if (word.ends_with('h')) word.remove_suffix(1);
+  return gdb::parse_number(word);
+}
+
+std::optional<std::uint64_t> count_of(std::string_view word) {
+  if (word.ends_with('h')) return gdb::parse_number(word.substr(0, word.size() - 1));
+  return parse_number(word);
+}
+
+std::string place_name(const MonitorScene& scene, Gva address) {
+  if (const auto name = scene.target.symbols().name_of(address))
+    return fmt::format("{:x}h ({})", address, printable(*name, 48));
+  return fmt::format("{:x}h", address);
+}
+
+Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned vcpu) {
+  auto live = std::make_unique<LiveFacts>();
+  const MachineAbout about = from.machine.about();
+  CrashScene& scene = live->scene;
+  scene.model = about.model;
+  scene.cpuid = from.target.cpuid();
+  for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
+    scene.vcpus.push_back(VMM_TRY(from.target.cpu_state(i)));
+  scene.vcpu = vcpu;
+  scene.memory = &from.target.memory();
+  scene.symbols = &from.target.symbols();
+  scene.kvm_backend = about.backend;
+  scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
+  scene.nested_paging = about.nested_paging;
+  scene.paging_features = from.paging;
+  live->facts.emplace(scene);
+  return live;
+}
+
+}  // namespace monitor
+
+MonitorAnswer run_monitor(const MonitorScene& scene, std::string_view line) {
+  using monitor::Command;
   constexpr std::size_t kMostWords = 8;
   std::vector<std::string_view> words;
   while (true) {
@@ -80,17 +127,25 @@ std::string run_monitor(const MonitorScene& scene, std::string_view line) {
     line.remove_prefix(begin);
     words.push_back(line.substr(0, line.find_first_of(" \t")));
     line.remove_prefix(words.back().size());
-    if (words.size() > kMostWords) return "too many words; monitor help lists the commands\n";
+    if (words.size() > kMostWords) return monitor::usage("too many words; help lists the commands");
   }
-  if (words.empty()) return help(scene, {});
+  if (words.empty()) words.emplace_back("help");
   std::vector<std::string> names;
-  for (const Command& command : commands()) {
-    if (command.name == words[0]) return command.run(scene, Words(words).subspan(1));
+  for (const Command& command : monitor::commands()) {
     names.emplace_back(command.name);
+    if (command.name != words[0]) continue;
+    std::span<const std::string_view> arguments = std::span(words).subspan(1);
+    const bool json = !arguments.empty() && arguments[0] == "--json";
+    if (json && !command.has_json)
+      return monitor::usage(fmt::format("{} has no --json", command.name));
+    MonitorAnswer answer = command.run({scene, arguments.subspan(json ? 1 : 0), json});
+    if (answer.status == MonitorAnswer::Status::Usage) answer.text += monitor::usage_line(command);
+    return answer;
   }
   const auto nearest = nearest_name(words[0], names);
-  return fmt::format("{}: no such command{}; monitor help lists them\n", printable(words[0]),
-                     nearest ? fmt::format(" (did you mean {}?)", *nearest) : std::string());
+  return monitor::usage(
+      fmt::format("{}: no such command{}; help lists them", printable(words[0]),
+                  nearest ? fmt::format(" (did you mean {}?)", *nearest) : std::string()));
 }
 
 }  // namespace vmm

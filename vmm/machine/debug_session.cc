@@ -6,14 +6,13 @@
 
 #include <cerrno>
 
-#include "vmm/machine/debug_monitor.h"
 #include "vmm/machine/terminal.h"
 
 namespace vmm {
 
 Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& address,
-                                                         DebugTarget& target, gdb::Arch arch,
-                                                         std::function<void()> kill) {
+                                                         DebugTarget& target,
+                                                         MonitorMachine& machine, gdb::Arch arch) {
   const DebugSupport support = target.debug_support();
   if (!support.step)
     return fail(
@@ -22,15 +21,15 @@ Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& add
   Fd listener = VMM_TRY(listen_at(address));
   std::string name = remote_name(address, listener);
   return std::unique_ptr<DebugSession>(
-      new DebugSession(std::move(listener), std::move(name), target, arch, std::move(kill)));
+      new DebugSession(std::move(listener), std::move(name), target, machine, arch));
 }
 
-DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target, gdb::Arch arch,
-                           std::function<void()> kill)
+DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target,
+                           MonitorMachine& machine, gdb::Arch arch)
     : listener_(std::move(listener)),
       name_(std::move(name)),
       target_(target),
-      kill_(std::move(kill)),
+      machine_(machine),
       paging_(PagingFeatures::from(target.cpuid())),
       debugger_(target, paging_),
       stub_(target, debugger_,
@@ -42,8 +41,14 @@ DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target, g
              }}) {}
 
 std::string DebugSession::monitor(std::string_view command, unsigned vcpu) {
-  return run_monitor({.target = target_, .debugger = debugger_, .paging = paging_, .vcpu = vcpu},
-                     command);
+  return run_monitor({.target = target_,
+                      .machine = machine_,
+                      .debugger = &debugger_,
+                      .paging = paging_,
+                      .vcpu = vcpu,
+                      .stop = stop_},
+                     command)
+      .text;
 }
 
 Result<void> DebugSession::run() {
@@ -97,6 +102,7 @@ Result<void> DebugSession::accept() {
 Result<void> DebugSession::stop_guest() {
   if (!debugger_.running()) return {};
   VMM_TRY(target_.pause());
+  stop_ = {.kind = StopReason::Kind::Asked};
   return debugger_.interrupted();
 }
 
@@ -127,7 +133,7 @@ Result<void> DebugSession::do_wish() {
     case gdb::Wish::Detach:
       return debugger_.running() ? Result<void>() : run();
     case gdb::Wish::Kill:
-      kill_();
+      machine_.quit();
       return {};
   }
   return {};
@@ -161,6 +167,7 @@ Result<void> DebugSession::stopped(unsigned vcpu, const DebugStop& stop) {
   const auto report = VMM_TRY(debugger_.stopped(vcpu, stop));
   if (!report) return {};
   if (!client_) return run();
+  stop_ = {.kind = StopReason::Kind::Reported, .report = *report};
   stub_.stopped(*report);
   output_ += stub_.take_output();
   send();

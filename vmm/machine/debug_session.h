@@ -4,23 +4,23 @@
 
 #include <poll.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "vmm/core/debugger.h"
 #include "vmm/gdb/stub.h"
+#include "vmm/machine/debug_monitor.h"
 #include "vmm/machine/debug_socket.h"
 
 namespace vmm {
 
 class DebugSession {
  public:
-  // The guest is stopped, and outlives this. `kill` ends it because the client wants that.
+  // The guest is stopped, and outlives this, as does the machine, which is the same one.
   static Result<std::unique_ptr<DebugSession>> open(const DebugAddress& address,
-                                                    DebugTarget& target, gdb::Arch arch,
-                                                    std::function<void()> kill);
+                                                    DebugTarget& target, MonitorMachine& machine,
+                                                    gdb::Arch arch);
 
   const std::string& name() const { return name_; }
   // The guest runs from now on although nobody is connected.
@@ -38,8 +38,8 @@ class DebugSession {
   void ended(int exit_code, double seconds);
 
  private:
-  DebugSession(Fd listener, std::string name, DebugTarget& target, gdb::Arch arch,
-               std::function<void()> kill);
+  DebugSession(Fd listener, std::string name, DebugTarget& target, MonitorMachine& machine,
+               gdb::Arch arch);
   Result<void> accept();
   Result<void> receive();
   Result<void> hear_last_words();
@@ -53,11 +53,12 @@ class DebugSession {
   Fd client_;
   std::string name_;
   DebugTarget& target_;
-  std::function<void()> kill_;
+  MonitorMachine& machine_;
   PagingFeatures paging_;
   Debugger debugger_;
   gdb::Stub stub_;
   std::string output_;
+  StopReason stop_;
 };
 
 }  // namespace vmm

@@ -16,6 +16,7 @@
 #include "vmm/machine/console.h"
 #include "vmm/machine/disk_thread.h"
 #include "vmm/machine/irqchip_choice.h"
+#include "vmm/machine/monitor_machine.h"
 #include "vmm/machine/pc_board.h"
 #include "vmm/machine/saved_state.h"
 #include "vmm/machine/spec.h"
@@ -29,7 +30,7 @@ class LiveScreen;
 class Keyboard;
 class DebugSession;
 
-class Machine final : public DebugTarget {
+class Machine final : public DebugTarget, public MonitorMachine {
  public:
   // Builds everything up to, not including, the first guest instruction: `kvm` must outlive the
   // machine. Errors as their makers say (65 for an image that does not fit, 77 for the host, also
@@ -73,6 +74,17 @@ class Machine final : public DebugTarget {
   const CpuidTable& cpuid() const override { return guest_cpuid_; }
   Result<void> set_debug_control(unsigned vcpu, const DebugControl& control) override;
   Result<void> run_some(const std::vector<bool>& who) override;
+
+  MachineAbout about() override;
+  Result<LapicView> lapic_view(unsigned vcpu) override;
+  Result<IoapicView> ioapic_view() override;
+  std::vector<TraceEvent> exits(unsigned vcpu, std::size_t count) override;
+  VgaSnapshot screen() override;
+  std::optional<TraceAbout> trace_about() override;
+  Result<std::string> mmio_read(unsigned vcpu, Gpa gpa, std::span<std::uint8_t> data) override;
+  Result<std::string> mmio_write(unsigned vcpu, Gpa gpa,
+                                 std::span<const std::uint8_t> data) override;
+  void quit() override;
 
   Guarded<std::unique_ptr<Board>>& board() { return board_; }
   Vcpu& vcpu(unsigned index) { return *vcpus_[index]; }
@@ -128,6 +140,10 @@ class Machine final : public DebugTarget {
   Result<void> wake_from_s3();
   Result<void> event_loop(LiveScreen* screen, Keyboard* keyboard);
   void type(Keyboard& keyboard);
+  void remember_model(const ResolvedCpu& cpu, const HostGrant& host);
+  template <typename OnLapic, typename OnBus>
+  Result<std::string> access_mmio(unsigned vcpu, Gpa gpa, std::size_t size,
+                                  const OnLapic& on_lapic, const OnBus& on_bus);
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> start_guest();
@@ -170,6 +186,7 @@ class Machine final : public DebugTarget {
   std::uint32_t signature_ = 0;  // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;
+  MachineAbout about_;  // the model and the host; the rest is filled in when it is asked for
   DebugSupport debug_support_;
   std::vector<DebugControl> debug_controls_;  // of each vCPU; written while paused
   std::vector<CpuidDifference> cpuid_differences_;

@@ -55,10 +55,7 @@ Result<void> Machine::open_debugger(const Kvm& kvm, const LoadedImage& image) {
   if (!spec_.gdb) return {};
   debug_support_ =
       VMM_TRY_CONTEXT(probe_debug_support(kvm, guest_cpuid_), "try what a debugger can do here");
-  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, debug_arch(spec_, image), [this] {
-    released_ = true;
-    threads_->end(ending::Quit{});
-  }));
+  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, *this, debug_arch(spec_, image)));
   return {};
 }
 

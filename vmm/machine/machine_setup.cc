@@ -36,6 +36,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
       new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap))));
   machine->symbols_ = image.symbols;
   machine->irqchip_reason_ = irqchip.reason;
+  machine->remember_model(cpu, host);
   VMM_TRY(machine->open_disks());
   VMM_TRY(machine->place_firmware(cpu, irqchip.kind));
   const CpuState start = VMM_TRY(place_image(image, spec.boot, machine->memory_));

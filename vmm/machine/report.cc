@@ -197,10 +197,9 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.last_exits = report.last_exits;
   scene.starts = std::move(starts);
   scene.kvm_backend = backend_name(host.backend);
-  scene.host_has_pdpe1gb = host.supported.bit(0x80000001, 0, CpuidReg::Edx, 26);
-  const auto npt = host.module_parameters.find("kvm_amd.npt");
-  scene.nested_paging = host.backend == KvmBackend::Svm && npt != host.module_parameters.end() &&
-                        (npt->second == "Y" || npt->second == "1");
+  const MachineAbout about = machine.about();
+  scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
+  scene.nested_paging = about.nested_paging;
   SymbolTable moved;
   if (wants_explanation(outcome)) {
     if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
