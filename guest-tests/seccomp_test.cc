@@ -128,6 +128,16 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          if (vmm.wait_until([&] { return client.connect(path); })) client.send("k");
          return vmm.finish();
        }},
+      {"a control socket", 0,
+       [&folder](const Environment& environment) {
+         const std::string path = folder.file("ctl.sock");
+         VmmProcess vmm(guest_setup("spin.elf", {"--ctl", "unix:" + path, "--irqchip", "kernel"},
+                                    environment));
+         if (vmm.wait_until([&] { return std::filesystem::exists(path); }))
+           for (const char* word : {"regs", "lapic", "ioapic", "explain", "quit"})
+             run_vmm({.arguments = {"ctl", path, word}});
+         return vmm.finish();
+       }},
       {"a disk", 0,
        [&folder](Environment environment) {
          // Its thread must get along with the memory that it has.

@@ -50,6 +50,7 @@ struct RunOptions {
   std::string vga = "none";
   std::string trace;
   std::vector<std::string> trace_filter;
+  std::string ctl;
   std::string gdb;
   bool gdb_nowait = false;
   bool gdb_allow_remote = false;
@@ -153,6 +154,7 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->group(debugging)
       ->type_size(1)
       ->allow_extra_args(false);
+  run.add_option("--ctl", o.ctl, "listen there for vmm ctl: unix:PATH")->group(debugging);
   run.add_option("--gdb", o.gdb, "wait for a debugger there: unix:PATH or tcp:127.0.0.1:PORT")
       ->group(debugging);
   run.add_flag("--gdb-nowait", o.gdb_nowait, "let the guest run until the debugger connects")
@@ -237,6 +239,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--trace-filter needs --trace")
                     .hint("name the file, such as --trace events.json"));
   spec.trace_filter = VMM_TRY(TraceFilter::parse(o.trace_filter));
+  if (!o.ctl.empty()) spec.ctl = VMM_TRY(parse_control_address(o.ctl));
   if (!o.gdb.empty())
     spec.gdb = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
   else if (o.gdb_nowait || o.gdb_allow_remote || (!o.gdb_arch.empty() && o.core.empty()))
@@ -428,6 +431,9 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   }
   add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));
+  if (!o.ctl.empty())
+    paths.push_back(
+        {.kind = PathUse::Kind::Socket, .path = VMM_TRY(parse_control_address(o.ctl)).path});
   if (!o.gdb.empty()) {
     const DebugAddress address = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
     if (address.kind != DebugAddress::Kind::Unix)

@@ -24,7 +24,7 @@ std::string usage_line(const Command& command) {
 MonitorAnswer help(const Request&) {
   std::string text;
   for (const Command& command : commands())
-    text += fmt::format("{:<34} {}\n",
+    text += fmt::format("{:<36} {}\n",
                         fmt::format("{}{}{}{}", command.name, command.has_json ? " [--json]" : "",
                                     command.arguments.empty() ? "" : " ", command.arguments),
                         command.help);

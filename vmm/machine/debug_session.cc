@@ -37,18 +37,17 @@ DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target,
              .paging = paging_,
              .memory_map = {},
              .monitor = [this](std::string_view command, unsigned vcpu) {
-               return monitor(command, vcpu);
+               return monitor(command, vcpu).text;
              }}) {}
 
-std::string DebugSession::monitor(std::string_view command, unsigned vcpu) {
+MonitorAnswer DebugSession::monitor(std::string_view command, unsigned vcpu) {
   return run_monitor({.target = target_,
                       .machine = machine_,
                       .debugger = &debugger_,
                       .paging = paging_,
                       .vcpu = vcpu,
                       .stop = stop_},
-                     command)
-      .text;
+                     command);
 }
 
 Result<void> DebugSession::run() {

@@ -28,6 +28,9 @@ class DebugSession {
   // Whether the guest is stopped for the debugger's sake.
   bool holds_guest() const { return !debugger_.running(); }
 
+  // A command of the monitor's about vCPU `vcpu`; only while the guest is stopped.
+  MonitorAnswer monitor(std::string_view command, unsigned vcpu);
+
   void add_poll(std::vector<pollfd>& fds) const;
   Result<void> serve(const std::vector<pollfd>& fds);
   // A vCPU stopped for its debug control; all are paused.
@@ -47,7 +50,6 @@ class DebugSession {
   Result<void> stop_guest();
   Result<void> lose_client();
   void send();
-  std::string monitor(std::string_view command, unsigned vcpu);
 
   Fd listener_;
   Fd client_;

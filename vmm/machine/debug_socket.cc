@@ -48,11 +48,12 @@ Result<DebugAddress> parse_tcp(std::string_view text, std::string_view rest, boo
   return address;
 }
 
-Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
+Result<void> remove_stale(const std::string& path, const sockaddr_un& address,
+                          std::string_view option) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return {};
   const auto in_the_way = [&](std::string_view what) {
-    return fail(Error::usage(fmt::format("--gdb unix:{}: {}", printable(path), what))
+    return fail(Error::usage(fmt::format("{} unix:{}: {}", option, printable(path), what))
                     .hint("give another path, or remove it"));
   };
   if (!S_ISSOCK(status.st_mode)) return in_the_way("a file that is no socket is there");
@@ -64,19 +65,20 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& address) {
   return {};
 }
 
-Result<Fd> listen_unix(const DebugAddress& address) {
+Result<Fd> listen_unix(const DebugAddress& address, std::string_view option) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (address.path.size() >= sizeof name.sun_path)
-    return fail(Error::usage(
-        fmt::format("--gdb unix:{}: the path has {} bytes, and a socket's at "
-                    "most {}",
-                    printable(address.path), address.path.size(), sizeof name.sun_path - 1)));
+    return fail(Error::usage(fmt::format(
+        "{} unix:{}: the path has {} bytes, and a socket's at "
+        "most {}",
+        option, printable(address.path), address.path.size(), sizeof name.sun_path - 1)));
   std::memcpy(name.sun_path, address.path.data(), address.path.size());
-  VMM_TRY(remove_stale(address.path, name));
+  VMM_TRY(remove_stale(address.path, name, option));
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto failed = [&] {
-    return fail(Error::system(ErrorKind::Usage, "--gdb unix:" + printable(address.path), errno));
+    return fail(Error::system(ErrorKind::Usage,
+                              fmt::format("{} unix:{}", option, printable(address.path)), errno));
   };
   if (!fd) return failed();
   const mode_t before = ::umask(0177);
@@ -121,8 +123,18 @@ Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remot
       Error::usage(fmt::format("--gdb {}: where should it listen?", printable(text))).hint(kForms));
 }
 
-Result<Fd> listen_at(const DebugAddress& address) {
-  return address.kind == DebugAddress::Kind::Unix ? listen_unix(address) : listen_tcp(address);
+Result<DebugAddress> parse_control_address(std::string_view text) {
+  constexpr std::string_view kUnix = "unix:";
+  if (text.starts_with(kUnix) && text.size() > kUnix.size())
+    return DebugAddress{.kind = DebugAddress::Kind::Unix,
+                        .path = std::string(text.substr(kUnix.size()))};
+  return fail(Error::usage(fmt::format("--ctl {}: where should it listen?", printable(text)))
+                  .hint("unix:PATH"));
+}
+
+Result<Fd> listen_at(const DebugAddress& address, std::string_view option) {
+  return address.kind == DebugAddress::Kind::Unix ? listen_unix(address, option)
+                                                  : listen_tcp(address);
 }
 
 std::string remote_name(const DebugAddress& address, const Fd& listener) {

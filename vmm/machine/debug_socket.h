@@ -25,9 +25,13 @@ struct DebugAddress {
 // reaches the debugger reads and writes the whole guest.
 Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remote);
 
+// "unix:PATH", of --ctl. A usage error for anything else.
+Result<DebugAddress> parse_control_address(std::string_view text);
+
 // Listens, without blocking. A socket file that nobody listens at any more is replaced, anything
 // else that is in the way stays and is an error. A unix socket has mode 0600.
-Result<Fd> listen_at(const DebugAddress& address);
+// `option` is named in errors.
+Result<Fd> listen_at(const DebugAddress& address, std::string_view option = "--gdb");
 
 // As the user of gdb writes it after `target remote`, with the port that was taken.
 std::string remote_name(const DebugAddress& address, const Fd& listener);

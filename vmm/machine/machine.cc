@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/machine/control_session.h"
 #include "vmm/machine/debug_session.h"
 #include "vmm/machine/keyboard.h"
 #include "vmm/machine/screen.h"
@@ -203,6 +204,7 @@ Result<RunOutcome> Machine::run() {
   stop();
   if (debugger_ != nullptr && !is_kept())
     debugger_->ended(exit_code(*threads_->ending(), spec_.exit_protocol), kFlushSeconds);
+  if (control_ != nullptr) control_->ended(kFinishSeconds);
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);
@@ -237,6 +239,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     if (typing) fds.push_back({keyboard->fd(), POLLIN, 0});
     console_->add_poll(fds);
     if (debugger_ != nullptr) debugger_->add_poll(fds);
+    if (control_ != nullptr) control_->add_poll(fds);
     nanoseconds wait = looks < kEarlyLooks ? kFirstLook : kLaterLook;
     if (screen != nullptr) wait = std::min<nanoseconds>(wait, kScreenRefresh);
     for (const double limit : {spec_.timeout, spec_.stall_timeout})
@@ -269,6 +272,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
         break;
     }
     if (debugger_ != nullptr) VMM_TRY(serve_debugger(fds));
+    if (control_ != nullptr) VMM_TRY(control_->serve(fds));
     if (suspended_ && (*board_.lock())->wake_requested()) VMM_TRY(wake_from_s3());
     if (trace_ != nullptr) trace_->drain();
     if (screen != nullptr) screen->show((*board_.lock())->vga().snapshot());
@@ -282,7 +286,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     // Whoever paused the machine does not want it ended for that.
     if (paused()) {
       last_progress = now;
-      if (debugger_ != nullptr) started += now - before;
+      if (debugger_ != nullptr || control_ != nullptr) started += now - before;
     }
     if (const std::uint64_t exits = threads_->exits(); exits != seen_exits) {
       seen_exits = exits;

@@ -29,6 +29,8 @@ class TraceFile;
 class LiveScreen;
 class Keyboard;
 class DebugSession;
+struct MonitorAnswer;
+class ControlSession;
 
 class Machine final : public DebugTarget, public MonitorMachine {
  public:
@@ -146,6 +148,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
                                   const OnLapic& on_lapic, const OnBus& on_bus);
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
+  Result<void> open_control();
+  Result<MonitorAnswer> control(std::string_view line);
   Result<void> start_guest();
   bool is_kept() const;
   Result<void> serve_debugger(const std::vector<pollfd>& fds);
@@ -199,6 +203,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::unique_ptr<VcpuThreads> threads_;
   std::unique_ptr<DiskThread> disk_thread_;  // where there are disks
   std::unique_ptr<DebugSession> debugger_;   // with --gdb
+  std::unique_ptr<ControlSession> control_;  // with --ctl
   // Stops of vCPUs that the event loop has not seen yet.
   Guarded<std::vector<std::pair<unsigned, DebugStop>>> debug_stops_;
   // Whoever stops the vCPUs holds this; no vCPU's thread takes it. In front of the board's lock.

@@ -60,7 +60,7 @@ constexpr SeccompRule kRules[] = {
     {kMain, "tgkill", "kicking vCPUs"},
     {kMain, "getpid", "a failed check: abort() names the process"},
     {kMain, "close", "the end"},
-    {kMain, "accept4", "--gdb: a debugger connects"},
+    {kMain, "accept4", "--gdb, --ctl: a debugger or `vmm ctl` connects"},
     {kMain, "munmap", "the end: guest memory goes"},
     {kMain, "mmap", "memory for the report"},
     {kMain, "brk", "memory for the report"},

@@ -65,6 +65,7 @@ struct MachineSpec {
   std::string trace;  // the timeline goes here; Chrome's form if it ends in .json
   TraceFilter trace_filter;
 
+  std::optional<DebugAddress> ctl;    // --ctl
   std::optional<DebugAddress> gdb;    // --gdb
   bool gdb_nowait = false;            // --gdb-nowait
   OnCrash on_crash = OnCrash::End;    // --on-crash

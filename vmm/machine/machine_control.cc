@@ -1,0 +1,74 @@
+// The machine under its control socket (control_session.h): stopped for a command, and on again.
+#include <fmt/format.h>
+
+#include "vmm/base/text.h"
+#include "vmm/machine/control_session.h"
+#include "vmm/machine/debug_session.h"
+#include "vmm/machine/machine.h"
+
+namespace vmm {
+namespace {
+
+using Status = MonitorAnswer::Status;
+
+// "vcpu N COMMAND" is about that one, everything else about vCPU 0.
+Result<unsigned> take_vcpu(std::string_view& line, unsigned vcpus) {
+  constexpr std::string_view kWord = "vcpu ";
+  if (!line.starts_with(kWord)) return 0U;
+  std::string_view rest = trim(line.substr(kWord.size()));
+  const std::string_view digits = rest.substr(0, rest.find(' '));
+  const auto number = parse_number(digits);
+  if (!number || *number >= vcpus)
+    return fail(
+        Error::usage(fmt::format("usage: vcpu N COMMAND: N is a number from 0 to {}", vcpus - 1)));
+  line = trim(rest.substr(digits.size()));
+  return static_cast<unsigned>(*number);
+}
+
+}  // namespace
+
+Result<void> Machine::open_control() {
+  if (!spec_.ctl) return {};
+  control_ = VMM_TRY(
+      ControlSession::open(*spec_.ctl, [this](std::string_view line) { return control(line); }));
+  return {};
+}
+
+Result<MonitorAnswer> Machine::control(std::string_view line) {
+  line = trim(line);
+  const auto vcpu = take_vcpu(line, vcpu_count());
+  if (!vcpu) return MonitorAnswer{Status::Usage, vcpu.error().text() + "\n"};
+  // Its breakpoints lie in memory while the guest runs, and one vCPU may be on its way past one.
+  if (debugger_ != nullptr) {
+    if (!debugger_->holds_guest())
+      return MonitorAnswer{Status::Failed,
+                           "a debugger (--gdb) has the guest and lets it run: stop it there\n"};
+    if (line == "pause" || line == "resume")
+      return MonitorAnswer{Status::Failed, "a debugger (--gdb) has the guest: use that\n"};
+    return debugger_->monitor(line, *vcpu);
+  }
+  const bool ran = !paused();
+  if (line == "resume") {
+    if (!ran) VMM_TRY(resume());
+    return MonitorAnswer{Status::Done, ran ? "the guest runs already\n" : "the guest runs\n"};
+  }
+  VMM_TRY(pause());
+  if (line == "pause") return MonitorAnswer{Status::Done, "the guest is stopped\n"};
+  const PagingFeatures paging = PagingFeatures::from(guest_cpuid_);
+  MonitorAnswer answer = run_monitor({.target = *this,
+                                      .machine = *this,
+                                      .debugger = nullptr,
+                                      .paging = paging,
+                                      .vcpu = *vcpu,
+                                      .stop = {.kind = StopReason::Kind::Asked}},
+                                     line);
+  if (line == "help" || line.empty())
+    answer.text +=
+        "pause                                stops the guest until resume\n"
+        "resume                               lets it run\n"
+        "vcpu N COMMAND                       the same about vCPU N instead of 0\n";
+  if (ran && !threads_->ending()) VMM_TRY(resume());
+  return answer;
+}
+
+}  // namespace vmm
