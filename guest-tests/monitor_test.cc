@@ -153,6 +153,17 @@ TEST_F(Monitor, the_trace_tells_how_far_it_is) {
   EXPECT_EQ(end(), 0);
 }
 
+TEST_F(Monitor, of_a_guest_that_died_the_card_is_the_explanation) {
+  start("triple-fault.elf", {"--on-crash", "gdb", "--ctl", "unix:" + folder_.file("ctl.sock")});
+  EXPECT_THAT(client_.ask("vCont;c"), StartsWith("T0b"));
+  EXPECT_THAT(say("explain"), AllOf(HasSubstr("#DF"), HasSubstr("shutdown")));
+  // The control socket too.
+  EXPECT_EQ(run_vmm({.arguments = {"ctl", folder_.file("ctl.sock"), "explain"}}).out,
+            say("explain"));
+  EXPECT_EQ(say("quit"), "the run ends\n");
+  EXPECT_EQ(vmm_->finish().code, 80);
+}
+
 TEST_F(Monitor, quit_ends_the_run_as_a_kill_does) {
   start("exit-1.elf");
   EXPECT_EQ(say("quit"), "the run ends\n");

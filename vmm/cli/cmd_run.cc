@@ -396,7 +396,10 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                  "ends it)\n",
                  printable(machine->debugger_name()));
   }
-  if (kept) VMM_TRY(machine->keep_for_debugger(report.vcpu, report.vcpus[report.vcpu], code));
+  if (kept)
+    VMM_TRY(
+        machine->keep_for_debugger(report.vcpu, report.vcpus[report.vcpu], code,
+                                   report.card ? report.card->text() : headline(outcome) + "\n"));
   return code;
 }
 

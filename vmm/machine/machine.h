@@ -87,6 +87,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<std::string> mmio_write(unsigned vcpu, Gpa gpa,
                                  std::span<const std::uint8_t> data) override;
   void quit() override;
+  std::optional<std::string> crash_card() override { return card_; }
 
   Guarded<std::unique_ptr<Board>>& board() { return board_; }
   Vcpu& vcpu(unsigned index) { return *vcpus_[index]; }
@@ -110,8 +111,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::string debugger_name() const;
   // --on-crash gdb, after run() ended with is_death(): the guest is the debugger's to look at until
   // that lets go of it, or a signal comes. `vcpu` died, with these registers, and `exit_code` is
-  // what the monitor is going to end with.
-  Result<void> keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code);
+  // what the monitor is going to end with; `card` says why.
+  Result<void> keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code,
+                                 std::string card);
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
@@ -144,8 +146,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   void type(Keyboard& keyboard);
   void remember_model(const ResolvedCpu& cpu, const HostGrant& host);
   template <typename OnLapic, typename OnBus>
-  Result<std::string> access_mmio(unsigned vcpu, Gpa gpa, std::size_t size,
-                                  const OnLapic& on_lapic, const OnBus& on_bus);
+  Result<std::string> access_mmio(unsigned vcpu, Gpa gpa, std::size_t size, const OnLapic& on_lapic,
+                                  const OnBus& on_bus);
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> open_control();
@@ -186,8 +188,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   bool tsc_lost_ = false;
   // Of a vCPU that died where KVM has reset it since (SVM): what it had before.
   std::optional<std::pair<unsigned, CpuState>> dead_;
-  bool released_ = false;        // by the debugger
-  std::uint32_t signature_ = 0;  // CPUID.1.EAX
+  std::optional<std::string> card_;  // why it died, while it is kept
+  bool released_ = false;            // by the debugger
+  std::uint32_t signature_ = 0;      // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;
   MachineAbout about_;  // the model and the host; the rest is filled in when it is asked for

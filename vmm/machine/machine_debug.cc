@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "vmm/machine/control_session.h"
 #include "vmm/machine/debug_arch.h"
 #include "vmm/machine/debug_probe.h"
 #include "vmm/machine/debug_session.h"
@@ -63,17 +64,21 @@ bool Machine::is_kept() const {
   return spec_.on_crash == OnCrash::Gdb && debugger_ != nullptr && is_death(*threads_->ending());
 }
 
-Result<void> Machine::keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code) {
+Result<void> Machine::keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code,
+                                        std::string card) {
+  card_ = std::move(card);
   dead_ = {vcpu, registers};
   released_ = false;
   VMM_TRY(debugger_->died(vcpu, exit_code));
   while (!released_) {
     std::vector<pollfd> fds{{signals_.get(), POLLIN, 0}};
     debugger_->add_poll(fds);
+    if (control_ != nullptr) control_->add_poll(fds);
     if (::ppoll(fds.data(), fds.size(), nullptr, nullptr) < 0 && errno != EINTR)
       return fail(Error::system(ErrorKind::Internal, "ppoll", errno));
     if (fds[0].revents != 0) break;
     VMM_TRY(debugger_->serve(fds));
+    if (control_ != nullptr) VMM_TRY(control_->serve(fds));
   }
   return {};
 }
