@@ -19,7 +19,6 @@ std::span<const Stub::Command> Stub::commands() {
       {"qSupported", &Stub::on_supported, true},
       {"QStartNoAckMode", &Stub::on_no_ack, true},
       {"qXfer:features:read:target.xml:", &Stub::on_features, true},
-      {"qXfer:memory-map:read::", &Stub::on_memory_map, true},
       {"qXfer:threads:read::", &Stub::on_threads},
       {"qThreadExtraInfo,", &Stub::on_thread_info},
       {"qfThreadInfo", &Stub::on_first_threads, true},

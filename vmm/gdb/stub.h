@@ -27,7 +27,6 @@ class Stub {
   struct Options {
     Arch arch = Arch::X86_64;
     PagingFeatures paging;
-    std::string memory_map;  // of qXfer:memory-map; empty: not offered
     // `monitor ...`: the text to print, with its line ends.
     std::function<std::string(std::string_view command, unsigned vcpu)> monitor;
   };
@@ -109,7 +108,6 @@ class Stub {
   Answer on_insert(Arguments a);
   Answer on_remove(Arguments a);
   Answer on_features(Arguments a);
-  Answer on_memory_map(Arguments a);
   Answer on_threads(Arguments a);
   Answer on_physical(Arguments a);
   Answer on_physical_query(Arguments a);

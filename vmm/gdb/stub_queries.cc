@@ -29,12 +29,10 @@ std::string_view mode_text(CpuMode mode) {
 }  // namespace
 
 Stub::Answer Stub::on_supported(Arguments) {
-  std::string reply = fmt::format(
+  return fmt::format(
       "PacketSize={:x};QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;swbreak+;hwbreak+;"
       "vContSupported+",
       kPacketSize);
-  if (!options_.memory_map.empty()) reply += ";qXfer:memory-map:read+";
-  return reply;
 }
 
 Stub::Answer Stub::on_no_ack(Arguments) {
@@ -56,11 +54,6 @@ Stub::Answer Stub::transfer(Arguments a, std::string_view document) const {
 }
 
 Stub::Answer Stub::on_features(Arguments a) { return transfer(a, target_xml(registers_)); }
-
-Stub::Answer Stub::on_memory_map(Arguments a) {
-  if (options_.memory_map.empty()) return "";
-  return transfer(a, options_.memory_map);
-}
 
 // --- threads
 // --------------------------------------------------------------------------------------

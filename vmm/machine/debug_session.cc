@@ -35,7 +35,6 @@ DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target,
       stub_(target, debugger_,
             {.arch = arch,
              .paging = paging_,
-             .memory_map = {},
              .monitor = [this](std::string_view command, unsigned vcpu) {
                return monitor(command, vcpu).text;
              }}) {}
