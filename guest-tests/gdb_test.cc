@@ -188,6 +188,51 @@ TEST_F(Gdb, a_breakpoint_is_passed_ten_thousand_times) {
   EXPECT_EQ(vmm->finish().code, 0);
 }
 
+// Asked by vmm, as gdb says; on this host each of them is a debug register, hit 11000 times.
+TEST_F(Gdb, a_condition_is_asked_ten_thousand_times_until_it_is_true) {
+  const auto vmm = start("count.elf");
+  const std::string text = gdb(
+      "count.elf",
+      {"break counted if $rbx == 10000", "break counted if *(long *)0x200000 == 10500 && $rcx == 0",
+       "continue", "p $rbx", "info breakpoints", "set $rcx = 0", "continue", "p $rbx", "continue"});
+  EXPECT_THAT(text, HasSubstr("\nBreakpoint 1, "));
+  EXPECT_THAT(text, HasSubstr("$1 = 10000\n"));
+  EXPECT_THAT(text, HasSubstr("stop only if $rbx == 10000 (target evals)"));
+  EXPECT_THAT(text, HasSubstr("breakpoint already hit 1 time\n"));
+  EXPECT_THAT(text, HasSubstr("\nBreakpoint 2, "));
+  EXPECT_THAT(text, HasSubstr("$2 = 10500\n"));
+  EXPECT_THAT(text, HasSubstr("exited normally"));
+  EXPECT_EQ(vmm->finish().code, 0) << text;
+}
+
+TEST_F(Gdb, a_client_hears_of_no_stop_whose_condition_is_false) {
+  const auto vmm = start("count.elf");
+  RspClient client = connect();
+  // The place of `counted`, after `xor`, `inc` and `mov`: where 2710h stands in RBX.
+  ASSERT_EQ(client.ask("Z1,10000d,1;X8,2600012327101327"), "OK");
+  client.send("vCont;c");
+  EXPECT_EQ(client.next(60), "T05thread:1;hwbreak:;");
+  EXPECT_EQ(client.ask("p1"), "1027000000000000");
+  // Neither of the remaining thousand, but the end.
+  EXPECT_EQ(client.ask("vCont;c"), "W00");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
+TEST_F(Gdb, a_guest_whose_condition_stays_false_is_interrupted) {
+  const auto vmm = start("spin.elf");
+  RspClient client = connect();
+  ASSERT_EQ(client.ask("Z0,100000,1;X3,220027"), "OK");
+  client.send("vCont;c");
+  EXPECT_EQ(client.next(1), "(nothing)");
+  client.send_bytes("\x03");
+  EXPECT_THAT(client.next(), StartsWith("T02"));
+  // One that cannot be asked stops: no memory is mapped there.
+  ASSERT_EQ(client.ask("Z0,100000,1;Xb,25ffff8000000000001727"), "OK");
+  EXPECT_THAT(client.ask("vCont;c"), StartsWith("T05"));
+  client.send("k");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
 TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
   for (int i = 0; i < 2; ++i) {
     const auto vmm = start("exit-0.elf");

@@ -67,8 +67,21 @@ Result<void> Debugger::check_watch(const Breakpoint& b) const {
   return {};
 }
 
-Result<void> Debugger::insert(const Breakpoint& breakpoint) {
-  if (std::ranges::find(breakpoints_, breakpoint) != breakpoints_.end()) return {};
+Result<void> Debugger::insert(const Breakpoint& breakpoint, StopCondition condition) {
+  if (std::ranges::find(breakpoints_, breakpoint) == breakpoints_.end()) VMM_TRY(add(breakpoint));
+  if (condition)
+    conditions_[breakpoint] = std::move(condition);
+  else
+    conditions_.erase(breakpoint);
+  return {};
+}
+
+Result<void> Debugger::add(const Breakpoint& breakpoint) {
+  // The place of each is looked for whenever the guest goes on.
+  constexpr std::size_t kMost = 1024;
+  if (breakpoints_.size() == kMost)
+    return fail(Error::usage(fmt::format("there are {} breakpoints, no more are taken", kMost))
+                    .hint("delete some first"));
   if (is_watch(breakpoint))
     VMM_TRY(check_watch(breakpoint));
   else if (!support_.hardware && (breakpoint.kind == Kind::Hardware || !support_.int3))
@@ -88,7 +101,15 @@ Result<void> Debugger::insert(const Breakpoint& breakpoint) {
           .hint("delete another breakpoint or watchpoint first"));
 }
 
-void Debugger::remove(const Breakpoint& breakpoint) { std::erase(breakpoints_, breakpoint); }
+void Debugger::remove(const Breakpoint& breakpoint) {
+  std::erase(breakpoints_, breakpoint);
+  conditions_.erase(breakpoint);
+}
+
+void Debugger::remove_all() {
+  breakpoints_.clear();
+  conditions_.clear();
+}
 
 // By the tables of the first vCPU that maps it: kernels share theirs.
 std::optional<Gpa> Debugger::place_of(Gva address) {
@@ -110,12 +131,9 @@ Result<Gva> Debugger::instruction_of(unsigned vcpu) {
   return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
 }
 
-// The one that stops there; null without.
-const Breakpoint* Debugger::breakpoint_at(Gva address) const {
-  const auto b = std::ranges::find_if(breakpoints_, [&](const Breakpoint& candidate) {
-    return !is_watch(candidate) && candidate.address == address;
-  });
-  return b == breakpoints_.end() ? nullptr : &*b;
+bool Debugger::has_breakpoint_at(Gva address) const {
+  return std::ranges::any_of(
+      breakpoints_, [&](const Breakpoint& b) { return !is_watch(b) && b.address == address; });
 }
 
 // A walk of the guest's tables each.
@@ -171,10 +189,10 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
   for (unsigned i = 0; i < vcpus_.size(); ++i) {
     Vcpu& vcpu = vcpus_[i];
     vcpu.how = how[i];
-    if (vcpu.how.how == How::Hold) continue;
+    vcpu.passes = false;
+    if (vcpu.how.how == How::Hold || !vcpu.stood) continue;
     const Gva at = VMM_TRY(instruction_of(i));
-    vcpu.passes = vcpu.stood == at && breakpoint_at(at) != nullptr;
-    vcpu.stood.reset();
+    vcpu.passes = vcpu.stood == at && has_breakpoint_at(at);
   }
   return resume();
 }
@@ -189,8 +207,11 @@ Result<void> Debugger::resume() {
   if (!passing_) plant();
   VMM_TRY(set_controls(passing_));
   std::vector<bool> who(vcpus_.size());
-  for (unsigned i = 0; i < vcpus_.size(); ++i)
+  for (unsigned i = 0; i < vcpus_.size(); ++i) {
     who[i] = passing_ ? i == *passing_ : vcpus_[i].how.how != How::Hold;
+    // Whoever comes back to its place has hit it anew.
+    if (who[i]) vcpus_[i].stood.reset();
+  }
   running_ = true;
   return target_.run_some(who);
 }
@@ -247,15 +268,38 @@ Result<bool> Debugger::is_in_range(unsigned vcpu) {
   return state.regs.rip >= how.first && state.regs.rip < how.end;
 }
 
-Result<std::optional<DebugReport>> Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
-  const Breakpoint* b = breakpoint_at(address);
-  if (b == nullptr) return std::optional<DebugReport>();
+// One whose condition is false is passed as if it had been told.
+Debugger::Hit Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
+  Hit hit;
+  for (const Breakpoint& b : breakpoints_) {
+    if (is_watch(b) || b.address != address) continue;
+    hit.there = true;
+    const auto condition = conditions_.find(b);
+    if (condition != conditions_.end() && !condition->second(vcpu)) continue;
+    hit.report = {.why = DebugReport::Why::Breakpoint, .vcpu = vcpu, .breakpoint = b};
+    break;
+  }
+  if (!hit.there) return hit;
   vcpus_[vcpu].stood = address;
-  return std::optional<DebugReport>(
-      {.why = DebugReport::Why::Breakpoint, .vcpu = vcpu, .breakpoint = *b});
+  vcpus_[vcpu].passes = !hit.report;
+  return hit;
+}
+
+Result<std::optional<DebugReport>> Debugger::stepped(unsigned index) {
+  Vcpu& vcpu = vcpus_[index];
+  vcpu.passes = false;
+  if (vcpu.how.how == How::Run) return go_on();
+  // A breakpoint where the step ended counts as reached.
+  if (const Hit hit = breakpoint_hit(index, VMM_TRY(instruction_of(index))); hit.report)
+    return hit.report;
+  if (VMM_TRY(is_in_range(index))) return go_on();
+  vcpu.passes = false;
+  return std::optional<DebugReport>({.why = DebugReport::Why::Stepped, .vcpu = index});
 }
 
 Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const DebugStop& stop) {
+  // It came while everyone was paused for the user's Ctrl-C: the vCPU stands there, and stops anew.
+  if (!running_) return std::optional<DebugReport>();
   const bool passed = passing_ == index;
   const bool ours = std::ranges::any_of(
       planted_, [&](const auto& entry) { return entry.second.address == stop.pc; });
@@ -263,7 +307,10 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
   running_ = false;
   Vcpu& vcpu = vcpus_[index];
   if (stop.exception == kBreakpointException) {
-    if (ours) return breakpoint_hit(index, stop.pc);
+    if (ours) {
+      const Hit hit = breakpoint_hit(index, stop.pc);
+      return hit.report ? hit.report : go_on();
+    }
     // The guest's own.
     vcpu.passes = false;
     vcpu.inject = Inject::Int3;
@@ -275,17 +322,11 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
       return std::optional<DebugReport>(
           {.why = DebugReport::Why::Watch, .vcpu = index, .breakpoint = *watch});
     }
-    if ((stop.dr6 & 0xf) != 0)
-      if (auto report = VMM_TRY(breakpoint_hit(index, stop.pc))) return report;
-    if ((stop.dr6 & spec::DR6_BS) != 0 && (passed || vcpu.how.how != How::Run)) {
-      vcpu.passes = false;
-      if (vcpu.how.how == How::Run) return go_on();
-      // A breakpoint where the step ended counts as reached.
-      const Gva at = VMM_TRY(instruction_of(index));
-      if (auto report = VMM_TRY(breakpoint_hit(index, at))) return report;
-      if (VMM_TRY(is_in_range(index))) return go_on();
-      return std::optional<DebugReport>({.why = DebugReport::Why::Stepped, .vcpu = index});
-    }
+    const Hit hit = (stop.dr6 & 0xf) != 0 ? breakpoint_hit(index, stop.pc) : Hit();
+    if (hit.report) return hit.report;
+    if ((stop.dr6 & spec::DR6_BS) != 0 && (passed || vcpu.how.how != How::Run))
+      return stepped(index);
+    if (hit.there) return go_on();
   }
   vcpu.inject = Inject::Debug;
   return go_on();

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -27,6 +28,9 @@ struct Breakpoint {
 
   auto operator<=>(const Breakpoint&) const = default;
 };
+
+// Asked when `vcpu` stands at a breakpoint, before the user is told of it: false lets it go on.
+using StopCondition = std::function<bool(unsigned vcpu)>;
 
 // How a vCPU is to go on.
 struct GoOn {
@@ -55,10 +59,11 @@ class Debugger {
   Debugger(DebugTarget& target, const PagingFeatures& features);
 
   // Usage errors with the reason: a range that no debug register can watch, or a host that cannot
-  // deliver it, or no register left. Inserting twice and removing what is not there do nothing.
-  Result<void> insert(const Breakpoint& breakpoint);
+  // deliver it, or no register left. Inserting again changes the condition, if anything; removing
+  // what is not there does nothing. No condition (which watchpoints never have): it always stops.
+  Result<void> insert(const Breakpoint& breakpoint, StopCondition condition = {});
   void remove(const Breakpoint& breakpoint);
-  void remove_all() { breakpoints_.clear(); }
+  void remove_all();
   const std::vector<Breakpoint>& breakpoints() const { return breakpoints_; }
   // Interrupts are blocked in steps unless this is set.
   void step_into_interrupts(bool on) { interrupts_in_steps_ = on; }
@@ -68,7 +73,7 @@ class Debugger {
   // stopped.
   Result<void> go(const std::vector<GoOn>& how);
   // `vcpu` stopped by itself and everyone is paused. What the user should be told; nothing where
-  // the guest went on, because the stop was not for them.
+  // the guest went on, because the stop was not for them, or where it has been interrupted before.
   Result<std::optional<DebugReport>> stopped(unsigned vcpu, const DebugStop& stop);
   // The user wants it to stop, and everyone is paused.
   Result<void> interrupted();
@@ -91,8 +96,9 @@ class Debugger {
 
   std::optional<Gpa> place_of(Gva address);
   Result<Gva> instruction_of(unsigned vcpu);
-  const Breakpoint* breakpoint_at(Gva address) const;
+  bool has_breakpoint_at(Gva address) const;
   unsigned slots_needed() const;
+  Result<void> add(const Breakpoint& breakpoint);
   Result<void> check_watch(const Breakpoint& breakpoint) const;
   void find_places();
   void assign_slots();
@@ -100,7 +106,13 @@ class Debugger {
   void take_out();
   Result<void> resume();
   Result<void> set_controls(std::optional<unsigned> alone);
-  Result<std::optional<DebugReport>> breakpoint_hit(unsigned vcpu, Gva address);
+  // `there`: a breakpoint, whatever its condition says.
+  struct Hit {
+    bool there = false;
+    std::optional<DebugReport> report;
+  };
+  Hit breakpoint_hit(unsigned vcpu, Gva address);
+  Result<std::optional<DebugReport>> stepped(unsigned vcpu);
   Result<std::optional<DebugReport>> go_on();
   const Breakpoint* watch_hit(std::uint64_t dr6) const;
   Result<bool> is_in_range(unsigned vcpu);
@@ -109,6 +121,7 @@ class Debugger {
   PagingFeatures features_;
   DebugSupport support_;
   std::vector<Breakpoint> breakpoints_;
+  std::map<Breakpoint, StopCondition> conditions_;
   // Of software breakpoints, as the guest goes on: where int3 can be, by address.
   std::map<Gva, Gpa> places_;
   std::map<Gpa, Planted> planted_;

@@ -234,6 +234,124 @@ TEST_F(DebuggerTest, inserting_twice_is_inserting_once) {
   EXPECT_TRUE(debugger.breakpoints().empty());
 }
 
+TEST_F(DebuggerTest, a_breakpoint_whose_condition_is_false_is_passed_and_nobody_is_told) {
+  Debugger& debugger = make(2);
+  std::vector<unsigned> asked;
+  bool answer = false;
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}, [&](unsigned vcpu) {
+    asked.push_back(vcpu);
+    return answer;
+  }));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  for (int i = 0; i < 3; ++i) {
+    target_->runs.clear();
+    EXPECT_FALSE(stop(1, int3_at(0x1000)));
+    EXPECT_TRUE(debugger.running());
+    EXPECT_EQ(target_->runs.at(0).who, (std::vector<bool>{false, true})) << "it passes alone";
+    EXPECT_EQ(target_->runs.at(0).memory[0x1000], 0);
+    EXPECT_FALSE(stop(1, stepped(0x1001)));
+    EXPECT_EQ(target_->runs.at(1).who, (std::vector<bool>{true, true}));
+    EXPECT_EQ(target_->runs.at(1).memory[0x1000], 0xcc);
+  }
+  EXPECT_EQ(asked, (std::vector<unsigned>{1, 1, 1}));
+  answer = true;
+  const auto report = stop(1, int3_at(0x1000));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Breakpoint);
+  EXPECT_FALSE(debugger.running());
+}
+
+TEST_F(DebuggerTest, a_condition_is_asked_at_a_debug_register_as_well) {
+  Debugger& debugger = make();
+  bool answer = false;
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}, [&](unsigned) { return answer; }));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(stop(0, slot_hit(0, 0x1000)));
+  EXPECT_EQ(target_->controls[0].slots[0], std::nullopt);
+  EXPECT_TRUE(target_->controls[0].step);
+  EXPECT_FALSE(target_->controls[0].inject_debug) << "it was ours";
+  EXPECT_FALSE(stop(0, stepped(0x1001)));
+  EXPECT_NE(target_->controls[0].slots[0], std::nullopt);
+  answer = true;
+  EXPECT_TRUE(stop(0, slot_hit(0, 0x1000)));
+}
+
+TEST_F(DebuggerTest, of_two_breakpoints_at_a_place_one_true_condition_is_enough) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}, [](unsigned) { return false; }));
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  const auto report = stop(0, int3_at(0x1000));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->breakpoint.kind, Kind::Hardware);
+}
+
+TEST_F(DebuggerTest, inserting_again_changes_the_condition) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}, [](unsigned) { return false; }));
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  EXPECT_EQ(debugger.breakpoints().size(), 1U);
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_TRUE(stop(0, int3_at(0x1000)));
+  // And it does not outlive its breakpoint.
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}, [](unsigned) { return false; }));
+  debugger.remove({Kind::Software, 0x1000});
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  set_rip(0, 0x2000);
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_TRUE(stop(0, int3_at(0x1000)));
+}
+
+TEST_F(DebuggerTest, a_step_onto_a_false_condition_is_a_step_and_a_range_goes_through_it) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1004}, [](unsigned) { return false; }));
+  set_rip(0, 0x1000);
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  const auto report = stop(0, stepped(0x1004));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Stepped);
+  set_rip(0, 0x1000);
+  ASSERT_TRUE(debugger.go({{.how = How::Range, .first = 0x1000, .end = 0x1010}}));
+  target_->runs.clear();
+  EXPECT_FALSE(stop(0, stepped(0x1004)));
+  EXPECT_EQ(target_->runs.at(0).memory[0x1004], 0) << "the guest's own instruction is executed";
+  EXPECT_FALSE(stop(0, stepped(0x1006)));
+  EXPECT_EQ(target_->runs.at(1).memory[0x1004], 0xcc);
+  EXPECT_EQ(stop(0, stepped(0x1010))->why, Why::Stepped);
+}
+
+TEST_F(DebuggerTest, a_told_breakpoint_is_not_told_again_to_one_that_was_held_meanwhile) {
+  Debugger& debugger = make(2);
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  ASSERT_TRUE(stop(0, int3_at(0x1000)));
+  ASSERT_TRUE(debugger.go({{.how = How::Hold}, {.how = How::OneStep}}));
+  EXPECT_EQ(target_->runs.back().who, (std::vector<bool>{false, true}));
+  ASSERT_TRUE(stop(1, stepped(0x2000)));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_EQ(target_->runs.back().who, (std::vector<bool>{true, false})) << "it passes";
+}
+
+TEST_F(DebuggerTest, a_stop_that_comes_after_an_interruption_is_none) {
+  Debugger& debugger = make();
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}, [](unsigned) { return false; }));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  ASSERT_TRUE(debugger.interrupted());
+  target_->runs.clear();
+  EXPECT_FALSE(stop(0, int3_at(0x1000)));
+  EXPECT_FALSE(debugger.running());
+  EXPECT_TRUE(target_->runs.empty());
+}
+
+TEST_F(DebuggerTest, there_is_an_end_to_breakpoints) {
+  Debugger& debugger = make();
+  for (Gva at = 0; at < 1024; ++at) ASSERT_TRUE(debugger.insert({Kind::Software, at}));
+  const auto refused = debugger.insert({Kind::Software, 0x2000});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("1024 breakpoints"));
+  EXPECT_TRUE(debugger.insert({Kind::Software, 0})) << "it is there already";
+}
+
 TEST_F(DebuggerTest, held_processors_stay_held) {
   Debugger& debugger = make(3);
   ASSERT_TRUE(debugger.go({{How::Hold}, {How::OneStep}, {How::Hold}}));

@@ -176,4 +176,11 @@ std::string_view Arguments::until(char end) {
   return part;
 }
 
+std::string_view Arguments::take(std::size_t count) {
+  if (count > rest_.size()) good_ = false;
+  const std::string_view part = rest_.substr(0, count);
+  rest_.remove_prefix(part.size());
+  return part;
+}
+
 }  // namespace vmm::gdb

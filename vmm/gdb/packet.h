@@ -84,6 +84,8 @@ class Arguments {
   bool accept(std::string_view word);
   // Everything up to `end` or the end of the packet, which are not part of it.
   std::string_view until(char end);
+  // So many characters.
+  std::string_view take(std::size_t count);
   std::string_view rest() const { return rest_; }
   bool at_end() const { return rest_.empty(); }
   // All arguments were as expected so far.

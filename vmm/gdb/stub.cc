@@ -230,48 +230,4 @@ Stub::Answer Stub::on_kill(Arguments) {
   return "OK";
 }
 
-// --- breakpoints
-// ----------------------------------------------------------------------------------
-
-Stub::Answer Stub::set_breakpoint(Arguments a, bool insert) {
-  const std::uint64_t type = a.number();
-  a.expect(',');
-  Breakpoint b;
-  b.address = a.number();
-  a.expect(',');
-  const std::uint64_t length = a.number();
-  if (!a.good() || length > 0xffff'ffff) return kBadArguments;
-  switch (type) {
-    case 0:
-      b.kind = Breakpoint::Kind::Software;
-      break;
-    case 1:
-      b.kind = Breakpoint::Kind::Hardware;
-      break;
-    case 2:
-      b.kind = Breakpoint::Kind::Write;
-      b.length = static_cast<unsigned>(length);
-      break;
-    case 4:
-      b.kind = Breakpoint::Kind::Access;
-      b.length = static_cast<unsigned>(length);
-      break;
-    default:  // the processor has no watchpoints for reads alone
-      return "";
-  }
-  // Conditions are the client's matter as yet.
-  if (!a.at_end()) return kBadArguments;
-  if (!insert) {
-    debugger_.remove(b);
-    return "OK";
-  }
-  const auto inserted = debugger_.insert(b);
-  if (inserted) return "OK";
-  note_ = inserted.error().text();
-  return "E." + note_;
-}
-
-Stub::Answer Stub::on_insert(Arguments a) { return set_breakpoint(a, true); }
-Stub::Answer Stub::on_remove(Arguments a) { return set_breakpoint(a, false); }
-
 }  // namespace vmm::gdb

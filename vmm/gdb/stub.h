@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "vmm/core/debugger.h"
+#include "vmm/gdb/agent_expression.h"
 #include "vmm/gdb/packet.h"
 #include "vmm/gdb/registers.h"
 
@@ -30,8 +31,11 @@ class Stub {
     // `monitor ...`: the text to print, with its line ends.
     std::function<std::string(std::string_view command, unsigned vcpu)> monitor;
   };
-  // The guest is stopped. Both outlive the stub.
+  // The guest is stopped. Both outlive the stub, whose breakpoints end with it.
   Stub(DebugTarget& target, Debugger& debugger, Options options);
+  ~Stub() { debugger_.remove_all(); }
+  Stub(const Stub&) = delete;
+  Stub& operator=(const Stub&) = delete;
 
   void receive(std::span<const std::uint8_t> bytes);
   // What is to be sent; the caller takes it away.
@@ -76,11 +80,16 @@ class Stub {
   std::string threads_xml() const;
   std::string thread_state(unsigned vcpu) const;
   // Bytes from `address` on, as far as there is RAM.
-  std::vector<std::uint8_t> read(std::uint64_t address, std::size_t size) const;
+  std::vector<std::uint8_t> read(std::uint64_t address, std::size_t size) const {
+    return read(general_, address, size);
+  }
+  std::vector<std::uint8_t> read(unsigned vcpu, std::uint64_t address, std::size_t size) const;
   bool write(std::uint64_t address, std::span<const std::uint8_t> bytes);
-  std::function<std::optional<Gpa>(std::uint64_t address)> translation() const;
+  std::function<std::optional<Gpa>(std::uint64_t address)> translation(unsigned vcpu) const;
   Answer change_registers(const std::function<Result<void>(DebugRegisters& registers)>& change);
   Answer set_breakpoint(Arguments a, bool insert);
+  Result<void> insert(const Breakpoint& breakpoint, Arguments conditions);
+  bool wants_stop(const std::vector<AgentExpression>& conditions, unsigned vcpu) const;
   Answer write_register(unsigned number, std::span<const std::uint8_t> bytes);
 
   Answer on_supported(Arguments a);

@@ -18,17 +18,17 @@ constexpr std::uint64_t kMostRead = kPacketSize / 2 - 16;
 
 // How a packet's addresses lead to bytes: by the tables of the vCPU that is looked at, whose
 // registers are read once for all pages of the packet.
-std::function<std::optional<Gpa>(std::uint64_t)> Stub::translation() const {
+std::function<std::optional<Gpa>(std::uint64_t)> Stub::translation(unsigned vcpu) const {
   if (physical_) return [](std::uint64_t address) { return std::optional<Gpa>(address); };
-  const auto state = target_.cpu_state(general_);
+  const auto state = target_.cpu_state(vcpu);
   if (!state) return [](std::uint64_t) { return std::optional<Gpa>(); };
   return [this, context = PagingContext::from(*state, options_.paging)](std::uint64_t address) {
     return walk_page(target_.memory(), context, address, {}).gpa;
   };
 }
 
-std::vector<std::uint8_t> Stub::read(std::uint64_t address, std::size_t size) const {
-  const auto translate = translation();
+std::vector<std::uint8_t> Stub::read(unsigned vcpu, std::uint64_t address, std::size_t size) const {
+  const auto translate = translation(vcpu);
   std::vector<std::uint8_t> bytes(size);
   std::size_t done = 0;
   while (done < size) {
@@ -44,7 +44,7 @@ std::vector<std::uint8_t> Stub::read(std::uint64_t address, std::size_t size) co
 
 // All of it or nothing.
 bool Stub::write(std::uint64_t address, std::span<const std::uint8_t> bytes) {
-  const auto translate = translation();
+  const auto translate = translation(general_);
   std::vector<std::pair<Gpa, std::span<const std::uint8_t>>> parts;
   for (std::size_t done = 0; done < bytes.size();) {
     const std::uint64_t at = address + done;

@@ -31,7 +31,7 @@ std::string_view mode_text(CpuMode mode) {
 Stub::Answer Stub::on_supported(Arguments) {
   return fmt::format(
       "PacketSize={:x};QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;swbreak+;hwbreak+;"
-      "vContSupported+",
+      "vContSupported+;ConditionalBreakpoints+",
       kPacketSize);
 }
 

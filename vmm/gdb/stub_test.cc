@@ -80,6 +80,16 @@ TEST_F(StubTest, malformed_packets_are_errors) {
                              "Z0",
                              "Z0,1000",
                              "Z0,1000,1;X1,0",
+                             "Z0,1000,1;X1,2",
+                             "Z0,1000,1;X2,22",
+                             "Z0,1000,1;Xffffffffffffffff,22",
+                             "Z0,1000,1;X8000000000000001,2201",
+                             "Z0,1000,1;X",
+                             "Z0,1000,1;X3,220127;cmds:0,X3,220127",
+                             "Z0,1000,1;cmds:1,X3,220127",
+                             "Z0,1000,1;X2,0d01",
+                             "Z2,1000,1;X3,220127",
+                             "z0,1000,1;X3,220127",
                              "vCont;",
                              "vCont;x",
                              "vCont;s:9",
@@ -222,6 +232,64 @@ TEST_F(StubTest, a_stop_names_its_reason_and_its_thread) {
 TEST_F(StubTest, a_breakpoint_that_cannot_be_had_is_refused_in_words) {
   for (int i = 0; i < 4; ++i) EXPECT_EQ(say(fmt::format("Z1,{:x},1", 0x1000 + i)), "OK");
   EXPECT_THAT(say("Z1,2000,1"), HasSubstr("no debug register is left"));
+}
+
+TEST_F(StubTest, a_breakpoint_stops_where_one_of_its_conditions_is_true) {
+  EXPECT_THAT(say("qSupported"), HasSubstr(";ConditionalBreakpoints+"));
+  // $rbx == 5, and the byte at 2000h is 1: gdb has no separator between two of them.
+  ASSERT_EQ(say("Z0,1000,1;X7,26000122051327X8,2320001722011327"), "OK");
+  EXPECT_EQ(say("c"), "(later)");
+  const auto hit = [&](unsigned vcpu) {
+    target_.states[vcpu].regs.rip = 0x1000;
+    const bool told = debugger_.stopped(vcpu, {.exception = 3, .pc = 0x1000, .dr6 = 0, .dr7 = 0})
+                          .value()
+                          .has_value();
+    if (told)
+      say("c");
+    else
+      EXPECT_TRUE(debugger_.running());
+    target_.states[vcpu].regs.rip = 0x1001;
+    EXPECT_FALSE(
+        debugger_.stopped(vcpu, {.exception = 1, .pc = 0x1001, .dr6 = 1u << 14, .dr7 = 0}).value());
+    return told;
+  };
+  EXPECT_FALSE(hit(1));
+  target_.states[0].regs.rbx = 5;
+  EXPECT_FALSE(hit(1)) << "that is another one's register";
+  EXPECT_TRUE(hit(0));
+  target_.states[0].regs.rbx = 6;
+  EXPECT_FALSE(hit(0));
+  target_.ram.put(0x2000, {1});
+  EXPECT_TRUE(hit(0));
+  EXPECT_TRUE(hit(1));
+}
+
+TEST_F(StubTest, a_condition_that_cannot_be_asked_stops) {
+  const auto stops = [&](std::string_view condition) {
+    EXPECT_EQ(say(fmt::format("Z0,1000,1;X{:x},{}", condition.size() / 2, condition)), "OK");
+    target_.states[0].regs.rip = 0x2000;
+    EXPECT_EQ(say("c"), "(later)");
+    target_.states[0].regs.rip = 0x1000;
+    const auto report =
+        debugger_.stopped(0, {.exception = 3, .pc = 0x1000, .dr6 = 0, .dr7 = 0}).value();
+    if (report) return true;
+    EXPECT_TRUE(debugger_.interrupted());
+    return false;
+  };
+  EXPECT_FALSE(stops("220027"));
+  EXPECT_TRUE(stops("23ffff1a27")) << "no memory";
+  EXPECT_TRUE(stops("26ffff27")) << "no register";
+  EXPECT_TRUE(stops("220022000527")) << "0 / 0";
+  EXPECT_TRUE(stops("210000")) << "no end";
+  EXPECT_TRUE(stops("2200")) << "no value";
+  // An SSE register has no value of 64 bits; CR0 is one, and PE is set.
+  const RegisterSet set(Arch::X86_64, target_.cpuid());
+  const auto reg = [&](std::string_view name) {
+    return fmt::format("26{:04x}", set.find(name)->number);
+  };
+  EXPECT_TRUE(stops(reg("xmm0") + "27"));
+  EXPECT_FALSE(stops(reg("cr0") + "0e27"));
+  EXPECT_TRUE(stops(reg("cr0") + "27"));
 }
 
 TEST_F(StubTest, ctrl_c_is_a_wish_only_while_the_guest_runs) {
