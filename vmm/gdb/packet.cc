@@ -1,8 +1,12 @@
 #include "vmm/gdb/packet.h"
 
+#include <emmintrin.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
 
 namespace vmm::gdb {
 namespace {
@@ -95,31 +99,84 @@ void PacketReader::take(std::uint8_t byte, std::vector<Event>& events) {
   }
 }
 
+namespace {
+
+// Memory is read by megabytes, so replies are looked at in SSE2's vectors, which every x86-64 has.
+constexpr std::size_t kVector = sizeof(__m128i);
+
+// Those of text from `at` on; past its end zeros.
+__m128i vector_at(std::string_view text, std::size_t at) {
+  if (text.size() - at >= kVector)
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(text.data() + at));
+  std::array<char, kVector> rest{};
+  text.copy(rest.data(), kVector, at);
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rest.data()));
+}
+
+// All ones in each byte that must be escaped.
+__m128i escapes_in(__m128i bytes) {
+  const auto are = [bytes](char c) { return _mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)); };
+  return _mm_or_si128(_mm_or_si128(are('#'), are('$')), _mm_or_si128(are('*'), are(kEscape)));
+}
+
+// Of all bytes of the vectors that `part(at)` gives.
+template <typename Part>
+std::uint64_t sum_of_bytes(std::size_t size, const Part& part) {
+  __m128i sums = _mm_setzero_si128();
+  for (std::size_t at = 0; at < size; at += kVector)
+    sums = _mm_add_epi64(sums, _mm_sad_epu8(part(at), _mm_setzero_si128()));
+  sums = _mm_add_epi64(sums, _mm_unpackhi_epi64(sums, sums));
+  return static_cast<std::uint64_t>(_mm_cvtsi128_si64(sums));
+}
+
+std::size_t count_escapes(std::string_view text) {
+  return sum_of_bytes(text.size(), [text](std::size_t at) {
+    return _mm_and_si128(escapes_in(vector_at(text, at)), _mm_set1_epi8(1));
+  });
+}
+
+std::uint8_t checksum(std::string_view text) {
+  return static_cast<std::uint8_t>(
+      sum_of_bytes(text.size(), [text](std::size_t at) { return vector_at(text, at); }));
+}
+
+}  // namespace
+
 std::string frame(std::string_view payload) {
-  std::string out = "$";
-  out.reserve(payload.size() + 4);
-  std::uint8_t sum = 0;
-  const auto put = [&](char c) {
-    out += c;
-    sum = static_cast<std::uint8_t>(sum + static_cast<std::uint8_t>(c));
+  std::string out(1 + payload.size() + count_escapes(payload), '$');
+  std::size_t to = 1;
+  std::size_t done = 0;
+  const auto copy_until = [&](std::size_t end) {
+    to += payload.copy(out.data() + to, end - done, done);
+    done = end;
   };
-  for (const char c : payload) {
-    if (c == '#' || c == '$' || c == kEscape || c == '*') {
-      put(kEscape);
-      put(static_cast<char>(c ^ kEscapeBit));
-    } else {
-      put(c);
+  for (std::size_t at = 0; at < payload.size(); at += kVector) {
+    const int escapes = _mm_movemask_epi8(escapes_in(vector_at(payload, at)));
+    for (auto left = static_cast<unsigned>(escapes); left != 0; left &= left - 1) {
+      copy_until(at + static_cast<unsigned>(std::countr_zero(left)));
+      out[to++] = kEscape;
+      out[to++] = static_cast<char>(payload[done++] ^ kEscapeBit);
     }
   }
-  return out + fmt::format("#{:02x}", sum);
+  copy_until(payload.size());
+  const std::uint8_t sum = checksum(std::string_view(out).substr(1));
+  out += fmt::format("#{:02x}", sum);
+  return out;
 }
 
 std::string to_hex(std::span<const std::uint8_t> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
+  // Both digits of each byte.
+  static constexpr auto kDigits = [] {
+    constexpr std::string_view kDigit = "0123456789abcdef";
+    std::array<std::array<char, 2>, 256> table{};
+    for (std::size_t i = 0; i < table.size(); ++i) table[i] = {kDigit[i >> 4], kDigit[i & 15]};
+    return table;
+  }();
   std::string out(bytes.size() * 2, '0');
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    out[2 * i] = kDigits[bytes[i] >> 4];
-    out[2 * i + 1] = kDigits[bytes[i] & 15];
+  char* to = out.data();
+  for (const std::uint8_t byte : bytes) {
+    std::memcpy(to, kDigits[byte].data(), 2);
+    to += 2;
   }
   return out;
 }

@@ -103,5 +103,23 @@ TEST(ArgumentsTest, what_does_not_fit_fails_for_good) {
   EXPECT_FALSE(a.good());
 }
 
+TEST(Frame, of_any_length_is_read_back_as_it_was) {
+  // Every byte, at every place of a word and of a piece.
+  std::string payload;
+  for (unsigned size = 0; size < 3000; size = size * 5 / 4 + 1) {
+    while (payload.size() < size) payload += static_cast<char>(payload.size() * 7 + size);
+    const std::string bytes = frame(payload);
+    PacketReader reader;
+    EXPECT_EQ(reader.push({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}),
+              (std::vector<Event>{Packet{payload}}))
+        << size;
+  }
+  const std::string most(64 * 1024, '\xff');
+  const std::string bytes = frame(most);
+  PacketReader reader;
+  EXPECT_EQ(reader.push({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}),
+            (std::vector<Event>{Packet{most}}));
+}
+
 }  // namespace
 }  // namespace vmm::gdb

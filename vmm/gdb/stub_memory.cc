@@ -77,7 +77,7 @@ Stub::Answer Stub::on_read_binary(Arguments a) {
   if (size == 0) return "OK";  // the question whether this packet is known
   const auto bytes = read(address, std::min(size, kMostRead));
   if (bytes.empty()) return kNoMemory;
-  return std::string(bytes.begin(), bytes.end());
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
 Stub::Answer Stub::on_write_memory(Arguments a) {
