@@ -37,6 +37,16 @@ std::vector<HardwareBreakpoint> pieces_of(const Breakpoint& watch) {
   return pieces;
 }
 
+Gva instruction_of(const CpuState& state) {
+  // Segments other than FS and GS have no base in 64-bit mode.
+  if (cpu_mode(state.sregs) == CpuMode::Long64) return Gva{state.regs.rip};
+  return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
+}
+
+bool is_in_range(const GoOn& how, std::uint64_t rip) {
+  return how.how == How::Range && rip >= how.first && rip < how.end;
+}
+
 }  // namespace
 
 Debugger::Debugger(DebugTarget& target, const PagingFeatures& features)
@@ -124,13 +134,6 @@ std::optional<Gpa> Debugger::place_of(Gva address) {
   return std::nullopt;
 }
 
-Result<Gva> Debugger::instruction_of(unsigned vcpu) {
-  const CpuState state = VMM_TRY(target_.cpu_state(vcpu));
-  // Segments other than FS and GS have no base in 64-bit mode.
-  if (cpu_mode(state.sregs) == CpuMode::Long64) return Gva{state.regs.rip};
-  return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
-}
-
 bool Debugger::has_breakpoint_at(Gva address) const {
   return std::ranges::any_of(
       breakpoints_, [&](const Breakpoint& b) { return !is_watch(b) && b.address == address; });
@@ -191,7 +194,7 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
     vcpu.how = how[i];
     vcpu.passes = false;
     if (vcpu.how.how == How::Hold || !vcpu.stood) continue;
-    const Gva at = VMM_TRY(instruction_of(i));
+    const Gva at = instruction_of(VMM_TRY(target_.cpu_state(i)));
     vcpu.passes = vcpu.stood == at && has_breakpoint_at(at);
   }
   return resume();
@@ -261,13 +264,6 @@ const Breakpoint* Debugger::watch_hit(std::uint64_t dr6) const {
   return nullptr;
 }
 
-Result<bool> Debugger::is_in_range(unsigned vcpu) {
-  const GoOn& how = vcpus_[vcpu].how;
-  if (how.how != How::Range) return false;
-  const CpuState state = VMM_TRY(target_.cpu_state(vcpu));
-  return state.regs.rip >= how.first && state.regs.rip < how.end;
-}
-
 // One whose condition is false is passed as if it had been told.
 Debugger::Hit Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
   Hit hit;
@@ -289,10 +285,13 @@ Result<std::optional<DebugReport>> Debugger::stepped(unsigned index) {
   Vcpu& vcpu = vcpus_[index];
   vcpu.passes = false;
   if (vcpu.how.how == How::Run) return go_on();
-  // A breakpoint where the step ended counts as reached.
-  if (const Hit hit = breakpoint_hit(index, VMM_TRY(instruction_of(index))); hit.report)
-    return hit.report;
-  if (VMM_TRY(is_in_range(index))) return go_on();
+  // Reading the registers is five calls of KVM: not for a step that has nothing to look for.
+  if (vcpu.how.how == How::Range || !breakpoints_.empty()) {
+    const CpuState state = VMM_TRY(target_.cpu_state(index));
+    // A breakpoint where the step ended counts as reached.
+    if (const Hit hit = breakpoint_hit(index, instruction_of(state)); hit.report) return hit.report;
+    if (is_in_range(vcpu.how, state.regs.rip)) return go_on();
+  }
   vcpu.passes = false;
   return std::optional<DebugReport>({.why = DebugReport::Why::Stepped, .vcpu = index});
 }

@@ -95,7 +95,6 @@ class Debugger {
   };
 
   std::optional<Gpa> place_of(Gva address);
-  Result<Gva> instruction_of(unsigned vcpu);
   bool has_breakpoint_at(Gva address) const;
   unsigned slots_needed() const;
   Result<void> add(const Breakpoint& breakpoint);
@@ -115,7 +114,6 @@ class Debugger {
   Result<std::optional<DebugReport>> stepped(unsigned vcpu);
   Result<std::optional<DebugReport>> go_on();
   const Breakpoint* watch_hit(std::uint64_t dr6) const;
-  Result<bool> is_in_range(unsigned vcpu);
 
   DebugTarget& target_;
   PagingFeatures features_;

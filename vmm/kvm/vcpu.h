@@ -124,6 +124,7 @@ class Vcpu final : public VcpuBackend {
   Mapping mapping_;
   VcpuOffer offer_;
   bool msrs_found_ = false;
+  std::optional<bool> has_tsc_offset_;
   bool keep_registers_ = false;
   kvm_regs previous_regs_{};
   kvm_sregs previous_sregs_{};

@@ -288,8 +288,11 @@ Result<std::uint64_t> Vcpu::tsc_deadline() {
 Result<std::optional<std::uint64_t>> Vcpu::tsc_offset() {
   std::uint64_t value = 0;
   kvm_device_attr attribute = tsc_offset_attribute(&value);
-  if (fd_.ioctl_raw(request::HAS_DEVICE_ATTR, reinterpret_cast<unsigned long>(&attribute)) != 0)
-    return std::optional<std::uint64_t>();
+  // Asked once: each stop of a debugger asks for the offset.
+  if (!has_tsc_offset_)
+    has_tsc_offset_ =
+        fd_.ioctl_raw(request::HAS_DEVICE_ATTR, reinterpret_cast<unsigned long>(&attribute)) == 0;
+  if (!*has_tsc_offset_) return std::optional<std::uint64_t>();
   VMM_TRY(fd_.ioctl(request::GET_DEVICE_ATTR, &attribute, "KVM_VCPU_TSC_OFFSET"));
   return std::optional<std::uint64_t>(value);
 }

@@ -60,7 +60,7 @@ Result<void> Machine::hold_time() {
   for (unsigned i = 0; i < vcpu_count(); ++i) {
     VcpuTime time;
     // By the offsets the processors stay as far apart as they are, to the tick.
-    const auto own = VMM_TRY(vcpus_[i]->tsc_offset());
+    const auto own = i == 0 ? offset : VMM_TRY(vcpus_[i]->tsc_offset());
     time.tsc = offset && own ? tsc + (*own - *offset) : VMM_TRY(vcpus_[i]->tsc());
     if (kernel_chip_ != nullptr) {
       kvm_lapic_state page = VMM_TRY(vcpus_[i]->lapic());
