@@ -292,6 +292,21 @@ TEST_F(StubTest, a_condition_that_cannot_be_asked_stops) {
   EXPECT_TRUE(stops(reg("cr0") + "27"));
 }
 
+// What LLDB 14 says as it connects: what is not known here is optional there.
+TEST_F(StubTest, lldb_is_answered) {
+  for (const char* packet : {"QThreadSuffixSupported", "QListThreadsInStopReply", "qProcessInfo",
+                             "qVAttachOrWaitSupported", "QEnableErrorStrings", "qShlibInfoAddr",
+                             "qMemoryRegionInfo:100000", "jThreadsInfo",
+                             "jThreadExtendedInfo:", "qStructuredDataPlugins"})
+    EXPECT_EQ(say(packet), "") << packet;
+  EXPECT_EQ(say("qHostInfo"), "triple:" + to_hex(std::string_view("x86_64-unknown-none")) +
+                                  ";ptrsize:8;endian:little;");
+  EXPECT_EQ(say("x0,0"), "OK");
+  EXPECT_EQ(say("xf0000000,8"), "E14");
+  EXPECT_EQ(say("Hg1"), "OK");
+  EXPECT_EQ(say("p10"), "0000000000000000");
+}
+
 TEST_F(StubTest, ctrl_c_is_a_wish_only_while_the_guest_runs) {
   send("\x03");
   EXPECT_EQ(stub_->take_wish(), Wish::Nothing);
