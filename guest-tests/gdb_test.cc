@@ -95,10 +95,10 @@ TEST_F(Gdb, breakpoints_steps_and_the_way_back) {
 TEST_F(Gdb, processors_are_threads_and_the_one_that_stops_is_told) {
   const auto vmm = start("smp.elf", {"--smp", "2"});
   const std::string text = gdb("smp.elf", {"info threads", "hbreak ap_main", "continue", "thread",
-                                           "bt 1", "info threads", "delete", "continue"});
+                                           "bt 2", "info threads", "delete", "continue"});
   EXPECT_THAT(text, HasSubstr("\"vCPU 1\" (waits for a SIPI)"));
   EXPECT_THAT(text, ContainsRegex("Current thread is 2"));
-  EXPECT_THAT(text, ContainsRegex("#0 .*ap_main"));
+  EXPECT_THAT(text, ContainsRegex("#[01] .*ap_main"));
   EXPECT_THAT(text, HasSubstr("exited normally"));
   EXPECT_EQ(vmm->finish().code, 0) << text;
 }
