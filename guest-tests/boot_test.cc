@@ -182,8 +182,7 @@ TEST_F(Linux, has_a_usable_dev_kvm_of_its_own_under_svm) {
   const RunResult r = boot(
       "cd /modules; for m in irqbypass kvm kvm-amd; do insmod $m.ko || exit; done; ls -l /dev/kvm; "
       "dmesg | grep kvm:",
-      {"--cpu-model", "host,+svm", "--initrd-add", modules + "=/modules", "--mem",
-       "512M"});
+      {"--cpu-model", "host,+svm", "--initrd-add", modules + "=/modules", "--mem", "512M"});
   expect_userspace(r, 1);
   EXPECT_THAT(r.out, HasSubstr("/dev/kvm"));
 }

@@ -260,6 +260,8 @@ TEST_F(Gdb, the_example_shows_what_it_promises) {
   // 200 steps with a timer of 1 ms.
   EXPECT_THAT(text, ContainsRegex("#0 .* in work \\(")) << text;
   EXPECT_THAT(text, ContainsRegex("PML4E.1. at [0-9a-f]+h = 0h not present"));
+  EXPECT_THAT(text, ContainsRegex("vCPU 0 stopped at the breakpoint .*page_fault_entry"));
+  EXPECT_THAT(text, HasSubstr("#PF"));
   // Through the frame of the exception.
   EXPECT_THAT(text, ContainsRegex("#0 +page_fault \\(address=549755813888, error_code=2\\)"));
   EXPECT_THAT(text, ContainsRegex("#1 +<signal handler called>"));

@@ -35,9 +35,12 @@ monitor walk work
 monitor walk 0x8000000000
 
 echo \n-- the fault\n
+thbreak *page_fault_entry
+continue
+monitor explain
+
+echo \n-- its handler, and the way there through the frame of the exception\n
 thbreak page_fault
 continue
 backtrace
-info registers cr2
-monitor explain
 kill
