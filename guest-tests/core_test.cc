@@ -4,9 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <cstdio>
-
 #include "guest-tests/run_vmm.h"
+#include "guest-tests/shell_output.h"
 
 namespace vmm {
 namespace {
@@ -25,13 +24,7 @@ class Core : public KvmTest {
   std::string gdb(const std::string& guest, const std::vector<std::string>& commands) const {
     std::string line = "timeout 50 gdb -nx -batch -ex 'set pagination off'";
     for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
-    line += fmt::format(" {} {} 2>&1", guest_path(guest), core());
-    std::string text;
-    FILE* pipe = ::popen(line.c_str(), "r");
-    char buffer[4096];
-    while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
-    ::pclose(pipe);
-    return text;
+    return output_of(line + fmt::format(" {} {} 2>&1", guest_path(guest), core()));
   }
 
   const TempFolder folder_;

@@ -5,12 +5,12 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <thread>
 
 #include "guest-tests/rsp_client.h"
 #include "guest-tests/run_vmm.h"
+#include "guest-tests/shell_output.h"
 
 namespace vmm {
 namespace {
@@ -39,14 +39,6 @@ class Gdb : public KvmTest {
         "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote " + socket() + "'";
     for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
     return output_of(line + fmt::format(" {} 2>&1", guest_path(guest)));
-  }
-  static std::string output_of(const std::string& line) {
-    std::string text;
-    FILE* pipe = ::popen(line.c_str(), "r");
-    char buffer[4096];
-    while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
-    ::pclose(pipe);
-    return text;
   }
   // The socket is there a moment before somebody listens.
   RspClient connect() {
