@@ -53,7 +53,7 @@ std::vector<std::string> loads(const CoreHeader& header) {
 }
 
 // The content of the first note of that type.
-std::span<const std::uint8_t> note(const CoreHeader& header, std::uint32_t type, bool wide = true) {
+std::vector<std::uint8_t> note(const CoreHeader& header, std::uint32_t type, bool wide = true) {
   std::size_t at = 0, end = 0;
   if (wide) {
     const auto segment = segments<Elf64_Ehdr, Elf64_Phdr>(header, PT_NOTE).at(0);
@@ -66,7 +66,10 @@ std::span<const std::uint8_t> note(const CoreHeader& header, std::uint32_t type,
   while (at < end) {
     const auto n = load<Elf64_Nhdr>(bytes, at);
     at += sizeof n + align_up(n.n_namesz, 4);
-    if (n.n_type == type) return bytes.subspan(at, n.n_descsz);
+    if (n.n_type == type) {
+      const auto content = bytes.subspan(at, n.n_descsz);
+      return {content.begin(), content.end()};
+    }
     at += align_up(n.n_descsz, 4);
   }
   return {};
