@@ -1,14 +1,13 @@
 // Something to look at with a debugger: a second processor that counts, a timer that ticks, a loop
 // that works, and at last a write through a pointer that leads nowhere.
 #include "guest-tests/guests/idt.h"
-#include "guest-tests/guests/lapic.h"
+#include "guest-tests/guests/processors.h"
 
 using guest::print;
 
 namespace {
 
 constexpr uint8_t kTimerVector = 0x40, kPageFault = 14;
-constexpr uintptr_t kTrampolinePlace = 0x8000;
 
 guest::Idt idt;
 
@@ -19,12 +18,6 @@ __attribute__((interrupt)) void on_timer(guest::InterruptFrame*);
 // Unmangled and global, so that they are easily named.
 extern "C" {
 
-extern const uint8_t trampoline[], trampoline_end[], trampoline_cr3[];
-void* memcpy(void* target, const void* source, __SIZE_TYPE__ count);
-constexpr uint32_t kMaxProcessors = 64;
-alignas(16) uint8_t ap_stacks[kMaxProcessors * 4096];
-uint32_t ap_next_stack;
-
 void page_fault_entry();  // page_fault.S
 volatile uint32_t ticks;
 volatile uint32_t rounds_of_the_other;
@@ -32,6 +25,8 @@ volatile uint32_t sum;
 
 // The second processor.
 void ap_main() {
+  rounds_of_the_other = 0;
+  guest::processor_is_up();
   while (true) {
     rounds_of_the_other = rounds_of_the_other + 1;
     guest::in8(0x80);
@@ -60,15 +55,6 @@ void on_timer(guest::InterruptFrame*) {
   guest::eoi();
 }
 
-void start_the_other() {
-  memcpy(reinterpret_cast<void*>(kTrampolinePlace), trampoline,
-         static_cast<__SIZE_TYPE__>(trampoline_end - trampoline));
-  guest::mmio_write<uint32_t>(
-      kTrampolinePlace + static_cast<uintptr_t>(trampoline_cr3 - trampoline),
-      static_cast<uint32_t>(guest::read_cr3()));
-  if (guest::processor_count() > 1) guest::start_other_processors(kTrampolinePlace);
-}
-
 void start_the_timer() {
   idt.set(kTimerVector, on_timer);
   idt.set(kPageFault, page_fault_entry);
@@ -84,7 +70,7 @@ void start_the_timer() {
 uint32_t guest_main(uint32_t, uint32_t) {
   guest::serial_init();
   guest::init_pics(0);
-  start_the_other();
+  guest::start_processors(guest::processor_count());
   start_the_timer();
   uint32_t round = 0;
   while (ticks < 20) work(++round);
