@@ -78,9 +78,7 @@ Result<int> run_ctl(const Options& options) {
       options.socket.starts_with(kUnix) ? options.socket.substr(kUnix.size()) : options.socket;
   const auto answer = ask(path, line);
   if (!answer) {
-    fmt::print(stderr, "vmm: error: {}\n", answer.error().text());
-    if (!answer.error().hint_text().empty())
-      fmt::print(stderr, "hint: {}\n", answer.error().hint_text());
+    print_error(answer.error());
     return kNoAnswer;
   }
   if (answer->status == MonitorAnswer::Status::Done) {

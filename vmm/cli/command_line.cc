@@ -51,6 +51,11 @@ Command print_text(std::string text) {
 
 }  // namespace
 
+void print_error(const Error& error) {
+  fmt::print(stderr, "vmm: error: {}\n", error.text());
+  if (!error.hint_text().empty()) fmt::print(stderr, "hint: {}\n", error.hint_text());
+}
+
 Result<Command> parse_command_line(const std::vector<std::string>& command_line) {
   std::vector<std::string> words = command_line;
   const bool bisects = words.size() > 2 && words[1] == "cpu" && words[2] == "bisect";

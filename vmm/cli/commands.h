@@ -34,6 +34,9 @@ void add_explain_command(CLI::App& app, Command& chosen);
 // What stands behind the first -- is for the lab, and not for `app` to parse.
 void add_lab_command(CLI::App& app, Command& chosen, std::vector<std::string> command_line);
 
+// What a command failed of, and what to do, on stderr.
+void print_error(const Error& error);
+
 // Understands a whole command line, argv[0] included. --help and --version are commands like any
 // other. Errors of kind Usage say which word is not understood and what was probably meant.
 Result<Command> parse_command_line(const std::vector<std::string>& words);

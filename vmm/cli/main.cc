@@ -18,8 +18,7 @@ namespace {
 
 int report(const Error& error) {
   restore_terminal();
-  fmt::print(stderr, "vmm: error: {}\n", error.text());
-  if (!error.hint_text().empty()) fmt::print(stderr, "hint: {}\n", error.hint_text());
+  print_error(error);
   return exit_code(error.kind());
 }
 

@@ -21,8 +21,7 @@ struct QemuDescriptors {
 };
 
 // The command line that boots `spec`; `tsc_khz` is the rate of this machine's TSC. `append` are
-// further words for the kernel. No port, no file
-// by name: labs do not see each other.
+// further words for the kernel. No port, no file by name: labs do not see each other.
 std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescriptors& descriptors,
                                         std::uint32_t tsc_khz, const std::string& append);
 

@@ -90,8 +90,9 @@ Result<VgaTarget> parse_vga(std::string_view text);
 Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
 // "11" or "20".
 Result<std::uint8_t> parse_ioapic_version(std::string_view text);
-// "x86-64", "i386" or "i8086".
+// "exit" or "gdb".
 Result<OnCrash> parse_on_crash(std::string_view text);
+// "x86-64", "i386" or "i8086".
 Result<gdb::Arch> parse_gdb_arch(std::string_view text);
 // A rate in kHz, 1 MHz to 10 GHz.
 Result<std::uint32_t> parse_tsc_khz(std::string_view text);
