@@ -26,7 +26,8 @@ struct Breakpoint {
   Gva address = 0;
   unsigned length = 1;  // of a watched range
 
-  auto operator<=>(const Breakpoint&) const = default;
+  // clang-tidy 14 takes the comparison with 0 in what the compiler writes here for a null pointer.
+  auto operator<=>(const Breakpoint&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 // Asked when `vcpu` stands at a breakpoint, before the user is told of it: false lets it go on.
