@@ -53,8 +53,7 @@ std::string regs_text(const MonitorScene& scene, unsigned vcpu, const DebugRegis
   for (const auto& [name, table] : {std::pair("GDTR", &s.gdt), std::pair("IDTR", &s.idt)})
     text += fmt::format("  {:<4}        base {:>16x}h  limit {:>8x}h\n", name, table->base,
                         table->limit);
-  std::vector<std::string> lines;
-  const auto add = [&](std::string line) { text += wrap_text("  ", line, 120); };
+  const auto add = [&](const std::string& line) { text += wrap_text("  ", line, 120); };
   add(cr0_text(s.cr0, BitNames::All));
   add(fmt::format("CR2 {:x}h, CR3 {:x}h, CR8 {:x}h", s.cr2, s.cr3, s.cr8));
   add(cr4_text(s.cr4, BitNames::All));
