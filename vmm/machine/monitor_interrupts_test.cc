@@ -13,7 +13,6 @@ namespace {
 using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
-using testing::Not;
 
 class MonitorInterrupts : public testing::Test, public MonitorRig {
  protected:
