@@ -155,7 +155,8 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->type_size(1)
       ->allow_extra_args(false);
   run.add_option("--ctl", o.ctl, "listen there for vmm ctl: unix:PATH")->group(debugging);
-  run.add_option("--gdb", o.gdb, "wait for a debugger there: unix:PATH or tcp:127.0.0.1:PORT")
+  run.add_option("--gdb", o.gdb,
+                 "wait for a debugger there: unix:PATH, tcp:127.0.0.1:PORT or stdio")
       ->group(debugging);
   run.add_flag("--gdb-nowait", o.gdb_nowait, "let the guest run until the debugger connects")
       ->group(debugging);
@@ -191,6 +192,20 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->group(ending);
   run.add_flag("-q,--quiet", o.quiet, "no lines of our own when the guest ends by itself")
       ->group(ending);
+}
+
+// Standard input and output are the debugger's alone.
+Result<void> check_gdb_on_stdio(const MachineSpec& spec) {
+  if (spec.serial.kind == SerialKind::Stdio)
+    return fail(Error::usage("--gdb stdio and --serial stdio both want standard output")
+                    .hint("use --serial file:P, --serial pty or --serial null"));
+  if (spec.gdb_nowait)
+    return fail(Error::usage("--gdb-nowait: with --gdb stdio the debugger is there from the start")
+                    .hint("--gdb unix:PATH lets it come later"));
+  if (::isatty(STDIN_FILENO) == 1 || ::isatty(STDOUT_FILENO) == 1)
+    return fail(Error::usage("--gdb stdio: a terminal is no debugger")
+                    .hint("type at gdb: target remote | vmm run --gdb stdio --serial file:P ..."));
+  return {};
 }
 
 Result<MachineSpec> make_spec(const RunOptions& o) {
@@ -246,6 +261,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--gdb-nowait, --gdb-allow-remote and --gdb-arch need --gdb")
                     .hint("such as --gdb unix:gdb.sock"));
   spec.gdb_nowait = o.gdb_nowait;
+  if (spec.gdb && spec.gdb->kind == DebugAddress::Kind::Stdio) VMM_TRY(check_gdb_on_stdio(spec));
   if (!o.on_crash.empty()) spec.on_crash = VMM_TRY(parse_on_crash(o.on_crash));
   if (spec.on_crash == OnCrash::Gdb && !spec.gdb)
     return fail(Error::usage("--on-crash gdb needs --gdb")
@@ -313,6 +329,13 @@ std::string invisible_line(const MachineSpec& spec, IrqChipKind irqchip) {
       "vmm: --trace-filter asks for {}: with --irqchip {} that happens inside KVM and is not seen "
       "(--irqchip user shows it)\n",
       fmt::join(names, ", "), irqchip_name(irqchip));
+}
+
+std::string kept_line(const std::string& debugger) {
+  if (debugger.empty()) return "vmm: kept for the debugger (detach or kill ends it)\n";
+  return fmt::format(
+      "vmm: kept for the debugger: gdb -ex 'target remote {}' (detach, kill or Ctrl-C ends it)\n",
+      printable(debugger));
 }
 
 // Writes the core file; what to type, unless that should be quiet.
@@ -390,11 +413,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
     if (spec.vga.kind == VgaKind::Text)
       fmt::print(stderr, "vmm: the final screen:\n{}", render_text(screen));
     fmt::print(stderr, "{}{}", core_line, summary_text(report, spec));
-    if (kept)
-      fmt::print(stderr,
-                 "vmm: kept for the debugger: gdb -ex 'target remote {}' (detach, kill or Ctrl-C "
-                 "ends it)\n",
-                 printable(machine->debugger_name()));
+    if (kept) fmt::print(stderr, "{}", kept_line(machine->debugger_name()));
   }
   if (kept)
     VMM_TRY(
@@ -440,7 +459,9 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   if (!o.gdb.empty()) {
     const DebugAddress address = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
     if (address.kind != DebugAddress::Kind::Unix)
-      return fail(Error::usage("--gdb tcp: the port would be inside the lab, out of reach")
+      return fail(Error::usage(address.kind == DebugAddress::Kind::Stdio
+                                   ? "--gdb stdio: a lab does not carry a debugger's packets there"
+                                   : "--gdb tcp: the port would be inside the lab, out of reach")
                       .hint("--gdb unix:PATH is relayed out of a lab"));
     paths.push_back({.kind = PathUse::Kind::Socket, .path = address.path});
   }

@@ -28,6 +28,8 @@ class Stub {
   struct Options {
     Arch arch = Arch::X86_64;
     PagingFeatures paging;
+    // The client has started this process, and ends it when it quits.
+    bool started_us = false;
     // `monitor ...`: the text to print, with its line ends.
     std::function<std::string(std::string_view command, unsigned vcpu)> monitor;
   };

@@ -120,7 +120,8 @@ Stub::Answer Stub::on_alive(Arguments a) { return vcpu_of(a.rest()) ? "OK" : kNo
 // ----------------------------------------------------------------------------------
 
 // There before the debugger came: quitting it leaves the guest alone.
-Stub::Answer Stub::on_attached(Arguments) { return "1"; }
+// 0: gdb's `quit` kills. 1: it detaches.
+Stub::Answer Stub::on_attached(Arguments) { return options_.started_us ? "0" : "1"; }
 
 Stub::Answer Stub::on_symbols(Arguments) { return "OK"; }
 

@@ -4,11 +4,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
 
 #include "vmm/machine/terminal.h"
 
 namespace vmm {
+namespace {
+
+// Or its end.
+bool has_input(int fd) {
+  pollfd entry{fd, POLLIN, 0};
+  const timespec now{};
+  return ::ppoll(&entry, 1, &now, nullptr) > 0;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& address,
                                                          DebugTarget& target,
@@ -18,8 +30,12 @@ Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& add
     return fail(
         Error::host("--gdb: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
                     "single steps"));
-  Fd listener = VMM_TRY(listen_at(address));
-  std::string name = remote_name(address, listener);
+  Fd listener;
+  std::string name;
+  if (address.kind != DebugAddress::Kind::Stdio) {
+    listener = VMM_TRY(listen_at(address));
+    name = remote_name(address, listener);
+  }
   return std::unique_ptr<DebugSession>(
       new DebugSession(std::move(listener), std::move(name), target, machine, arch));
 }
@@ -35,9 +51,12 @@ DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target,
       stub_(target, debugger_,
             {.arch = arch,
              .paging = paging_,
+             .started_us = on_stdio(),
              .monitor = [this](std::string_view command, unsigned vcpu) {
                return monitor(command, vcpu).text;
-             }}) {}
+             }}) {
+  if (on_stdio()) client_ = Client{.owned = Fd(), .in = STDIN_FILENO, .out = STDOUT_FILENO};
+}
 
 MonitorAnswer DebugSession::monitor(std::string_view command, unsigned vcpu) {
   return run_monitor({.target = target_,
@@ -54,19 +73,24 @@ Result<void> DebugSession::run() {
 }
 
 void DebugSession::add_poll(std::vector<pollfd>& fds) const {
-  fds.push_back({listener_.get(), POLLIN, 0});
+  if (listener_) fds.push_back({listener_.get(), POLLIN, 0});
   if (!client_) return;
   // What is not taken yet is not asked for more.
-  const int events = (output_.empty() ? POLLIN : POLLOUT) | POLLRDHUP;
-  fds.push_back({client_.get(), static_cast<short>(events), 0});
+  const bool busy = !output_.empty();
+  const int hears = busy ? 0 : POLLIN;
+  const int both = busy && client_->in == client_->out ? POLLOUT : 0;
+  fds.push_back({client_->in, static_cast<short>(hears | both | POLLRDHUP), 0});
+  // Also while there is nothing to say: a pipe without a reader is an error at any time.
+  if (client_->in != client_->out)
+    fds.push_back({client_->out, static_cast<short>(busy ? POLLOUT : 0), 0});
 }
 
 Result<void> DebugSession::serve(const std::vector<pollfd>& fds) {
   bool knocks = false;
   for (const pollfd& fd : fds) {
     if (fd.revents == 0) continue;
-    knocks = knocks || fd.fd == listener_.get();
-    if (!client_ || fd.fd != client_.get()) continue;
+    knocks = knocks || (listener_ && fd.fd == listener_.get());
+    if (!client_ || (fd.fd != client_->in && fd.fd != client_->out)) continue;
     if ((fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0)
       VMM_TRY(hear_last_words());
     else if ((fd.events & POLLOUT) != 0)
@@ -91,7 +115,8 @@ Result<void> DebugSession::hear_last_words() {
 Result<void> DebugSession::accept() {
   Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd || client_) return {};
-  client_ = std::move(fd);
+  const int number = fd.get();
+  client_ = Client{.owned = std::move(fd), .in = number, .out = number};
   output_.clear();
   stub_.new_client();
   return stop_guest();
@@ -105,8 +130,10 @@ Result<void> DebugSession::stop_guest() {
 }
 
 Result<void> DebugSession::receive() {
+  // Descriptors that are not ours may block.
+  if (on_stdio() && !has_input(client_->in)) return {};
   std::array<std::uint8_t, 64 * 1024> bytes;
-  const ssize_t n = ::read(client_.get(), bytes.data(), bytes.size());
+  const ssize_t n = ::read(client_->in, bytes.data(), bytes.size());
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return {};
   if (n <= 0) return lose_client();
   stub_.receive(std::span(bytes).first(static_cast<std::size_t>(n)));
@@ -125,10 +152,12 @@ Result<void> DebugSession::do_wish() {
     case gdb::Wish::Nothing:
       return {};
     case gdb::Wish::Interrupt:
+      let_go_ = false;
       VMM_TRY(stop_guest());
       stub_.interrupted();
       return {};
     case gdb::Wish::Detach:
+      let_go_ = true;
       return debugger_.running() ? Result<void>() : run();
     case gdb::Wish::Kill:
       machine_.quit();
@@ -138,20 +167,40 @@ Result<void> DebugSession::do_wish() {
 }
 
 // A client that goes without a word leaves no breakpoint behind; the guest goes on if it ran, and
-// waits for another client if it was stopped.
+// waits for another client if it was stopped. On stdio no other one can come: that ends the run,
+// unless it was told to go on alone.
 Result<void> DebugSession::lose_client() {
   const bool ran = debugger_.running();
   client_.reset();
   output_.clear();
   VMM_TRY(stop_guest());
   debugger_.remove_all();
+  if (on_stdio() && !let_go_) {
+    if (takes_output(STDERR_FILENO, 0))
+      fmt::print(stderr, "vmm: gdb: the debugger has closed standard input: the run ends\n");
+    machine_.hang_up();
+    return {};
+  }
   if (ran) return run();
   return {};
 }
 
+Result<bool> DebugSession::take_interrupt() {
+  if (!on_stdio() || !client_) return false;
+  if (!debugger_.running()) return true;
+  VMM_TRY(stop_guest());
+  stub_.interrupted();
+  output_ += stub_.take_output();
+  send();
+  return true;
+}
+
+// Standard output belongs to others as well, so that O_NONBLOCK is not for us to set: a pipe or a
+// socket that poll() calls writable takes PIPE_BUF bytes without blocking.
 void DebugSession::send() {
-  while (!output_.empty()) {
-    const ssize_t n = ::write(client_.get(), output_.data(), output_.size());
+  while (!output_.empty() && (!on_stdio() || takes_output(client_->out, 0))) {
+    const std::size_t most = on_stdio() ? std::size_t{PIPE_BUF} : output_.size();
+    const ssize_t n = ::write(client_->out, output_.data(), std::min(output_.size(), most));
     // A client that has gone is found out by the next read.
     if (n <= 0) {
       if (n < 0 && errno != EAGAIN && errno != EINTR) output_.clear();
@@ -184,7 +233,7 @@ void DebugSession::ended(int exit_code, double seconds) {
   if (!client_) return;
   stub_.ended(exit_code);
   output_ += stub_.take_output();
-  while (!output_.empty() && takes_output(client_.get(), seconds)) send();
+  while (!output_.empty() && takes_output(client_->out, seconds)) send();
 }
 
 }  // namespace vmm

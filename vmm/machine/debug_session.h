@@ -1,10 +1,11 @@
-// A debugger at a machine: the listening socket, the client that is connected, the stub that
-// answers it. Lives on the event loop's thread; nothing here blocks.
+// A debugger at a machine: the listening socket, or standard input and output; the client that is
+// connected; the stub that answers it. Lives on the event loop's thread; nothing here blocks.
 #pragma once
 
 #include <poll.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ class DebugSession {
                                                     DebugTarget& target, MonitorMachine& machine,
                                                     gdb::Arch arch);
 
+  // For gdb's `target remote`; empty where the client is there from the start (stdio).
   const std::string& name() const { return name_; }
   // The guest runs from now on although nobody is connected.
   Result<void> run();
@@ -33,6 +35,9 @@ class DebugSession {
 
   void add_poll(std::vector<pollfd>& fds) const;
   Result<void> serve(const std::vector<pollfd>& fds);
+  // SIGINT came: stops the guest where the client is the process that started us (stdio). False:
+  // the signal has its usual meaning.
+  Result<bool> take_interrupt();
   // A vCPU stopped for its debug control; all are paused.
   Result<void> stopped(unsigned vcpu, const DebugStop& stop);
   // A vCPU died, and the guest is kept until the client lets go of it or kills it.
@@ -51,8 +56,18 @@ class DebugSession {
   Result<void> lose_client();
   void send();
 
-  Fd listener_;
-  Fd client_;
+  // The client, while there is one: a socket of ours twice, or standard input and output.
+  struct Client {
+    Fd owned;
+    int in = -1;
+    int out = -1;
+  };
+
+  bool on_stdio() const { return !listener_; }
+
+  Fd listener_;  // none on stdio
+  std::optional<Client> client_;
+  bool let_go_ = false;  // it said that the guest should go on without it
   std::string name_;
   DebugTarget& target_;
   MonitorMachine& machine_;

@@ -18,7 +18,7 @@ namespace vmm {
 namespace {
 
 constexpr std::uint32_t kLoopback = 0x7f00'0001;
-constexpr const char* kForms = "unix:PATH or tcp:127.0.0.1:PORT";
+constexpr const char* kForms = "unix:PATH, tcp:127.0.0.1:PORT or stdio";
 
 Result<DebugAddress> parse_tcp(std::string_view text, std::string_view rest, bool allow_remote) {
   const auto bad = [&](std::string_view why) {
@@ -118,6 +118,7 @@ Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remot
     if (text.size() == 5) return fail(Error::usage("--gdb unix: needs a path after the colon"));
     return DebugAddress{.kind = DebugAddress::Kind::Unix, .path = std::string(text.substr(5))};
   }
+  if (text == "stdio") return DebugAddress{.kind = DebugAddress::Kind::Stdio, .path = {}};
   if (text.starts_with("tcp:")) return parse_tcp(text, text.substr(4), allow_remote);
   return fail(
       Error::usage(fmt::format("--gdb {}: where should it listen?", printable(text))).hint(kForms));

@@ -1,4 +1,4 @@
-// Where a debugger connects: a unix socket of the user's own, or TCP.
+// Where a debugger connects: a unix socket of the user's own, TCP, or standard input and output.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 namespace vmm {
 
 struct DebugAddress {
-  enum class Kind { Unix, Tcp };
+  enum class Kind { Unix, Tcp, Stdio };
   Kind kind = Kind::Unix;
   std::string path;        // Unix
   std::uint32_t host = 0;  // Tcp: IPv4, the first byte of the text is the highest
@@ -20,17 +20,17 @@ struct DebugAddress {
   bool operator==(const DebugAddress&) const = default;
 };
 
-// "unix:PATH" or "tcp:A.B.C.D:PORT" ("localhost" is 127.0.0.1; port 0 takes a free one). A usage
-// error for anything else, and without `allow_remote` for an address beyond 127.0.0.0/8: whoever
-// reaches the debugger reads and writes the whole guest.
+// "unix:PATH", "tcp:A.B.C.D:PORT" ("localhost" is 127.0.0.1; port 0 takes a free one) or "stdio". A
+// usage error for anything else, and without `allow_remote` for an address beyond 127.0.0.0/8:
+// whoever reaches the debugger reads and writes the whole guest.
 Result<DebugAddress> parse_debug_address(std::string_view text, bool allow_remote);
 
 // "unix:PATH", of --ctl. A usage error for anything else.
 Result<DebugAddress> parse_control_address(std::string_view text);
 
-// Listens, without blocking. A socket file that nobody listens at any more is replaced, anything
-// else that is in the way stays and is an error. A unix socket has mode 0600.
-// `option` is named in errors.
+// Listens at a socket, without blocking. A socket file that nobody listens at any more is replaced,
+// anything else that is in the way stays and is an error. A unix socket has mode 0600. `option` is
+// named in errors.
 Result<Fd> listen_at(const DebugAddress& address, std::string_view option = "--gdb");
 
 // As the user of gdb writes it after `target remote`, with the port that was taken.

@@ -212,6 +212,18 @@ Result<RunOutcome> Machine::run() {
   return *threads_->ending();
 }
 
+// False: it was no reason to end.
+Result<bool> Machine::hear_signal() {
+  signalfd_siginfo info{};
+  if (::read(signals_.get(), &info, sizeof info) != sizeof info) return false;
+  const int number = static_cast<int>(info.ssi_signo);
+  // Ctrl-C in a debugger that started us may come as a signal as well.
+  if (number == SIGINT && debugger_ != nullptr && VMM_TRY(debugger_->take_interrupt()))
+    return false;
+  threads_->end(ending::Stopped{number});
+  return true;
+}
+
 // Gives the guest what was typed at its screen; a key that its keyboard has no room for is lost, as
 // on the real one.
 void Machine::type(Keyboard& keyboard) {
@@ -255,11 +267,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
       std::uint64_t count = 0;
       [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &count, sizeof count);
     }
-    if (fds[1].revents != 0) {
-      signalfd_siginfo info{};
-      if (::read(signals_.get(), &info, sizeof info) == sizeof info)
-        threads_->end(ending::Stopped{static_cast<int>(info.ssi_signo)});
-    }
+    if (fds[1].revents != 0) VMM_TRY(hear_signal());
     if (typing && fds[2].revents != 0) type(*keyboard);
     switch (console_->serve(fds)) {
       case Console::Event::None:

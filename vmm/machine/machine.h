@@ -87,6 +87,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<std::string> mmio_write(unsigned vcpu, Gpa gpa,
                                  std::span<const std::uint8_t> data) override;
   void quit() override;
+  void hang_up() override;
   std::optional<std::string> crash_card() override { return card_; }
 
   Guarded<std::unique_ptr<Board>>& board() { return board_; }
@@ -107,7 +108,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   // LAPICs have a TSC-deadline timer): such timers then come too late.
   bool tsc_lost() const { return tsc_lost_; }
   VmTime now();
-  // Where a debugger connects (--gdb): what follows gdb's `target remote`. Empty without.
+  // Where a debugger connects (--gdb): what follows gdb's `target remote`. Empty without, and where
+  // it is connected from the start.
   std::string debugger_name() const;
   // --on-crash gdb, after run() ended with is_death(): the guest is the debugger's to look at until
   // that lets go of it, or a signal comes. `vcpu` died, with these registers, and `exit_code` is
@@ -155,6 +157,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<void> start_guest();
   bool is_kept() const;
   Result<void> serve_debugger(const std::vector<pollfd>& fds);
+  Result<bool> hear_signal();
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
   bool paused();

@@ -76,7 +76,7 @@ Result<void> Machine::keep_for_debugger(unsigned vcpu, const CpuState& registers
     if (control_ != nullptr) control_->add_poll(fds);
     if (::ppoll(fds.data(), fds.size(), nullptr, nullptr) < 0 && errno != EINTR)
       return fail(Error::system(ErrorKind::Internal, "ppoll", errno));
-    if (fds[0].revents != 0) break;
+    if (fds[0].revents != 0 && VMM_TRY(hear_signal())) break;
     VMM_TRY(debugger_->serve(fds));
     if (control_ != nullptr) VMM_TRY(control_->serve(fds));
   }

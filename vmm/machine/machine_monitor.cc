@@ -1,5 +1,6 @@
 // What the monitor's commands ask of the machine while it is paused (monitor_machine.h).
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <array>
@@ -165,6 +166,11 @@ Result<std::string> Machine::mmio_write(unsigned vcpu, Gpa gpa,
 void Machine::quit() {
   released_ = true;
   threads_->end(ending::Quit{});
+}
+
+void Machine::hang_up() {
+  released_ = true;
+  threads_->end(ending::Stopped{SIGHUP});
 }
 
 }  // namespace vmm

@@ -78,6 +78,8 @@ class MonitorMachine {
                                          std::span<const std::uint8_t> data) = 0;
   // Ends the run because its user wants that.
   virtual void quit() = 0;
+  // Ends it as SIGHUP does: the debugger on standard input has gone.
+  virtual void hang_up() = 0;
   // Of a guest that has died and is kept for a look: the whole answer to why. Nothing while it
   // lives.
   virtual std::optional<std::string> crash_card() { return std::nullopt; }

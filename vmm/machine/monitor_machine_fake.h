@@ -33,6 +33,7 @@ class FakeMonitorMachine final : public MonitorMachine {
     return std::string("device0");
   }
   void quit() override { ended = true; }
+  void hang_up() override { ended = true; }
   std::optional<std::string> crash_card() override { return card; }
 
   MachineAbout about_machine;
