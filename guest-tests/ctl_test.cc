@@ -58,6 +58,7 @@ TEST_F(Ctl, a_running_guest_is_looked_at_and_runs_on) {
   EXPECT_EQ(end.code, 0);
   EXPECT_EQ(end.out, "the run ends\n");
   EXPECT_EQ(vmm->finish().code, 0);
+  EXPECT_FALSE(std::filesystem::exists(socket()));
 }
 
 TEST_F(Ctl, a_guest_that_is_paused_stays_so_until_it_is_resumed) {

@@ -1,59 +1,16 @@
-// A debugger at real guests: Debian's gdb in batch mode, and a client of our own for what gdb never
-// does.
-#include <fmt/format.h>
+// A debugger at real guests.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
+#include <signal.h>
 
-#include <filesystem>
-#include <thread>
-
-#include "guest-tests/rsp_client.h"
-#include "guest-tests/run_vmm.h"
-#include "guest-tests/shell_output.h"
+#include "guest-tests/gdb_rig.h"
 
 namespace vmm {
 namespace {
 
 using testing::ContainsRegex;
 using testing::HasSubstr;
-using testing::Not;
 using testing::StartsWith;
-
-class Gdb : public KvmTest {
- protected:
-  std::string socket() const { return folder_.file("gdb.sock"); }
-  std::unique_ptr<VmmProcess> start(const std::string& guest,
-                                    std::vector<std::string> options = {}) {
-    RunSetup setup;
-    setup.arguments = {"run", "-q", "--gdb", "unix:" + socket()};
-    setup.arguments.insert(setup.arguments.end(), options.begin(), options.end());
-    setup.arguments.push_back(guest_path(guest));
-    auto vmm = std::make_unique<VmmProcess>(setup);
-    EXPECT_TRUE(vmm->wait_until([this] { return std::filesystem::exists(socket()); }));
-    return vmm;
-  }
-  // What gdb prints for these commands after it has connected.
-  std::string gdb(const std::string& guest, const std::vector<std::string>& commands) {
-    std::string line =
-        "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote " + socket() + "'";
-    for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
-    return output_of(line + fmt::format(" {} 2>&1", guest_path(guest)));
-  }
-  // The socket is there a moment before somebody listens.
-  RspClient connect() {
-    RspClient client;
-    bool connected = client.connect(socket());
-    for (int i = 0; i < 100 && !connected; ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      connected = client.connect(socket());
-    }
-    EXPECT_TRUE(connected);
-    return client;
-  }
-
-  const TempFolder folder_;
-};
 
 TEST_F(Gdb, the_guest_waits_at_its_first_instruction_and_goes_on_to_its_end) {
   const auto vmm = start("hello.elf");
@@ -145,17 +102,6 @@ TEST_F(Gdb, a_stopped_guest_waits_for_the_next_client) {
   EXPECT_EQ(vmm->finish().code, 1);
 }
 
-TEST_F(Gdb, only_one_client_is_served) {
-  const auto vmm = start("exit-0.elf");
-  RspClient client = connect();
-  EXPECT_EQ(client.ask("qC"), "QC1");
-  RspClient other = connect();
-  other.send("qC");
-  EXPECT_EQ(other.next(5), "(nothing)");
-  EXPECT_EQ(client.ask("vCont;c"), "W00");
-  EXPECT_EQ(vmm->finish().code, 0);
-}
-
 TEST_F(Gdb, with_nowait_the_guest_runs_at_once) {
   const auto vmm = start("exit-1.elf", {"--gdb-nowait"});
   EXPECT_EQ(vmm->finish().code, 1);
@@ -181,6 +127,7 @@ TEST_F(Gdb, a_breakpoint_is_passed_ten_thousand_times) {
 }
 
 // Asked by vmm, as gdb says; on this host each of them is a debug register, hit 11000 times.
+
 TEST_F(Gdb, a_condition_is_asked_ten_thousand_times_until_it_is_true) {
   const auto vmm = start("count.elf");
   const std::string text = gdb(
@@ -225,21 +172,8 @@ TEST_F(Gdb, a_guest_whose_condition_stays_false_is_interrupted) {
   EXPECT_EQ(vmm->finish().code, 0);
 }
 
-TEST_F(Gdb, the_socket_is_the_users_alone_and_a_stale_one_is_replaced) {
-  for (int i = 0; i < 2; ++i) {
-    const auto vmm = start("exit-0.elf");
-    struct stat status {};
-    ASSERT_EQ(::stat(socket().c_str(), &status), 0);
-    EXPECT_EQ(status.st_mode & 0777, 0600U);
-    RspClient client;
-    ASSERT_TRUE(vmm->wait_until([&] { return client.connect(socket()); }));
-    client.send("vCont;c");
-    EXPECT_EQ(client.next(), "W00");
-    EXPECT_EQ(vmm->finish().code, 0);
-  }
-}
-
 // The example's script as its README has it.
+
 TEST_F(Gdb, the_example_shows_what_it_promises) {
   std::filesystem::create_directory_symlink(FETCHED_DIR, folder_.file("build"));
   const std::string text = output_of("cd " + folder_.file(".") +
@@ -288,6 +222,7 @@ TEST_F(Gdb, a_guest_that_died_is_kept) {
 }
 
 // Whoever comes after the death finds it, as often as they like.
+
 TEST_F(Gdb, a_guest_that_died_alone_waits_for_its_debugger) {
   const auto vmm = start("triple-fault.elf", {"--on-crash", "gdb", "--gdb-nowait"});
   EXPECT_TRUE(vmm->wait_for_output("kept for the debugger"));
@@ -300,49 +235,6 @@ TEST_F(Gdb, a_guest_that_died_alone_waits_for_its_debugger) {
   const RunResult r = run_guest("exit-0.elf", {"--on-crash", "gdb"});
   EXPECT_EQ(r.code, 64) << r.text();
   EXPECT_THAT(r.err, HasSubstr("--on-crash gdb needs --gdb"));
-}
-
-TEST_F(Gdb, places_that_will_not_do_are_refused_with_the_reason) {
-  const auto refused = [](const std::string& place, const char* why, int code = 64) {
-    const RunResult r = run_guest("exit-0.elf", {"--gdb", place});
-    EXPECT_EQ(r.code, code) << r.text();
-    EXPECT_THAT(r.err, HasSubstr(why)) << r.text();
-    EXPECT_THAT(r.err, Not(HasSubstr("waiting for"))) << r.text();
-  };
-  refused("unix:" + folder_.file(std::string(120, 'x')), "at most 107");
-  refused("unix:" + folder_.write("a-file", "text"), "a file that is no socket is there");
-  EXPECT_TRUE(std::filesystem::exists(folder_.file("a-file")));
-  refused("unix:" + folder_.file("no/such/folder"), "ENOENT");
-  refused("tcp:0.0.0.0:0", "--gdb-allow-remote");
-  refused("tcp:127.0.0.1:99999", "0 to 65535");
-  refused("tcp:host.example:1", "no IPv4 address");
-  refused("tcp:127.0.0.1", "a port is missing");
-  refused("1234", "where should it listen?");
-  const auto vmm = start("exit-0.elf");
-  refused("unix:" + socket(), "another process listens there");
-  connect().send("k");
-  vmm->finish();
-}
-
-TEST_F(Gdb, garbage_never_hurts_the_guest) {
-  const auto vmm = start("exit-1.elf");
-  for (int i = 0; i < 50; ++i) {
-    RspClient client;
-    ASSERT_TRUE(vmm->wait_until([&] { return client.connect(socket()); }));
-    std::string bytes;
-    unsigned state = static_cast<unsigned>(i) + 1;
-    for (int n = 0; n < 5000; ++n) {
-      state = state * 1103515245 + 12345;
-      bytes += static_cast<char>(state >> 16);
-      // Neither killed nor let go by chance.
-      if (bytes.back() == '$') bytes.back() = 'q';
-    }
-    client.send_bytes(bytes + "$m0,ffffffffffffffff#00$X0,ffffffff:#00$Z0,,#00$vCont;;;;#00");
-  }
-  RspClient last;
-  ASSERT_TRUE(vmm->wait_until([&] { return last.connect(socket()) && last.ask("qC") == "QC1"; }));
-  EXPECT_EQ(last.ask("vCont;c"), "W01");
-  EXPECT_EQ(vmm->finish().code, 1);
 }
 
 }  // namespace

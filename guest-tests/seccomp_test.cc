@@ -221,8 +221,8 @@ TEST_F(Seccomp, stops_none_of_the_scenarios) {
 
 // As on a host whose TSC is unstable.
 TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
-  for (const SeccompThread thread :
-       {SeccompThread::Main, SeccompThread::Vcpu, SeccompThread::Disk, SeccompThread::Share}) {
+  for (const SeccompThread thread : {SeccompThread::Main, SeccompThread::Vcpu, SeccompThread::Disk,
+                                     SeccompThread::Share, SeccompThread::Sockets}) {
     const auto read_the_clock = [thread] {
       if (!enter_seccomp(thread)) _exit(1);
       timespec now{};
@@ -236,7 +236,7 @@ TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
 class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
 
 std::string rule_name(const SeccompRule& rule, const char* between) {
-  constexpr const char* kThreads[] = {"main", "vcpu", "disk", "share"};
+  constexpr const char* kThreads[] = {"main", "vcpu", "disk", "share", "sockets"};
   return std::string(kThreads[static_cast<std::size_t>(rule.thread)]) + between + rule.syscall;
 }
 

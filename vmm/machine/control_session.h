@@ -38,7 +38,8 @@ class ControlSession {
   using Run = std::function<Result<MonitorAnswer>(std::string_view line)>;
 
   static Result<std::unique_ptr<ControlSession>> open(const DebugAddress& address, Run run);
-  ControlSession(Fd listener, Run run) : listener_(std::move(listener)), run_(std::move(run)) {}
+  ControlSession(Listener listener, Run run)
+      : listener_(std::move(listener)), run_(std::move(run)) {}
 
   void add_poll(std::vector<pollfd>& fds) const;
   Result<void> serve(const std::vector<pollfd>& fds);
@@ -60,7 +61,7 @@ class ControlSession {
   Result<void> carry_out(Client& client);
   static void send(Client& client);
 
-  Fd listener_;
+  Listener listener_;
   Run run_;
   std::vector<Client> clients_;
 };

@@ -30,7 +30,7 @@ Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& add
     return fail(
         Error::host("--gdb: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
                     "single steps"));
-  Fd listener;
+  Listener listener;
   std::string name;
   if (address.kind != DebugAddress::Kind::Stdio) {
     listener = VMM_TRY(listen_at(address));
@@ -40,7 +40,7 @@ Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& add
       new DebugSession(std::move(listener), std::move(name), target, machine, arch));
 }
 
-DebugSession::DebugSession(Fd listener, std::string name, DebugTarget& target,
+DebugSession::DebugSession(Listener listener, std::string name, DebugTarget& target,
                            MonitorMachine& machine, gdb::Arch arch)
     : listener_(std::move(listener)),
       name_(std::move(name)),

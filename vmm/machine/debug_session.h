@@ -46,7 +46,7 @@ class DebugSession {
   void ended(int exit_code, double seconds);
 
  private:
-  DebugSession(Fd listener, std::string name, DebugTarget& target, MonitorMachine& machine,
+  DebugSession(Listener listener, std::string name, DebugTarget& target, MonitorMachine& machine,
                gdb::Arch arch);
   Result<void> accept();
   Result<void> receive();
@@ -65,7 +65,7 @@ class DebugSession {
 
   bool on_stdio() const { return !listener_; }
 
-  Fd listener_;  // none on stdio
+  Listener listener_;  // none on stdio
   std::optional<Client> client_;
   bool let_go_ = false;  // it said that the guest should go on without it
   std::string name_;

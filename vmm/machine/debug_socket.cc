@@ -65,7 +65,7 @@ Result<void> remove_stale(const std::string& path, const sockaddr_un& address,
   return {};
 }
 
-Result<Fd> listen_unix(const DebugAddress& address, std::string_view option) {
+Result<Listener> listen_unix(const DebugAddress& address, std::string_view option) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (address.path.size() >= sizeof name.sun_path)
@@ -84,8 +84,10 @@ Result<Fd> listen_unix(const DebugAddress& address, std::string_view option) {
   const mode_t before = ::umask(0177);
   const int bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name);
   ::umask(before);
-  if (bound != 0 || ::listen(fd.get(), 1) != 0) return failed();
-  return fd;
+  if (bound != 0) return failed();
+  Listener listener(std::move(fd), address.path);
+  if (::listen(listener.get(), 1) != 0) return failed();
+  return listener;
 }
 
 std::string tcp_text(const DebugAddress& address) {
@@ -93,7 +95,7 @@ std::string tcp_text(const DebugAddress& address) {
                      address.host >> 8 & 0xff, address.host & 0xff, address.port);
 }
 
-Result<Fd> listen_tcp(const DebugAddress& address) {
+Result<Listener> listen_tcp(const DebugAddress& address) {
   Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto failed = [&] {
     return fail(Error::system(ErrorKind::Usage, "--gdb tcp:" + tcp_text(address), errno));
@@ -108,7 +110,7 @@ Result<Fd> listen_tcp(const DebugAddress& address) {
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0 ||
       ::listen(fd.get(), 1) != 0)
     return failed();
-  return fd;
+  return Listener(std::move(fd));
 }
 
 }  // namespace
@@ -133,12 +135,24 @@ Result<DebugAddress> parse_control_address(std::string_view text) {
                   .hint("unix:PATH"));
 }
 
-Result<Fd> listen_at(const DebugAddress& address, std::string_view option) {
+Listener::Listener(Fd fd, const std::string& path) : fd_(std::move(fd)) {
+  struct stat status {};
+  if (!path.empty() && ::lstat(path.c_str(), &status) == 0)
+    file_.reset(new File{.path = path, .device = status.st_dev, .inode = status.st_ino});
+}
+
+Listener::File::~File() {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0 && status.st_dev == device && status.st_ino == inode)
+    ::unlink(path.c_str());
+}
+
+Result<Listener> listen_at(const DebugAddress& address, std::string_view option) {
   return address.kind == DebugAddress::Kind::Unix ? listen_unix(address, option)
                                                   : listen_tcp(address);
 }
 
-std::string remote_name(const DebugAddress& address, const Fd& listener) {
+std::string remote_name(const DebugAddress& address, const Listener& listener) {
   if (address.kind == DebugAddress::Kind::Unix) return address.path;
   sockaddr_in name{};
   socklen_t size = sizeof name;

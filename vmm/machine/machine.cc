@@ -43,6 +43,10 @@ sigset_t stop_signals() {
   return set;
 }
 
+bool binds_socket_files(const MachineSpec& spec) {
+  return spec.ctl || (spec.gdb && spec.gdb->kind == DebugAddress::Kind::Unix);
+}
+
 }  // namespace
 
 Machine::Machine(const MachineSpec& spec, GuestMemory memory)
@@ -198,7 +202,7 @@ Result<RunOutcome> Machine::run() {
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
   VMM_TRY(start_disks());
-  VMM_TRY(enter_seccomp(SeccompThread::Main));
+  VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main));
   VMM_TRY(start_guest());
   VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();

@@ -21,6 +21,7 @@ constexpr SeccompThread kMain = SeccompThread::Main;
 constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
 constexpr SeccompThread kDisk = SeccompThread::Disk;
 constexpr SeccompThread kShare = SeccompThread::Share;
+constexpr SeccompThread kSockets = SeccompThread::Sockets;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -67,6 +68,8 @@ constexpr SeccompRule kRules[] = {
     {kMain, "ftruncate", "--outcome-json and --vga png replace what was in the file"},
     {kMain, "lseek", "stdio closes its streams"},
     {kMain, "exit_group", "the end"},
+    {kSockets, "newfstatat", "whether the file of --gdb, --ctl is still that of our socket"},
+    {kSockets, "unlink", "the end: it goes"},
 };
 
 // The clock on any thread, where the host's clock source (HPET, ACPI PM) is none that the vDSO can
@@ -158,7 +161,7 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 4> kNames = {"main", "vcpu", "disk", "share"};
+  constexpr std::array<std::string_view, 5> kNames = {"main", "vcpu", "disk", "share", "sockets"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 
@@ -186,7 +189,8 @@ Result<void> enter_seccomp(SeccompThread thread) {
     if (result == -EEXIST) result = 0;
   };
   for (const SeccompRule& rule : kRules)
-    if (rule.thread == thread || (rule.thread == kDisk && thread == kShare))
+    if (rule.thread == thread || (rule.thread == kDisk && thread == kShare) ||
+        (rule.thread == kMain && thread == kSockets))
       allow(rule.thread, rule.syscall);
   for (const char* name : kClock) allow(thread, name);
   for (const char* name : kSanitizer) allow(thread, name);

@@ -11,9 +11,11 @@
 namespace vmm {
 
 // Share: the thread that serves disks where one is a shared directory, whose files it opens.
-enum class SeccompThread { Main, Vcpu, Disk, Share };
+// Sockets: the main thread where it has bound the file of a socket, which it removes.
+enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets };
 
-// One allowed system call and why it is needed; what Disk may, Share may as well. A test takes each
+// One allowed system call and why it is needed; what Disk may, Share may as well, and
+// what Main may, Sockets. A test takes each
 // rule away in turn and sees a run die of it.
 struct SeccompRule {
   SeccompThread thread;
