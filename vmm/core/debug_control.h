@@ -45,6 +45,7 @@ struct DebugSupport {
   bool hardware = false;     // slots that stop at an instruction
   bool watchpoints = false;  // slots that stop after an access to data
   bool inject_int3 = false;
+  bool steps_into_handlers = false;  // a step that takes an interrupt stops in its handler
 
   bool operator==(const DebugSupport&) const = default;
 };

@@ -68,7 +68,8 @@ class FakeDebugTarget final : public DebugTarget {
                        .int3 = true,
                        .hardware = true,
                        .watchpoints = true,
-                       .inject_int3 = true};
+                       .inject_int3 = true,
+                       .steps_into_handlers = true};
   std::vector<DebugControl> controls;
   std::vector<CpuState> states;
   FakeRam ram;

@@ -6,6 +6,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/check.h"
+#include "vmm/core/trap_flag.h"
 
 namespace vmm {
 namespace {
@@ -13,6 +14,8 @@ namespace {
 constexpr std::uint8_t kInt3 = 0xcc;
 constexpr std::uint32_t kDebugException = 1;
 constexpr std::uint32_t kBreakpointException = 3;
+// Of all stepped watchpoints together: they are read after each step.
+constexpr unsigned kMostStepped = 64;
 
 using Kind = Breakpoint::Kind;
 using How = GoOn::How;
@@ -59,7 +62,7 @@ Debugger::Debugger(DebugTarget& target, const PagingFeatures& features)
 unsigned Debugger::slots_needed() const {
   std::size_t needed = 0;
   for (const Breakpoint& b : breakpoints_) {
-    if (is_watch(b)) needed += pieces_of(b).size();
+    if (is_watch(b) && support_.watchpoints) needed += pieces_of(b).size();
     if (b.kind == Kind::Hardware || (b.kind == Kind::Software && !support_.int3)) ++needed;
   }
   return static_cast<unsigned>(needed);
@@ -67,9 +70,26 @@ unsigned Debugger::slots_needed() const {
 
 Result<void> Debugger::check_watch(const Breakpoint& b) const {
   constexpr unsigned kMost = DebugControl::kSlots * 8;
-  if (!support_.watchpoints)
-    return fail(Error::usage("this host's KVM does not deliver watchpoints to a debugger")
-                    .hint("break at the code that may write there, or try it in vmm lab"));
+  if (!support_.watchpoints) {
+    if (b.kind == Kind::Access)
+      return fail(Error::usage("this host's KVM does not deliver watchpoints to a debugger, and "
+                               "single steps show writes alone")
+                      .hint("watch writes, break at the code that may read there, or try it in vmm "
+                            "lab"));
+    if (!support_.steps_into_handlers)
+      return fail(
+          Error::usage("this host's KVM does not deliver watchpoints to a debugger, and its "
+                       "single steps pass over interrupt handlers")
+              .hint("break at the code that may write there, or try it in vmm lab"));
+    std::uint64_t sum = b.length;
+    for (const WatchedRange& range : stepped_ranges()) sum += range.length;
+    if (b.length == 0 || sum > kMostStepped || b.address + (b.length - 1) < b.address)
+      return fail(
+          Error::usage(fmt::format("{} bytes at {:x}h: this host's KVM delivers no "
+                                   "watchpoints, and single steps watch at most {} bytes",
+                                   b.length, b.address, kMostStepped)));
+    return {};
+  }
   if (b.length == 0 || b.length > kMost || b.address + (b.length - 1) < b.address)
     return fail(
         Error::usage(fmt::format("{} bytes at {:x}h: the four debug registers watch at most {}",
@@ -160,7 +180,7 @@ void Debugger::assign_slots() {
     take({b.address, HardwareBreakpoint::Kind::Execute, 1});
   };
   for (const Breakpoint& b : breakpoints_) {
-    if (is_watch(b)) std::ranges::for_each(pieces_of(b), take);
+    if (is_watch(b) && support_.watchpoints) std::ranges::for_each(pieces_of(b), take);
     if (b.kind == Kind::Hardware) execute(b);
   }
   if (!support_.hardware) return;
@@ -193,6 +213,7 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
     Vcpu& vcpu = vcpus_[i];
     vcpu.how = how[i];
     vcpu.passes = false;
+    if (steps_for_watch()) VMM_TRY(look_before_steps(i));
     if (vcpu.how.how == How::Hold || !vcpu.stood) continue;
     const Gva at = instruction_of(VMM_TRY(target_.cpu_state(i)));
     vcpu.passes = vcpu.stood == at && has_breakpoint_at(at);
@@ -208,27 +229,50 @@ Result<void> Debugger::resume() {
   find_places();
   assign_slots();
   if (!passing_) plant();
-  VMM_TRY(set_controls(passing_));
-  std::vector<bool> who(vcpus_.size());
-  for (unsigned i = 0; i < vcpus_.size(); ++i) {
-    who[i] = passing_ ? i == *passing_ : vcpus_[i].how.how != How::Hold;
-    // Whoever comes back to its place has hit it anew.
-    if (who[i]) vcpus_[i].stood.reset();
-  }
+  who_ = choose_who();
+  VMM_TRY(set_controls(who_));
+  // Whoever comes back to its place has hit it anew.
+  for (unsigned i = 0; i < vcpus_.size(); ++i)
+    if (who_[i]) vcpus_[i].stood.reset();
   running_ = true;
-  return target_.run_some(who);
+  return target_.run_some(who_);
 }
 
-Result<void> Debugger::set_controls(std::optional<unsigned> alone) {
+std::vector<bool> Debugger::choose_who() {
+  const std::size_t count = vcpus_.size();
+  const auto goes = [&](unsigned i) { return vcpus_[i].how.how != How::Hold; };
+  std::vector<bool> who(count);
+  for (unsigned i = 0; i < count; ++i) who[i] = passing_ ? i == *passing_ : goes(i);
+  stepping_ = steps_for_watch();
+  others_wait_ = false;
+  if (!stepping_ || passing_) return who;
+  std::optional<unsigned> next;
+  for (std::size_t n = 1; n <= count && !next; ++n) {
+    const auto i = static_cast<unsigned>((turn_ + n) % count);
+    if (goes(i) && !vcpus_[i].asleep) next = i;
+  }
+  // All sleep: whoever is woken steps.
+  if (!next) return who;
+  turn_ = *next;
+  ++turns_;
+  for (unsigned i = 0; i < count; ++i) {
+    if (!goes(i) || i == turn_ || vcpus_[i].asleep) continue;
+    who[i] = false;
+    others_wait_ = true;
+  }
+  return who;
+}
+
+Result<void> Debugger::set_controls(const std::vector<bool>& who) {
+  const bool alone = passing_.has_value();
   for (unsigned i = 0; i < vcpus_.size(); ++i) {
     Vcpu& vcpu = vcpus_[i];
-    const bool runs = alone ? i == *alone : vcpu.how.how != How::Hold;
-    if (!runs) continue;
+    if (!who[i]) continue;
     // Without a breakpoint of ours the guest keeps its own to itself.
     DebugControl control{.int3 = !planted_.empty(), .slots = slots_};
-    control.step = alone || vcpu.how.how != How::Run;
+    control.step = alone || stepping_ || vcpu.how.how != How::Run;
     control.block_interrupts = control.step && support_.block_interrupts &&
-                               (!interrupts_in_steps_ || vcpu.how.how == How::Run);
+                               (vcpu.how.how == How::Run ? alone : !interrupts_in_steps_);
     // It stands at these.
     if (alone)
       for (auto& slot : control.slots)
@@ -241,12 +285,66 @@ Result<void> Debugger::set_controls(std::optional<unsigned> alone) {
   return {};
 }
 
-Result<void> Debugger::interrupted() {
+Result<std::optional<DebugReport>> Debugger::interrupted() {
   take_out();
   running_ = false;
+  others_wait_ = false;
   for (Vcpu& vcpu : vcpus_) vcpu.passes = false;
   passing_.reset();
+  for (unsigned i = 0; stepping_ && i < vcpus_.size(); ++i)
+    if (who_[i])
+      if (auto report = VMM_TRY(look_after_step(i))) return report;
+  return std::optional<DebugReport>();
+}
+
+bool Debugger::steps_for_watch() const {
+  return !support_.watchpoints && std::ranges::any_of(breakpoints_, is_watch);
+}
+
+std::vector<WatchedRange> Debugger::stepped_ranges() const {
+  std::vector<WatchedRange> ranges;
+  for (const Breakpoint& b : breakpoints_)
+    if (is_watch(b)) ranges.push_back({b.address, b.length});
+  return ranges;
+}
+
+Result<void> Debugger::look_before_steps(unsigned index) {
+  Vcpu& vcpu = vcpus_[index];
+  vcpu.before = VMM_TRY(target_.cpu_state(index));
+  vcpu.asleep = vcpu.before.mp_state != KVM_MP_STATE_RUNNABLE;
+  (void)vcpu.watched.update(stepped_ranges(), target_.memory(),
+                            PagingContext::from(vcpu.before, features_));
   return {};
+}
+
+Result<std::optional<DebugReport>> Debugger::look_after_step(unsigned index) {
+  Vcpu& vcpu = vcpus_[index];
+  const CpuState state = VMM_TRY(target_.cpu_state(index));
+  VMM_TRY(remove_stored_trap_flag(target_, index, vcpu.before, state, features_));
+  vcpu.before = state;
+  vcpu.asleep = state.mp_state != KVM_MP_STATE_RUNNABLE;
+  const auto ranges = stepped_ranges();
+  const auto changed =
+      vcpu.watched.update(ranges, target_.memory(), PagingContext::from(state, features_));
+  if (!changed) return std::optional<DebugReport>();
+  vcpu.passes = false;
+  return std::optional<DebugReport>({.why = DebugReport::Why::Watch,
+                                     .vcpu = index,
+                                     .breakpoint = {.kind = Kind::Write,
+                                                    .address = ranges[*changed].address,
+                                                    .length = ranges[*changed].length}});
+}
+
+std::optional<std::uint64_t> Debugger::turn() const {
+  if (!running_ || !others_wait_) return std::nullopt;
+  return turns_;
+}
+
+Result<std::optional<DebugReport>> Debugger::pass_turn() {
+  if (!turn()) return std::optional<DebugReport>();
+  if (auto report = VMM_TRY(interrupted())) return report;
+  vcpus_[turn_].asleep = true;
+  return go_on();
 }
 
 Result<std::optional<DebugReport>> Debugger::go_on() {
@@ -305,6 +403,8 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
   take_out();
   running_ = false;
   Vcpu& vcpu = vcpus_[index];
+  if (stepping_)
+    if (auto report = VMM_TRY(look_after_step(index))) return report;
   if (stop.exception == kBreakpointException) {
     if (ours) {
       const Hit hit = breakpoint_hit(index, stop.pc);
@@ -323,7 +423,7 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
     }
     const Hit hit = (stop.dr6 & 0xf) != 0 ? breakpoint_hit(index, stop.pc) : Hit();
     if (hit.report) return hit.report;
-    if ((stop.dr6 & spec::DR6_BS) != 0 && (passed || vcpu.how.how != How::Run))
+    if ((stop.dr6 & spec::DR6_BS) != 0 && (passed || stepping_ || vcpu.how.how != How::Run))
       return stepped(index);
     if (hit.there) return go_on();
   }

@@ -5,6 +5,10 @@
 // taken out when it stops, so memory always reads as the guest's own, and a page that is mapped, or
 // a kernel that is copied, later gets it then. Where int3 cannot serve (no RAM there, not mapped
 // yet, a host whose KVM does not report it) a debug register does, as long as there are any.
+//
+// Where KVM delivers no watchpoints those for writes are stepped: while there is one the guest goes
+// on by single steps, and the watched bytes are compared after each. One vCPU after the other takes
+// a step, so that it is certain who wrote; those that sleep run along, for they may be woken.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +20,7 @@
 #include "vmm/core/debug_target.h"
 #include "vmm/core/exit.h"
 #include "vmm/core/page_walk.h"
+#include "vmm/core/watched_bytes.h"
 
 namespace vmm {
 
@@ -76,9 +81,18 @@ class Debugger {
   // `vcpu` stopped by itself and everyone is paused. What the user should be told; nothing where
   // the guest went on, because the stop was not for them, or where it has been interrupted before.
   Result<std::optional<DebugReport>> stopped(unsigned vcpu, const DebugStop& stop);
-  // The user wants it to stop, and everyone is paused.
-  Result<void> interrupted();
+  // The user wants it to stop, and everyone is paused. What they should be told all the same: the
+  // last step of a stepped watchpoint had just been made.
+  Result<std::optional<DebugReport>> interrupted();
   bool running() const { return running_; }
+  // Whether there are watchpoints that this host makes us step for.
+  bool steps_for_watch() const;
+  // The turn of a vCPU to step while others wait for theirs; nothing where nobody waits. Each has
+  // a number of its own.
+  std::optional<std::uint64_t> turn() const;
+  // That one does not come back (it sleeps), and everyone is paused: it is the next one's turn. As
+  // stopped() otherwise.
+  Result<std::optional<DebugReport>> pass_turn();
 
  private:
   struct Planted {
@@ -93,6 +107,10 @@ class Debugger {
     std::optional<Gva> stood;
     Inject inject = Inject::Nothing;
     bool passes = false;  // has that still before it
+    // For stepped watchpoints.
+    bool asleep = false;
+    CpuState before;  // its next step
+    WatchedBytes watched;
   };
 
   std::optional<Gpa> place_of(Gva address);
@@ -105,7 +123,11 @@ class Debugger {
   void plant();
   void take_out();
   Result<void> resume();
-  Result<void> set_controls(std::optional<unsigned> alone);
+  std::vector<bool> choose_who();
+  Result<void> set_controls(const std::vector<bool>& who);
+  std::vector<WatchedRange> stepped_ranges() const;
+  Result<void> look_before_steps(unsigned vcpu);
+  Result<std::optional<DebugReport>> look_after_step(unsigned vcpu);
   // `there`: a breakpoint, whatever its condition says.
   struct Hit {
     bool there = false;
@@ -127,6 +149,11 @@ class Debugger {
   Slots slots_;
   std::vector<Vcpu> vcpus_;
   std::optional<unsigned> passing_;  // the only one that runs, past its breakpoint
+  std::vector<bool> who_;            // runs, or ran last
+  bool stepping_ = false;            // for a watchpoint
+  bool others_wait_ = false;         // for their turn to step
+  unsigned turn_ = 0;                // whose it is or was
+  std::uint64_t turns_ = 0;          // there have been
   bool interrupts_in_steps_ = false;
   bool running_ = false;
 };

@@ -64,6 +64,7 @@ void Stub::new_client() {
   physical_ = false;
   report_.reset();
   asked_ = false;
+  announced_ = false;
   wish_ = Wish::Nothing;
   if (death_) general_ = death_->vcpu;
   debugger_.remove_all();
@@ -160,7 +161,20 @@ Stub::Answer Stub::go(const std::vector<GoOn>& how) {
   }
   if (exit_code_) return stop_reply();
   if (const auto gone = debugger_.go(how); !gone) return refusal(gone.error());
+  announce();
   return std::nullopt;
+}
+
+// An accepted watchpoint that costs so much is not to come as a surprise. The console's output is
+// only heard while the guest runs.
+void Stub::announce() {
+  if (announced_ || !debugger_.steps_for_watch()) return;
+  announced_ = true;
+  note_ =
+      "this host's KVM delivers no watchpoints: while there is one the guest goes on by single "
+      "steps, some thousand a second, and the watched bytes are compared after each; a write that "
+      "changes nothing is not seen";
+  send("O" + to_hex("vmm: " + note_ + "\n"));
 }
 
 Stub::Answer Stub::on_continue(Arguments a) {

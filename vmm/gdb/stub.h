@@ -78,6 +78,7 @@ class Stub {
   std::optional<unsigned> vcpu_of(std::string_view thread) const;
   std::string stop_reply() const;
   Answer go(const std::vector<GoOn>& how);
+  void announce();
   Answer transfer(Arguments a, std::string_view document) const;
   std::string threads_xml() const;
   std::string thread_state(unsigned vcpu) const;
@@ -147,7 +148,8 @@ class Stub {
     int exit_code;
   };
   std::optional<Death> death_;
-  bool asked_ = false;  // the last stop was asked for
+  bool asked_ = false;      // the last stop was asked for
+  bool announced_ = false;  // that watchpoints are stepped here
   std::string note_;
   Wish wish_ = Wish::Nothing;
 };

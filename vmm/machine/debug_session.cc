@@ -13,6 +13,9 @@
 namespace vmm {
 namespace {
 
+// A step takes a tenth of a millisecond: who needs that much longer sleeps.
+constexpr std::chrono::milliseconds kTurn{20};
+
 // Or its end.
 bool has_input(int fd) {
   pollfd entry{fd, POLLIN, 0};
@@ -119,14 +122,28 @@ Result<void> DebugSession::accept() {
   client_ = Client{.owned = std::move(fd), .in = number, .out = number};
   output_.clear();
   stub_.new_client();
-  return stop_guest();
+  VMM_TRY(stop_guest());
+  return {};
 }
 
-Result<void> DebugSession::stop_guest() {
-  if (!debugger_.running()) return {};
+Result<std::optional<DebugReport>> DebugSession::stop_guest() {
+  if (!debugger_.running()) return std::optional<DebugReport>();
   VMM_TRY(target_.pause());
   stop_ = {.kind = StopReason::Kind::Asked};
   return debugger_.interrupted();
+}
+
+Result<void> DebugSession::interrupt() {
+  if (const auto report = VMM_TRY(stop_guest()))
+    tell(*report);
+  else
+    stub_.interrupted();
+  return {};
+}
+
+void DebugSession::tell(const DebugReport& report) {
+  stop_ = {.kind = StopReason::Kind::Reported, .report = report};
+  stub_.stopped(report);
 }
 
 Result<void> DebugSession::receive() {
@@ -153,9 +170,7 @@ Result<void> DebugSession::do_wish() {
       return {};
     case gdb::Wish::Interrupt:
       let_go_ = false;
-      VMM_TRY(stop_guest());
-      stub_.interrupted();
-      return {};
+      return interrupt();
     case gdb::Wish::Detach:
       let_go_ = true;
       return debugger_.running() ? Result<void>() : run();
@@ -188,8 +203,7 @@ Result<void> DebugSession::lose_client() {
 Result<bool> DebugSession::take_interrupt() {
   if (!on_stdio() || !client_) return false;
   if (!debugger_.running()) return true;
-  VMM_TRY(stop_guest());
-  stub_.interrupted();
+  VMM_TRY(interrupt());
   output_ += stub_.take_output();
   send();
   return true;
@@ -211,13 +225,31 @@ void DebugSession::send() {
 }
 
 Result<void> DebugSession::stopped(unsigned vcpu, const DebugStop& stop) {
-  const auto report = VMM_TRY(debugger_.stopped(vcpu, stop));
-  if (!report) return {};
+  if (const auto report = VMM_TRY(debugger_.stopped(vcpu, stop))) VMM_TRY(pass_on(*report));
+  return {};
+}
+
+Result<void> DebugSession::pass_on(const DebugReport& report) {
   if (!client_) return run();
-  stop_ = {.kind = StopReason::Kind::Reported, .report = *report};
-  stub_.stopped(*report);
+  tell(report);
   output_ += stub_.take_output();
   send();
+  return {};
+}
+
+bool DebugSession::turn_is_overdue() {
+  const auto now = std::chrono::steady_clock::now();
+  const auto before = std::exchange(turn_, debugger_.turn());
+  if (turn_ != before) turn_since_ = now;
+  return turn_ && now - turn_since_ >= kTurn;
+}
+
+std::chrono::nanoseconds DebugSession::patience() const {
+  return debugger_.turn() ? kTurn : std::chrono::nanoseconds::max();
+}
+
+Result<void> DebugSession::pass_turn() {
+  if (const auto report = VMM_TRY(debugger_.pass_turn())) VMM_TRY(pass_on(*report));
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include <poll.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +41,11 @@ class DebugSession {
   Result<bool> take_interrupt();
   // A vCPU stopped for its debug control; all are paused.
   Result<void> stopped(unsigned vcpu, const DebugStop& stop);
+  // While vCPUs take turns to step (Debugger::turn): whether one is overdue, how long to wait for
+  // it before one asks again, and what to do when it is and all are paused.
+  bool turn_is_overdue();
+  std::chrono::nanoseconds patience() const;
+  Result<void> pass_turn();
   // A vCPU died, and the guest is kept until the client lets go of it or kills it.
   Result<void> died(unsigned vcpu, int exit_code);
   // The guest has ended: tells the client, as far as it listens for `seconds`.
@@ -52,7 +58,10 @@ class DebugSession {
   Result<void> receive();
   Result<void> hear_last_words();
   Result<void> do_wish();
-  Result<void> stop_guest();
+  Result<std::optional<DebugReport>> stop_guest();
+  Result<void> interrupt();
+  void tell(const DebugReport& report);
+  Result<void> pass_on(const DebugReport& report);
   Result<void> lose_client();
   void send();
 
@@ -76,6 +85,8 @@ class DebugSession {
   gdb::Stub stub_;
   std::string output_;
   StopReason stop_;
+  std::optional<std::uint64_t> turn_;  // seen last
+  std::chrono::steady_clock::time_point turn_since_;
 };
 
 }  // namespace vmm

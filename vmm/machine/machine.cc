@@ -261,6 +261,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     for (const double limit : {spec_.timeout, spec_.stall_timeout})
       if (limit > 0)
         wait = std::min<nanoseconds>(wait, milliseconds(static_cast<long>(limit * 1000) + 1));
+    if (debugger_ != nullptr) wait = std::min(wait, debugger_->patience());
     wait = std::min(wait, serve_deadlines());
     const timespec timeout{.tv_sec = wait.count() / kNanosecondsPerSecond,
                            .tv_nsec = wait.count() % kNanosecondsPerSecond};

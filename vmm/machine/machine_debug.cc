@@ -103,6 +103,10 @@ Result<void> Machine::serve_debugger(const std::vector<pollfd>& fds) {
     VMM_TRY(pause());
     if (!threads_->ending()) VMM_TRY(debugger_->stopped(stops.front().first, stops.front().second));
   }
+  if (debugger_->turn_is_overdue()) {
+    VMM_TRY(pause());
+    if (!threads_->ending()) VMM_TRY(debugger_->pass_turn());
+  }
   return debugger_->serve(fds);
 }
 

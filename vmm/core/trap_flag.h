@@ -1,0 +1,17 @@
+// What a step of ours leaves behind in the guest. KVM steps by RFLAGS.TF and hides it in the
+// registers that it shows, but what stores RFLAGS on the way stores TF as well: an exception's
+// frame (SDM vol. 3A 6.14.2), PUSHF, SYSCALL in R11. Whoever loads that again when nobody steps any
+// more gets a #DB of nobody's.
+#pragma once
+
+#include "vmm/core/debug_target.h"
+#include "vmm/core/page_walk.h"
+
+namespace vmm {
+
+// Takes it out of what the step of `vcpu` from `before` to `after` stored, as far as that is
+// certain: a frame has to tell all of `before`.
+Result<void> remove_stored_trap_flag(DebugTarget& target, unsigned vcpu, const CpuState& before,
+                                     const CpuState& after, const PagingFeatures& features);
+
+}  // namespace vmm
