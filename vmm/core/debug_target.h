@@ -39,6 +39,10 @@ class DebugTarget {
   virtual Result<DebugRegisters> registers(unsigned vcpu) {
     return DebugRegisters{.cpu = VMM_TRY(cpu_state(vcpu)), .xsave = {}};
   }
+  // KVM_MP_STATE_*, for less than the whole state.
+  virtual Result<std::uint32_t> mp_state(unsigned vcpu) {
+    return VMM_TRY(cpu_state(vcpu)).mp_state;
+  }
   // What KVM or the processor refuses is an error, and nothing is changed then.
   virtual Result<void> set_registers(unsigned vcpu, const DebugRegisters& registers) {
     return set_cpu_state(vcpu, registers.cpu);

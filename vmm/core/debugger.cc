@@ -210,6 +210,11 @@ void Debugger::take_out() {
 Result<void> Debugger::go(const std::vector<GoOn>& how) {
   VMM_CHECK(how.size() == vcpus_.size(), "one way to go on for each vCPU");
   for (unsigned i = 0; i < vcpus_.size(); ++i) {
+    vcpus_[i].halted = false;
+    vcpus_[i].before.reset();
+    if (how[i].how == How::OneStep || how[i].how == How::Range) VMM_TRY(check_step(i));
+  }
+  for (unsigned i = 0; i < vcpus_.size(); ++i) {
     Vcpu& vcpu = vcpus_[i];
     vcpu.how = how[i];
     vcpu.passes = false;
@@ -219,6 +224,24 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
     vcpu.passes = vcpu.stood == at && has_breakpoint_at(at);
   }
   return resume();
+}
+
+Result<void> Debugger::check_step(unsigned index) {
+  const std::uint32_t mp_state = VMM_TRY(target_.mp_state(index));
+  if (mp_state == KVM_MP_STATE_UNINITIALIZED || mp_state == KVM_MP_STATE_INIT_RECEIVED)
+    return fail(
+        Error::usage(fmt::format("vCPU {} waits for a SIPI and has no instruction to step: "
+                                 "let the others go on, with a breakpoint where it starts",
+                                 index)));
+  if (mp_state != KVM_MP_STATE_HALTED) return {};
+  const CpuState state = VMM_TRY(target_.cpu_state(index));
+  if ((state.regs.rflags & spec::RFLAGS_IF) == 0)
+    return fail(
+        Error::usage(fmt::format("vCPU {} is halted with interrupts off and has no "
+                                 "instruction to step: only an NMI or INIT wakes it",
+                                 index)));
+  vcpus_[index].halted = true;
+  return {};
 }
 
 // One after the other passes the breakpoint at which it stands, then all go on together.
@@ -272,7 +295,10 @@ Result<void> Debugger::set_controls(const std::vector<bool>& who) {
     DebugControl control{.int3 = !planted_.empty(), .slots = slots_};
     control.step = alone || stepping_ || vcpu.how.how != How::Run;
     control.block_interrupts = control.step && support_.block_interrupts &&
-                               (vcpu.how.how == How::Run ? alone : !interrupts_in_steps_);
+                               (vcpu.how.how == How::Run ? alone : !interrupts_in_steps_) &&
+                               !vcpu.halted;
+    if (control.step && !control.block_interrupts && !vcpu.before)
+      vcpu.before = VMM_TRY(target_.cpu_state(i));
     // It stands at these.
     if (alone)
       for (auto& slot : control.slots)
@@ -291,9 +317,13 @@ Result<std::optional<DebugReport>> Debugger::interrupted() {
   others_wait_ = false;
   for (Vcpu& vcpu : vcpus_) vcpu.passes = false;
   passing_.reset();
-  for (unsigned i = 0; stepping_ && i < vcpus_.size(); ++i)
-    if (who_[i])
-      if (auto report = VMM_TRY(look_after_step(i))) return report;
+  for (unsigned i = 0; i < who_.size(); ++i) {
+    if (!who_[i]) continue;
+    if (!stepping_)
+      VMM_TRY(clean_up_behind_step(i));
+    else if (auto report = VMM_TRY(look_after_step(i)))
+      return report;
+  }
   return std::optional<DebugReport>();
 }
 
@@ -308,19 +338,27 @@ std::vector<WatchedRange> Debugger::stepped_ranges() const {
   return ranges;
 }
 
+Result<void> Debugger::clean_up_behind_step(unsigned index) {
+  const auto before = std::exchange(vcpus_[index].before, {});
+  if (!before) return {};
+  const CpuState state = VMM_TRY(target_.cpu_state(index));
+  return remove_stored_trap_flag(target_, index, *before, state, features_);
+}
+
 Result<void> Debugger::look_before_steps(unsigned index) {
   Vcpu& vcpu = vcpus_[index];
-  vcpu.before = VMM_TRY(target_.cpu_state(index));
-  vcpu.asleep = vcpu.before.mp_state != KVM_MP_STATE_RUNNABLE;
+  const CpuState state = VMM_TRY(target_.cpu_state(index));
+  vcpu.before = state;
+  vcpu.asleep = state.mp_state != KVM_MP_STATE_RUNNABLE;
   (void)vcpu.watched.update(stepped_ranges(), target_.memory(),
-                            PagingContext::from(vcpu.before, features_));
+                            PagingContext::from(state, features_));
   return {};
 }
 
 Result<std::optional<DebugReport>> Debugger::look_after_step(unsigned index) {
   Vcpu& vcpu = vcpus_[index];
   const CpuState state = VMM_TRY(target_.cpu_state(index));
-  VMM_TRY(remove_stored_trap_flag(target_, index, vcpu.before, state, features_));
+  if (vcpu.before) VMM_TRY(remove_stored_trap_flag(target_, index, *vcpu.before, state, features_));
   vcpu.before = state;
   vcpu.asleep = state.mp_state != KVM_MP_STATE_RUNNABLE;
   const auto ranges = stepped_ranges();
@@ -403,8 +441,11 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
   take_out();
   running_ = false;
   Vcpu& vcpu = vcpus_[index];
-  if (stepping_)
-    if (auto report = VMM_TRY(look_after_step(index))) return report;
+  vcpu.halted = false;
+  if (!stepping_)
+    VMM_TRY(clean_up_behind_step(index));
+  else if (auto report = VMM_TRY(look_after_step(index)))
+    return report;
   if (stop.exception == kBreakpointException) {
     if (ours) {
       const Hit hit = breakpoint_hit(index, stop.pc);

@@ -76,7 +76,8 @@ class Debugger {
   bool steps_into_interrupts() const { return interrupts_in_steps_; }
 
   // The guest goes on, vCPU by vCPU as `how` says (as many as there are vCPUs). Only while it is
-  // stopped.
+  // stopped. A usage error, and nobody goes, where one is to step that no interrupt can wake. A
+  // step of one that is halted takes the interrupt that wakes it.
   Result<void> go(const std::vector<GoOn>& how);
   // `vcpu` stopped by itself and everyone is paused. What the user should be told; nothing where
   // the guest went on, because the stop was not for them, or where it has been interrupted before.
@@ -107,9 +108,11 @@ class Debugger {
     std::optional<Gva> stood;
     Inject inject = Inject::Nothing;
     bool passes = false;  // has that still before it
+    bool halted = false;  // as it is to step
+    // Its next step, if that may take an interrupt.
+    std::optional<CpuState> before;
     // For stepped watchpoints.
     bool asleep = false;
-    CpuState before;  // its next step
     WatchedBytes watched;
   };
 
@@ -123,9 +126,11 @@ class Debugger {
   void plant();
   void take_out();
   Result<void> resume();
+  Result<void> check_step(unsigned vcpu);
   std::vector<bool> choose_who();
   Result<void> set_controls(const std::vector<bool>& who);
   std::vector<WatchedRange> stepped_ranges() const;
+  Result<void> clean_up_behind_step(unsigned vcpu);
   Result<void> look_before_steps(unsigned vcpu);
   Result<std::optional<DebugReport>> look_after_step(unsigned vcpu);
   // `there`: a breakpoint, whatever its condition says.

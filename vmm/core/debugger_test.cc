@@ -126,6 +126,44 @@ TEST_F(DebuggerTest, steps_block_interrupts_unless_told_otherwise) {
   EXPECT_FALSE(target_->controls[0].block_interrupts);
 }
 
+TEST_F(DebuggerTest, a_step_of_one_that_no_interrupt_can_wake_is_refused) {
+  Debugger& debugger = make(2);
+  for (const std::uint32_t waits : {KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED}) {
+    target_->states[1].mp_state = waits;
+    const auto gone = debugger.go({{.how = How::Run}, {.how = How::OneStep}});
+    ASSERT_FALSE(gone);
+    EXPECT_THAT(gone.error().text(), HasSubstr("vCPU 1 waits for a SIPI"));
+    EXPECT_FALSE(debugger.running());
+  }
+  target_->states[1].mp_state = KVM_MP_STATE_HALTED;
+  const auto gone =
+      debugger.go({{.how = How::Run}, {.how = How::Range, .first = 0x1000, .end = 0x1010}});
+  ASSERT_FALSE(gone);
+  EXPECT_THAT(gone.error().text(), HasSubstr("vCPU 1 is halted with interrupts off"));
+  EXPECT_TRUE(target_->runs.empty());
+  EXPECT_TRUE(debugger.go(all(How::Run))) << "but it may go on";
+}
+
+TEST_F(DebuggerTest, a_step_of_one_that_is_halted_takes_the_interrupt_that_wakes_it) {
+  Debugger& debugger = make();
+  target_->states[0].mp_state = KVM_MP_STATE_HALTED;
+  target_->states[0].regs.rflags = spec::RFLAGS_IF;
+  target_->states[0].regs.rsp = 0x3000;
+  target_->states[0].sregs.cs.selector = 8;
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  EXPECT_TRUE(target_->controls[0].step);
+  EXPECT_FALSE(target_->controls[0].block_interrupts);
+  // Whose frame is left without the trap flag of the step.
+  target_->ram.put32(0x2ff8, 8);
+  target_->ram.put32(0x2ffc, spec::RFLAGS_IF | spec::RFLAGS_TF);
+  target_->states[0].regs.rsp = 0x2ff4;
+  target_->states[0].mp_state = KVM_MP_STATE_RUNNABLE;
+  ASSERT_TRUE(stop(0, stepped(0x2000)));
+  EXPECT_EQ(target_->ram.bytes()[0x2ffd], spec::RFLAGS_IF >> 8);
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  EXPECT_TRUE(target_->controls[0].block_interrupts);
+}
+
 TEST_F(DebuggerTest, a_range_is_stepped_until_it_is_left) {
   Debugger& debugger = make();
   set_rip(0, 0x1000);

@@ -67,13 +67,16 @@ Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
   auto board = board_.lock();
   if (UserIrqChip* chip = (*board)->user_chip())
     chip->after_exit(vcpu, vcpus_[vcpu]->entry_state());
+  if (std::holds_alternative<Halt>(exit) && std::exchange(step_notes_[vcpu].late_halt, false) &&
+      !is_behind_halt(vcpu, rip))
+    return step::Continue{};
   Step step = handle_exit(exit, **board, vcpu, rip);
   // The exit may have been a write to the TPR: before_run() must not take CR8 for the newer of
   // both.
   if (UserIrqChip* chip = (*board)->user_chip())
     vcpus_[vcpu]->set_cr8(static_cast<std::uint8_t>(chip->lapic(vcpu).tpr() >> 4));
   hear_deadline(**board);
-  return debug_step(exit, vcpu, rip, std::move(step));
+  return debug_step(**board, exit, vcpu, rip, std::move(step));
 }
 
 // A device that now wants to be called before the event loop meant to look has to be heard.
@@ -110,6 +113,7 @@ Result<VcpuThreads::Next> Machine::before_run(unsigned index) {
   }
   if (plan.wait) return Next::Wait;
   VMM_TRY(vcpu.prepare(plan));
+  if (debug_controls_[index].step) step_notes_[index].from = vcpu.last_rip();
   return Next::Run;
 }
 

@@ -70,6 +70,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   const SymbolTable& symbols() const override { return symbols_; }
   DebugSupport debug_support() const override { return debug_support_; }
   Result<DebugRegisters> registers(unsigned vcpu) override;
+  Result<std::uint32_t> mp_state(unsigned vcpu) override;
   Result<void> set_registers(unsigned vcpu, const DebugRegisters& registers) override;
   Result<std::uint64_t> msr(unsigned vcpu, std::uint32_t index) override;
   Result<void> set_msr(unsigned vcpu, std::uint32_t index, std::uint64_t value) override;
@@ -135,7 +136,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<void> start_disks();
   Result<void> open_outside();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
-  Step debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step);
+  Step debug_step(Board& board, const Exit& exit, unsigned vcpu, Gva rip, Step step);
+  bool is_behind_halt(unsigned vcpu, Gva pc);
   Result<VcpuThreads::Next> before_run(unsigned vcpu);
   void note_entry(unsigned vcpu);
   Result<void> check_trace_devices(const Board& board) const;
@@ -199,6 +201,12 @@ class Machine final : public DebugTarget, public MonitorMachine {
   MachineAbout about_;  // the model and the host; the rest is filled in when it is asked for
   DebugSupport debug_support_;
   std::vector<DebugControl> debug_controls_;  // of each vCPU; written while paused
+  // Of each vCPU, and touched by its thread alone.
+  struct StepNote {
+    std::uint64_t from = 0;  // RIP before the last step
+    bool late_halt = false;  // KVM will report a HLT that was stepped when nobody steps any more
+  };
+  std::vector<StepNote> step_notes_;
   std::vector<CpuidDifference> cpuid_differences_;
   std::vector<std::unique_ptr<BlockBackend>> disks_;
   std::unique_ptr<Console> console_;

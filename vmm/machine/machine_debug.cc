@@ -19,6 +19,12 @@ Result<DebugRegisters> Machine::registers(unsigned vcpu) {
   return registers;
 }
 
+Result<std::uint32_t> Machine::mp_state(unsigned vcpu) {
+  std::uint32_t kvms = KVM_MP_STATE_RUNNABLE;
+  if (irqchip_ != IrqChipKind::User) kvms = VMM_TRY(vcpus_[vcpu]->mp_state());
+  return mp_state_of(vcpu, kvms);
+}
+
 Result<void> Machine::set_registers(unsigned vcpu, const DebugRegisters& registers) {
   if (dead_ && dead_->first == vcpu) dead_->second = registers.cpu;
   return vcpus_[vcpu]->set_debug_registers(registers);
@@ -40,15 +46,34 @@ Result<void> Machine::set_debug_control(unsigned vcpu, const DebugControl& contr
 
 // The exit of a vCPU that a debugger has a say in. A stepped HLT is done when it has put the
 // processor to sleep: where the LAPIC is ours KVM's trap behind it would come at the wake-up only.
-Step Machine::debug_step(const Exit& exit, unsigned vcpu, Gva rip, Step step) {
+Step Machine::debug_step(Board& board, const Exit& exit, unsigned vcpu, Gva rip, Step step) {
   const DebugControl& control = debug_controls_[vcpu];
   if (const auto* stop = std::get_if<DebugStop>(&exit);
-      stop != nullptr && control != DebugControl())
+      stop != nullptr && control != DebugControl()) {
+    // KVM's emulator reports the step in place of the HLT, and that one behind a later instruction.
+    StepNote& note = step_notes_[vcpu];
+    if (control.step && (stop->dr6 & spec::DR6_BS) != 0 && rip == note.from + 1 &&
+        board.user_chip() != nullptr && is_behind_halt(vcpu, stop->pc)) {
+      board.user_chip()->halt(vcpu);
+      note.late_halt = true;
+    }
     return step::Break{*stop};
+  }
   if (std::holds_alternative<Halt>(exit) && control.step &&
       std::holds_alternative<step::Continue>(step))
     return step::Break{{.exception = 1, .pc = rip, .dr6 = spec::DR6_BS, .dr7 = 0}};
   return step;
+}
+
+// Whether HLT is what stands in front of the linear address `pc`.
+bool Machine::is_behind_halt(unsigned vcpu, Gva pc) {
+  constexpr std::uint8_t kHlt = 0xf4;
+  const auto state = vcpus_[vcpu]->state();
+  if (!state) return false;
+  const PagingFeatures features = PagingFeatures::from(guest_cpuid_);
+  const Walk walk = walk_page(memory_, PagingContext::from(*state, features), pc - 1, {});
+  std::uint8_t byte = 0;
+  return walk.gpa && memory_.read(*walk.gpa, std::span(&byte, 1)) && byte == kHlt;
 }
 
 // What the image is made for decides how the registers are shown.

@@ -104,6 +104,7 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
     VMM_TRY_CONTEXT(vm_->set_tsc_khz(*spec_.tsc_khz), "--tsc-khz");
   VMM_TRY(create_vcpus(kvm, cpu, host));
   debug_controls_.assign(vcpus_.size(), {});
+  step_notes_.assign(vcpus_.size(), {});
   signature_ = cpu.cpuid.get(1).eax;
   return {};
 }
