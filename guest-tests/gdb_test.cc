@@ -28,13 +28,15 @@ TEST_F(Gdb, the_guest_waits_at_its_first_instruction_and_goes_on_to_its_end) {
 
 TEST_F(Gdb, breakpoints_steps_and_the_way_back) {
   const auto vmm = start("hello.elf");
-  const std::string text = gdb("hello.elf", {"break kernel_main", "continue", "bt", "stepi",
-                                             "stepi", "p $rip - (long)kernel_main",
-                                             "monitor walk kernel_main", "monitor wakl", "detach"});
+  const std::string text =
+      gdb("hello.elf",
+          {"break kernel_main", "continue", "bt", "stepi", "stepi", "p $rip - (long)kernel_main",
+           "monitor walk kernel_main", "monitor phys $rip 2", "monitor wakl", "detach"});
   EXPECT_THAT(text, HasSubstr("Breakpoint 1"));
   EXPECT_THAT(text, ContainsRegex("#0 .*kernel_main"));
   EXPECT_THAT(text, ContainsRegex("\\$1 = .*0x[1-9]"));
   EXPECT_THAT(text, HasSubstr("PML4E[0] at"));
+  EXPECT_THAT(text, ContainsRegex("\n00000010[0-9a-f]{4}:  "));
   EXPECT_THAT(text, HasSubstr("did you mean walk?"));
   // Detached, it goes on without its breakpoint.
   const RunResult r = vmm->finish();

@@ -6,8 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 #include "vmm/gdb/packet.h"
+#include "vmm/gdb/registers.h"
 #include "vmm/machine/monitor_parts.h"
 
 namespace vmm {
@@ -78,7 +80,30 @@ MonitorAnswer usage(std::string problem) {
   return {MonitorAnswer::Status::Usage, std::move(problem) + "\n"};
 }
 
+namespace {
+
+// By gdb's name, which has an R in long mode where it has an E in others.
+std::optional<std::uint64_t> register_of(const MonitorScene& scene, std::string name) {
+  if (name == "pc" || name == "sp" || name == "fp")
+    name = name == "pc" ? "rip" : name == "sp" ? "rsp" : "rbp";
+  const gdb::RegisterSet set(gdb::Arch::X86_64, scene.target.cpuid());
+  const gdb::Register* found = set.find(name);
+  if (found == nullptr && name.starts_with('e')) found = set.find("r" + name.substr(1));
+  if (found == nullptr || found->size() > sizeof(std::uint64_t)) return std::nullopt;
+  if (const auto index = set.msr(found->number)) {
+    const auto value = scene.target.msr(scene.vcpu, *index);
+    return value ? std::optional(*value) : std::nullopt;
+  }
+  const auto registers = scene.target.registers(scene.vcpu);
+  if (!registers) return std::nullopt;
+  const auto bytes = set.read(found->number, *registers);
+  return bytes ? std::optional(load_uint(*bytes)) : std::nullopt;
+}
+
+}  // namespace
+
 std::optional<std::uint64_t> number_of(const MonitorScene& scene, std::string_view word) {
+  if (word.starts_with('$')) return register_of(scene, std::string(word.substr(1)));
   if (word.starts_with("0x") || word.starts_with("0X")) return gdb::parse_number(word.substr(2));
   if (const auto address = scene.target.symbols().address_of(word)) return address;
   if (word.ends_with('h')) word.remove_suffix(1);

@@ -94,6 +94,29 @@ TEST_F(DebugMonitor, numbers_are_taken_as_gdb_and_as_manuals_write_them) {
     EXPECT_THAT(say(std::string("walk ") + word), StartsWith("10000h on vCPU 0")) << word;
 }
 
+TEST_F(DebugMonitor, registers_are_taken_as_gdb_writes_them) {
+  target.table.at(0x80000001).edx = 1U << 29;  // long mode, which has LSTAR
+  target.states[0].regs.rsp = 0x20008;
+  target.states[0].sregs.cr2 = 0x1234;
+  target.states[1].regs.rip = 0x10001;
+  target.msrs[{0, 0xc0000082}] = 0x11000;
+  for (const auto& [word, address] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"$rip", "10000h"},
+                                                                  {"$pc", "10000h"},
+                                                                  {"$eip", "10000h"},
+                                                                  {"$rsp", "20008h"},
+                                                                  {"$sp", "20008h"},
+                                                                  {"$cr2", "1234h"},
+                                                                  {"$lstar", "11000h"},
+                                                                  {"$cr3", "8000h"}})
+    EXPECT_THAT(say(std::string("walk ") + word), StartsWith(std::string(address) + " on vCPU 0"))
+        << word;
+  EXPECT_THAT(say("walk $rip", 1), StartsWith("10001h on vCPU 1"));
+  EXPECT_THAT(say("phys $rip 2"), StartsWith("000000010000:  90 90"));
+  for (const char* word : {"$", "$nothing", "$rip8", "$xmm0", "rip"})
+    EXPECT_EQ(ask(std::string("walk ") + word).status, Status::Usage) << word;
+}
+
 TEST_F(DebugMonitor, a_walk_as_json) {
   const json walk = json::parse(say("walk --json start"));
   EXPECT_EQ(walk["gpa"], "0x10000");

@@ -74,7 +74,7 @@ MonitorAnswer walk(const Request& r) {
   if (r.words.size() != 1) return usage();
   const auto address = number_of(r.scene, r.words[0]);
   if (!address)
-    return usage(fmt::format("{}: neither a number nor a symbol", printable(r.words[0])));
+    return usage(fmt::format("{}: no number, symbol or $register", printable(r.words[0])));
   const auto state = r.scene.target.cpu_state(r.scene.vcpu);
   if (!state) return failed(state.error());
   const Walk found =
@@ -90,7 +90,7 @@ MonitorAnswer phys(const Request& r) {
   if (r.words.empty() || r.words.size() > 2) return usage();
   const auto address = number_of(r.scene, r.words[0]);
   if (!address)
-    return usage(fmt::format("{}: neither a number nor a symbol", printable(r.words[0])));
+    return usage(fmt::format("{}: no number, symbol or $register", printable(r.words[0])));
   const auto count = r.words.size() == 2 ? count_of(r.words[1]) : kUsual;
   if (!count || *count == 0 || *count > kMost)
     return usage(fmt::format("COUNT is a number from 1 to {}", kMost));
@@ -115,7 +115,7 @@ MonitorAnswer mmio(const Request& r) {
   const auto address = number_of(r.scene, r.words[1]);
   const auto size = count_of(r.words[2]);
   if (!address)
-    return usage(fmt::format("{}: neither a number nor a symbol", printable(r.words[1])));
+    return usage(fmt::format("{}: no number, symbol or $register", printable(r.words[1])));
   if (!size || !is_access_size(*size)) return usage("SIZE is 1, 2, 4 or 8 bytes");
   std::array<std::uint8_t, 8> bytes{};
   const std::span<std::uint8_t> data = std::span(bytes).first(*size);

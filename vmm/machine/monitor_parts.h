@@ -38,7 +38,7 @@ MonitorAnswer usage();
 // The same behind what is wrong.
 MonitorAnswer usage(std::string problem);
 
-// An address, an index or a value: 0x1234, 1234h, a symbol, else hexadecimal digits.
+// An address, an index or a value: 0x1234, 1234h, $register, a symbol, else hexadecimal digits.
 std::optional<std::uint64_t> number_of(const MonitorScene& scene, std::string_view word);
 // How many, or which of few: decimal unless it says 0x or h.
 std::optional<std::uint64_t> count_of(std::string_view word);
