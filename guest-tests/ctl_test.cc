@@ -103,7 +103,7 @@ TEST_F(Ctl, places_that_will_not_do_are_refused) {
   refused("unix:" + folder_.file(std::string(120, 'x')), "at most 107");
 }
 
-TEST_F(Ctl, beside_a_debugger_commands_wait_until_it_stops_the_guest) {
+TEST_F(Ctl, beside_a_debugger_the_guest_is_looked_at_stopped_or_not) {
   const std::string gdb = folder_.file("gdb.sock");
   const auto vmm = start("spin.elf", {"--gdb", "unix:" + gdb});
   RspClient client;
@@ -111,10 +111,42 @@ TEST_F(Ctl, beside_a_debugger_commands_wait_until_it_stops_the_guest) {
   EXPECT_THAT(ask({"explain"}).out, StartsWith("the guest has not run yet"));
   EXPECT_EQ(ask({"resume"}).code, 1);
   client.send("vCont;c");
-  EXPECT_TRUE(vmm->wait_until([&] { return ask({"regs"}).code == 1; }));
+  EXPECT_TRUE(vmm->wait_until([&] {
+    return ask({"explain"}).out.starts_with("the guest was stopped because it was asked to");
+  }));
+  EXPECT_EQ(ask({"pause"}).code, 1);
+  // It runs on, and is the debugger's to stop.
+  EXPECT_EQ(client.ask("m100000,1"), "E.the guest is running");
   client.send_bytes("\x03");
   EXPECT_THAT(client.next(), StartsWith("T02"));
   EXPECT_EQ(ask({"regs"}).code, 0);
+  client.send("k");
+  EXPECT_EQ(vmm->finish().code, 0);
+}
+
+// A look comes between the steps that a debugger asked for, and changes none of them.
+TEST_F(Ctl, looks_disturb_no_breakpoint_and_no_range_of_steps) {
+  const std::string gdb = folder_.file("gdb.sock");
+  const auto vmm = start("count.elf", {"--gdb", "unix:" + gdb});
+  RspClient client;
+  ASSERT_TRUE(vmm->wait_until([&] { return client.connect(gdb) && client.ask("qC") == "QC1"; }));
+  // From the loop to its end: 44000 steps or so.
+  ASSERT_EQ(client.ask("vCont;s:1"), "T05thread:1;");
+  client.send("vCont;r100002,100016:1");
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(ask({"regs"}).code, 0);
+  client.send_bytes("\x03");
+  EXPECT_THAT(client.next(), StartsWith("T02"));
+  // RBX is one ahead of memory at most.
+  ASSERT_EQ(client.ask("Z1,10000d,1"), "OK");
+  for (int i = 0; i < 100; ++i) {
+    client.send("vCont;c");
+    if (i % 10 == 0) {
+      EXPECT_EQ(ask({"regs"}).code, 0);
+    }
+    ASSERT_EQ(client.next(), "T05thread:1;hwbreak:;") << i;
+    const std::string counted = client.ask("p1");
+    EXPECT_EQ(client.ask("m200000,8"), counted);
+  }
   client.send("k");
   EXPECT_EQ(vmm->finish().code, 0);
 }

@@ -82,6 +82,10 @@ class Debugger {
   // `vcpu` stopped by itself and everyone is paused. What the user should be told; nothing where
   // the guest went on, because the stop was not for them, or where it has been interrupted before.
   Result<std::optional<DebugReport>> stopped(unsigned vcpu, const DebugStop& stop);
+  // Somebody else looks at the guest that runs; everyone is paused. Memory is its own meanwhile,
+  // and whoever paused it lets it run on as who() says.
+  void peek(const std::function<void()>& look);
+  const std::vector<bool>& who() const { return who_; }
   // The user wants it to stop, and everyone is paused. What they should be told all the same: the
   // last step of a stepped watchpoint had just been made.
   Result<std::optional<DebugReport>> interrupted();

@@ -58,6 +58,25 @@ TEST_F(DebuggerTest, memory_has_the_int3_only_while_the_guest_runs) {
   EXPECT_EQ(report->breakpoint, (Breakpoint{Kind::Software, 0x1000}));
 }
 
+TEST_F(DebuggerTest, whoever_peeks_at_the_running_guest_finds_its_own_memory) {
+  Debugger& debugger = make(2);
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1001}));
+  ASSERT_TRUE(debugger.go({{.how = How::Run}, {.how = How::Hold}}));
+  target_->ram.bytes()[0x1001] = 0x55;
+  debugger.peek([&] {
+    EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
+    EXPECT_EQ(target_->ram.bytes()[0x1001], 0x55);
+  });
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0xcc);
+  EXPECT_EQ(target_->ram.bytes()[0x1001], 0x55);
+  EXPECT_TRUE(debugger.running());
+  EXPECT_EQ(debugger.who(), (std::vector<bool>{true, false}));
+  // A vCPU that had come to it at that moment is told as ever.
+  EXPECT_TRUE(stop(0, int3_at(0x1000)));
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
+}
+
 TEST_F(DebuggerTest, what_the_guest_wrote_over_an_int3_stays) {
   Debugger& debugger = make();
   ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));

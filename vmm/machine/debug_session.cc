@@ -71,6 +71,14 @@ MonitorAnswer DebugSession::monitor(std::string_view command, unsigned vcpu) {
                      command);
 }
 
+MonitorAnswer DebugSession::peek(std::string_view command, unsigned vcpu) {
+  const StopReason before = std::exchange(stop_, {.kind = StopReason::Kind::Asked});
+  MonitorAnswer answer;
+  debugger_.peek([&] { answer = monitor(command, vcpu); });
+  stop_ = before;
+  return answer;
+}
+
 Result<void> DebugSession::run() {
   return debugger_.go(std::vector<GoOn>(target_.vcpu_count(), {.how = GoOn::How::Run}));
 }

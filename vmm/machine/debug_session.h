@@ -33,6 +33,9 @@ class DebugSession {
 
   // A command of the monitor's about vCPU `vcpu`; only while the guest is stopped.
   MonitorAnswer monitor(std::string_view command, unsigned vcpu);
+  // The same while the debugger lets the guest run; all are paused. Then the guest runs on.
+  MonitorAnswer peek(std::string_view command, unsigned vcpu);
+  Result<void> run_on() { return target_.run_some(debugger_.who()); }
 
   void add_poll(std::vector<pollfd>& fds) const;
   Result<void> serve(const std::vector<pollfd>& fds);

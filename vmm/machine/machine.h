@@ -156,6 +156,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> open_control();
   Result<MonitorAnswer> control(std::string_view line);
+  Result<MonitorAnswer> peek_beside_debugger(std::string_view line, unsigned vcpu);
   Result<void> start_guest();
   bool is_kept() const;
   Result<void> serve_debugger(const std::vector<pollfd>& fds);

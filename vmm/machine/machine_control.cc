@@ -34,18 +34,27 @@ Result<void> Machine::open_control() {
   return {};
 }
 
+// What has stopped by itself meanwhile is for the event loop, which lets the others run on if they
+// are to.
+Result<MonitorAnswer> Machine::peek_beside_debugger(std::string_view line, unsigned vcpu) {
+  VMM_TRY(pause());
+  MonitorAnswer answer = debugger_->peek(line, vcpu);
+  if (!debug_stops_.lock()->empty())
+    wake();
+  else if (!threads_->ending())
+    VMM_TRY(debugger_->run_on());
+  return answer;
+}
+
 Result<MonitorAnswer> Machine::control(std::string_view line) {
   line = trim(line);
   const auto vcpu = take_vcpu(line, vcpu_count());
   if (!vcpu) return MonitorAnswer{Status::Usage, vcpu.error().text() + "\n"};
-  // Its breakpoints lie in memory while the guest runs, and one vCPU may be on its way past one.
   if (debugger_ != nullptr) {
-    if (!debugger_->holds_guest())
-      return MonitorAnswer{Status::Failed,
-                           "a debugger (--gdb) has the guest and lets it run: stop it there\n"};
     if (line == "pause" || line == "resume")
       return MonitorAnswer{Status::Failed, "a debugger (--gdb) has the guest: use that\n"};
-    return debugger_->monitor(line, *vcpu);
+    if (debugger_->holds_guest()) return debugger_->monitor(line, *vcpu);
+    return peek_beside_debugger(line, *vcpu);
   }
   const bool ran = !paused();
   if (line == "resume") {
