@@ -330,14 +330,34 @@ Result<std::optional<DebugReport>> Debugger::interrupted() {
   others_wait_ = false;
   for (Vcpu& vcpu : vcpus_) vcpu.passes = false;
   passing_.reset();
+  std::optional<DebugReport> first;
   for (unsigned i = 0; i < who_.size(); ++i) {
     if (!who_[i]) continue;
-    if (!stepping_)
-      VMM_TRY(clean_up_behind_step(i));
-    else if (auto report = VMM_TRY(look_after_step(i)))
-      return report;
+    const auto report = VMM_TRY(look_behind(i));
+    if (!first) first = report;
   }
+  return first;
+}
+
+// A vCPU that may have made a step.
+Result<std::optional<DebugReport>> Debugger::look_behind(unsigned vcpu) {
+  if (stepping_) return look_after_step(vcpu);
+  VMM_TRY(clean_up_behind_step(vcpu));
   return std::optional<DebugReport>();
+}
+
+// One that ran along asleep, and was woken, has made a step as well by now, or is about to.
+Result<std::optional<DebugReport>> Debugger::look_behind_others(unsigned index) {
+  std::optional<DebugReport> first;
+  for (unsigned i = 0; stepping_ && i < who_.size(); ++i) {
+    if (i == index || !who_[i] || VMM_TRY(target_.mp_state(i)) != KVM_MP_STATE_RUNNABLE) continue;
+    const bool asleep = vcpus_[i].asleep;
+    const auto report = VMM_TRY(look_after_step(i));
+    if (!first) first = report;
+    // Until it stops by itself, for its turn may be one that does not end.
+    vcpus_[i].asleep = asleep;
+  }
+  return first;
 }
 
 bool Debugger::steps_for_watch() const {
@@ -455,10 +475,9 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
   running_ = false;
   Vcpu& vcpu = vcpus_[index];
   vcpu.halted = false;
-  if (!stepping_)
-    VMM_TRY(clean_up_behind_step(index));
-  else if (auto report = VMM_TRY(look_after_step(index)))
-    return report;
+  const auto own = VMM_TRY(look_behind(index));
+  const auto others = VMM_TRY(look_behind_others(index));
+  if (own || others) return own ? own : others;
   if (stop.exception == kBreakpointException) {
     if (ours) {
       const Hit hit = breakpoint_hit(index, stop.pc);

@@ -137,6 +137,8 @@ class Debugger {
   Result<void> clean_up_behind_step(unsigned vcpu);
   Result<void> look_before_steps(unsigned vcpu);
   Result<std::optional<DebugReport>> look_after_step(unsigned vcpu);
+  Result<std::optional<DebugReport>> look_behind(unsigned vcpu);
+  Result<std::optional<DebugReport>> look_behind_others(unsigned vcpu);
   // `there`: a breakpoint, whatever its condition says.
   struct Hit {
     bool there = false;

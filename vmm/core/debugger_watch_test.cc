@@ -165,6 +165,29 @@ TEST_F(SteppedWatch, who_sleeps_runs_along_and_takes_no_turn) {
   EXPECT_EQ(who(), (std::vector<bool>{true, true}));
 }
 
+TEST_F(SteppedWatch, what_one_does_that_was_woken_meanwhile_is_seen_as_well) {
+  Debugger& debugger = make(2);
+  CpuState& sleeper = target_->states[1];
+  sleeper.mp_state = KVM_MP_STATE_HALTED;
+  sleeper.regs.rip = 0x2000;
+  sleeper.regs.rsp = 0x3000;
+  sleeper.sregs.cs.selector = 8;
+  sleeper.sregs.ss.db = 1;
+  ASSERT_TRUE(debugger.insert({Kind::Write, 0x2ff8, 4}));
+  go();
+  // It took an interrupt, whose frame is what is watched, when the other one stopped.
+  sleeper.mp_state = KVM_MP_STATE_RUNNABLE;
+  sleeper.regs.rsp = 0x2ff4;
+  target_->ram.put32(0x2ff4, 0x2000);
+  target_->ram.put32(0x2ff8, 8);
+  target_->ram.put32(0x2ffc, spec::RFLAGS_TF);
+  target_->states[0].mp_state = KVM_MP_STATE_RUNNABLE;
+  const auto report = stop(0, stepped(0x2000));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->why, Why::Watch);
+  EXPECT_EQ(target_->ram.bytes()[0x2ffd], 0);
+}
+
 TEST_F(SteppedWatch, whose_turn_does_not_end_holds_nobody_up) {
   Debugger& debugger = make(2);
   ASSERT_TRUE(debugger.insert({Kind::Write, 0x1000, 4}));
