@@ -35,6 +35,10 @@ struct Breakpoint {
   auto operator<=>(const Breakpoint&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
+inline bool is_watch(const Breakpoint& breakpoint) {
+  return breakpoint.kind == Breakpoint::Kind::Write || breakpoint.kind == Breakpoint::Kind::Access;
+}
+
 // Asked when `vcpu` stands at a breakpoint, before the user is told of it: false lets it go on.
 using StopCondition = std::function<bool(unsigned vcpu)>;
 
