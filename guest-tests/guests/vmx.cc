@@ -146,10 +146,14 @@ void turn_off() {
 
 bool prepare(Processor& processor, uint64_t rip, uint64_t rsp) {
   processor.task_state.load();
-  memset(processor.vmcs, 0, sizeof processor.vmcs);
+  // The first VMCLEAR writes back what the processor may still hold of it, the second makes it
+  // clear.
   const auto revision = static_cast<uint32_t>(rdmsr(kBasic)) & 0x7fffffff;
-  mmio_write(address_of(processor.vmcs), revision);
-  if (vmclear(address_of(processor.vmcs)) != Result::Succeeded) return failed("VMCLEAR");
+  for (int i = 0; i < 2; ++i) {
+    if (i == 1) memset(processor.vmcs, 0, sizeof processor.vmcs);
+    mmio_write(address_of(processor.vmcs), revision);
+    if (vmclear(address_of(processor.vmcs)) != Result::Succeeded) return failed("VMCLEAR");
+  }
   if (vmptrld(address_of(processor.vmcs)) != Result::Succeeded) return failed("VMPTRLD");
   write_controls(processor);
   write_host();
