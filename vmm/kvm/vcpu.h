@@ -71,6 +71,8 @@ class Vcpu final : public VcpuBackend {
   // Puts it back, but for the TSC. What KVM's LAPIC counts goes on from what the page says; with
   // another list of MSRs, or an area of another size, nothing is changed.
   Result<void> set_full_state(const VcpuState& state);
+  // KVM_GET_NESTED_STATE; empty where KVM offers none.
+  Result<std::vector<std::uint8_t>> nested_state();
   // IA32_TSC_DEADLINE of KVM's LAPIC; 0: not armed, or a vCPU without that timer.
   Result<std::uint64_t> tsc_deadline();
   // Exactly what KVM adds to the host's (scaled) TSC; nothing where the host has no such attribute

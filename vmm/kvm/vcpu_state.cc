@@ -170,15 +170,20 @@ Result<void> Vcpu::set_debug_control(const DebugControl& control) {
   return {};
 }
 
+Result<std::vector<std::uint8_t>> Vcpu::nested_state() {
+  std::vector<std::uint8_t> bytes;
+  if (offer_.nested == 0) return bytes;
+  bytes.resize(std::max(offer_.nested, sizeof(kvm_nested_state)));
+  auto* nested = reinterpret_cast<kvm_nested_state*>(bytes.data());
+  nested->size = static_cast<std::uint32_t>(bytes.size());
+  VMM_TRY(fd_.ioctl(request::GET_NESTED_STATE, nested));
+  bytes.resize(std::min<std::size_t>(nested->size, bytes.size()));
+  return bytes;
+}
+
 Result<void> Vcpu::read_areas(VcpuState& state) {
   VMM_TRY(read_xsave(state.xsave, state.xcr0));
-  if (offer_.nested != 0) {
-    state.nested.resize(std::max(offer_.nested, sizeof(kvm_nested_state)));
-    auto* nested = reinterpret_cast<kvm_nested_state*>(state.nested.data());
-    nested->size = static_cast<std::uint32_t>(state.nested.size());
-    VMM_TRY(fd_.ioctl(request::GET_NESTED_STATE, nested));
-    state.nested.resize(std::min<std::size_t>(nested->size, state.nested.size()));
-  }
+  state.nested = VMM_TRY(nested_state());
   if (offer_.lapic) {
     const kvm_lapic_state page = VMM_TRY(lapic());
     state.lapic.assign(std::begin(page.regs), std::end(page.regs));

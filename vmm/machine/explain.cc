@@ -46,6 +46,7 @@ class Card {
 
   CrashCard make() {
     ended();
+    hypervisors();
     if (f_.cpu != nullptr && registers_matter()) {
       fault();
       registers();
@@ -84,6 +85,13 @@ class Card {
     if (line != verdict_.cause) add({"ended", {line}, 9});
     if (!f_.error.lines.empty()) add({"exit", f_.error.lines, 7, 2});
     if (!verdict_.notes.empty()) add({"note", verdict_.notes, 8, 2});
+  }
+
+  void hypervisors() {
+    std::vector<std::string> lines;
+    for (const NestedFinding& finding : f_.nested)
+      lines.insert(lines.end(), finding.lines.begin(), finding.lines.end());
+    if (!lines.empty()) add({"nested", std::move(lines), 8, 3});
   }
 
   // The chain from the first exception to the shutdown, as far as it can be inferred.

@@ -2,6 +2,8 @@
 // machine and a dump that somebody pasted.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +16,12 @@
 #include "vmm/core/trace.h"
 
 namespace vmm {
+
+// What KVM holds of a guest hypervisor on one vCPU.
+struct HypervisorState {
+  std::vector<std::uint8_t> nested;             // KVM_GET_NESTED_STATE; empty: none
+  std::map<std::uint32_t, std::uint64_t> msrs;  // VMX capabilities, VM_CR, VM_HSAVE_PA
+};
 
 // Everything that may be known about a death. Absent parts make the card shorter, never wrong.
 struct CrashScene {
@@ -30,6 +38,10 @@ struct CrashScene {
   std::vector<TraceEvent> last_exits;  // oldest first
   // What started each processor; empty where no one saw that: KVM's LAPIC, dumps.
   std::vector<ProcessorStart> starts;
+  // Per vCPU, for a model with VT-x or SVM; empty else.
+  std::vector<HypervisorState> hypervisors;
+  // Who keeps a bit of a VMX capability MSR from being set: the model, or the host. Empty: unknown.
+  std::function<std::string(std::uint32_t msr, unsigned bit)> capability_origin;
   std::string kvm_backend;       // "vmx", "svm", "pvm"; empty when unknown
   bool host_has_pdpe1gb = true;  // KVM_GET_SUPPORTED_CPUID offers 1 GiB pages
   // The processor itself walks the guest's tables (NPT, EPT): what is reserved in them is then for

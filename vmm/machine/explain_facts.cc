@@ -57,6 +57,7 @@ std::string FirstFault::name() const {
 
 Facts::Facts(const CrashScene& s) : scene(s), cpu(cpu_of(s)) {
   cpuid_known = !scene.cpuid.entries().empty();
+  nested = nested_findings(scene);
   model = scene.model.empty() ? "this CPU model" : printable(scene.model, 60);
   if (const auto* failure = std::get_if<ending::InternalFailure>(&scene.outcome))
     error = decode_error(failure->error, scene.kvm_backend);

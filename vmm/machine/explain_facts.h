@@ -9,6 +9,7 @@
 #include "vmm/machine/disassemble.h"
 #include "vmm/machine/explain.h"
 #include "vmm/machine/explain_exit.h"
+#include "vmm/machine/explain_nested.h"
 
 namespace vmm {
 
@@ -86,6 +87,7 @@ struct Facts {
   std::vector<Operand> operands;
   std::optional<Place> cr2;
   std::optional<FirstFault> fault;
+  std::vector<NestedFinding> nested;  // guest hypervisors
 
   // False when SVM has reset the vCPU: what `cpu` holds is then of the last exit before, or of
   // reset.

@@ -91,6 +91,23 @@ MaybeVerdict tpr_threshold(const Facts& f) {
   return v;
 }
 
+// A guest hypervisor whose last VM entry was refused, and the rule that it breaks. What it did
+// then, a halt, a panic, an exit code, is its own way of saying so.
+MaybeVerdict vm_entry_refused(const Facts& f) {
+  for (const NestedFinding& finding : f.nested) {
+    if (finding.failure.empty()) continue;
+    const nested::Violation& first = finding.report.violations.front();
+    Verdict v;
+    v.rule = fmt::format("vm-entry-{}", lower(first.rule->id));
+    v.cause = fmt::format("the guest hypervisor's VM entry failed on vCPU {}: {} {}", finding.vcpu,
+                          first.rule->subject, first.rule->text);
+    v.tries = {fmt::format("the rule is in SDM Vol. 3C {} ({})", first.rule->section,
+                           nested::finder_text(first.rule->finder))};
+    return v;
+  }
+  return std::nullopt;
+}
+
 MaybeVerdict waiting_for_sipi(const Facts& f) {
   if (!ended_by<ending::HaltedForever>(f) || f.scene.vcpus.empty()) return std::nullopt;
   const bool all = std::all_of(f.scene.vcpus.begin(), f.scene.vcpus.end(), [](const CpuState& c) {
@@ -204,6 +221,7 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
 }
 
 constexpr Rule kRules[] = {
+    {"vm-entry-refused", vm_entry_refused},
     {"processor-started-in-nothing", started_in_nothing},
     {"inferred-from-tables", tables_found},
     {"registers-reset-by-svm", registers_reset},

@@ -95,6 +95,23 @@ Result<void> Machine::set_cpu_state(unsigned vcpu, const CpuState& state) {
   return vcpus_[vcpu]->set_state(wanted);
 }
 
+HypervisorState Machine::hypervisor_state(unsigned vcpu) {
+  HypervisorState state;
+  const bool vmx = guest_cpuid_.bit(1, 0, CpuidReg::Ecx, 5);
+  const bool svm = guest_cpuid_.bit(0x80000001, 0, CpuidReg::Ecx, 2);
+  if (!vmx && !svm) return state;
+  if (auto nested = vcpus_[vcpu]->nested_state()) state.nested = std::move(*nested);
+  const auto read = [&](std::uint32_t index) {
+    // Not all of them are there in every model.
+    if (const auto value = vcpus_[vcpu]->msr(index)) state.msrs[index] = *value;
+  };
+  constexpr std::uint32_t kVmxBasic = 0x480, kVmxVmFunc = 0x491;
+  constexpr std::uint32_t kVmCr = 0xc0010114, kVmHsavePa = 0xc0010117;
+  for (std::uint32_t index = kVmxBasic; vmx && index <= kVmxVmFunc; ++index) read(index);
+  if (svm) read(kVmCr), read(kVmHsavePa);
+  return state;
+}
+
 bool Machine::write_memory(Gpa gpa, std::span<const std::uint8_t> data) {
   return memory_.write(gpa, data);
 }

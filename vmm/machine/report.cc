@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/machine/explain_nested.h"
 #include "vmm/machine/kernel_slide.h"
 #include "vmm/machine/state_json.h"
 #include "vmm/machine/trace_file.h"
@@ -121,6 +123,15 @@ std::string digest_of(const CpuidTable& cpuid) {
   return sha256_hex(text);
 }
 
+// A guest may end by itself because its VM entry was refused: with an exit code, or a reset.
+bool hypervisor_failed(const CrashScene& scene) {
+  const auto* exit = std::get_if<ending::GuestExit>(&scene.outcome);
+  if (exit != nullptr ? exit->value == 0 : !std::holds_alternative<ending::Reset>(scene.outcome))
+    return false;
+  return std::ranges::any_of(nested_findings(scene),
+                             [](const NestedFinding& finding) { return !finding.failure.empty(); });
+}
+
 std::string counts_text(std::uint64_t reads, std::uint64_t writes) {
   const auto part = [](std::uint64_t n, const char* what) {
     return n == 0 ? std::string() : fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
@@ -197,11 +208,13 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.last_exits = report.last_exits;
   scene.starts = std::move(starts);
   scene.kvm_backend = backend_name(host.backend);
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+    scene.hypervisors.push_back(machine.hypervisor_state(i));
   const MachineAbout about = machine.about();
   scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
   scene.nested_paging = about.nested_paging;
   SymbolTable moved;
-  if (wants_explanation(outcome)) {
+  if (wants_explanation(outcome) || hypervisor_failed(scene)) {
     if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
       moved = moved_symbols(machine.symbols(), slide);
       scene.symbols = &moved;

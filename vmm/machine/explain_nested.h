@@ -1,0 +1,33 @@
+// The guest hypervisors of a scene: in which level each vCPU is, what its VMCS says, and which
+// rules of VM entry it breaks.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/machine/explain.h"
+#include "vmm/nested/nested_state.h"
+#include "vmm/nested/rule.h"
+
+namespace vmm {
+
+struct NestedFinding {
+  unsigned vcpu = 0;
+  nested::NestedState state;
+  // Of the current VMCS, where there is one and the vCPU is not in L2 (its state has been entered
+  // with then).
+  nested::CheckReport report = {};
+  // The last entry failed, in words: "VM-instruction error 8 (...)". Empty: none is known to have.
+  std::string failure = {};
+  // The lines of a card: level and regions, what failed, the rules that are broken.
+  std::vector<std::string> lines = {};
+};
+
+// Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out.
+std::vector<NestedFinding> nested_findings(const CrashScene& scene);
+
+// `violation`, with who keeps the capability away where that is known.
+std::string violation_text(const CrashScene& scene, const nested::Violation& violation);
+
+}  // namespace vmm

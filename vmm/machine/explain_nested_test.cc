@@ -1,0 +1,120 @@
+#include "vmm/machine/explain_nested.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+#include "vmm/nested/vmx_entry_fake.h"
+
+namespace vmm {
+namespace {
+
+using nested::FakeEntry;
+using nested::VmcsField;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+// A vCPU whose hypervisor has this VMCS, at rest.
+struct Scene {
+  Scene() {
+    scene.outcome = ending::HaltedForever{};
+    scene.vcpus.resize(1);
+    scene.vcpus[0].sregs.efer = spec::EFER_LMA | spec::EFER_LME;
+    scene.vcpus[0].sregs.cr0 = 0x80000031;
+    scene.vcpus[0].sregs.cs.l = 1;
+    scene.vcpus[0].mp_state = KVM_MP_STATE_HALTED;
+    scene.cpuid = fake.cpuid;
+    scene.memory = &fake.ram;
+    scene.kvm_backend = "vmx";
+  }
+  CrashCard card(bool in_l2 = false) {
+    std::vector<std::uint8_t> blob(128 + 4096);
+    store(std::span(blob), 0, std::uint16_t{in_l2});
+    store(std::span(blob), 4, static_cast<std::uint32_t>(blob.size()));
+    store(std::span(blob), 8, std::uint64_t{0x2000});
+    store(std::span(blob), 16, std::uint64_t{0x3000});
+    std::ranges::copy(fake.entry.vmcs.bytes(), blob.begin() + 128);
+    scene.hypervisors = {{blob, fake.msrs}};
+    return explain(scene);
+  }
+  FakeEntry fake;
+  CrashScene scene;
+};
+
+TEST(ExplainNested, a_refused_entry_is_named_by_its_rule) {
+  Scene s;
+  s.fake.set(VmcsField::HostTrSelector, 0);
+  s.fake.set(VmcsField::VmInstructionError, 8);
+  const CrashCard card = s.card();
+  EXPECT_EQ(card.rule, "vm-entry-i098");
+  EXPECT_EQ(card.cause,
+            "the guest hypervisor's VM entry failed on vCPU 0: HOST_TR selector must not be 0");
+  EXPECT_THAT(card.text(), HasSubstr("VM-instruction error 8 (VM entry with invalid host-state"));
+  EXPECT_THAT(card.text(), HasSubstr("Host TR selector (0C0Ch) is 0000h"));
+}
+
+TEST(ExplainNested, a_guest_state_that_the_processor_refuses_is_named_too) {
+  Scene s;
+  s.fake.set(VmcsField::GuestRflags, 0);
+  s.fake.set(VmcsField::VmExitReason, 0x80000021);
+  EXPECT_EQ(s.card().rule, "vm-entry-i182");
+}
+
+TEST(ExplainNested, an_old_error_number_is_no_cause) {
+  Scene s;
+  s.fake.set(VmcsField::VmInstructionError, 8);
+  const CrashCard card = s.card();
+  EXPECT_EQ(card.rule, "halted-with-interrupts-off");
+  EXPECT_THAT(card.text(), HasSubstr("vCPU 0 is in L1: VMXON region 2000h, current VMCS 3000h"));
+  EXPECT_THAT(card.text(), Not(HasSubstr("failed")));
+}
+
+TEST(ExplainNested, a_breach_without_a_failed_entry_is_told_and_not_blamed) {
+  Scene s;
+  s.fake.set(VmcsField::HostTrSelector, 0);
+  const CrashCard card = s.card();
+  EXPECT_EQ(card.rule, "halted-with-interrupts-off");
+  EXPECT_THAT(card.text(), HasSubstr("I098"));
+}
+
+TEST(ExplainNested, a_vcpu_in_l2_says_where_l1_goes_on) {
+  Scene s;
+  const CrashCard card = s.card(true);
+  EXPECT_THAT(card.text(), HasSubstr("vCPU 0 is in L2 (the registers are L2's); an exit goes on in "
+                                     "L1 at 100000h"));
+}
+
+TEST(ExplainNested, a_missing_capability_says_who_keeps_it) {
+  Scene s;
+  s.fake.set_msr(0x48b, 0xffefffff00000000);
+  s.fake.secondary(nested::kEnableXsaves);
+  s.fake.set(VmcsField::VmInstructionError, 7);
+  s.scene.capability_origin = [](std::uint32_t msr, unsigned bit) {
+    return msr == 0x48b && bit == 52 ? "skylake-client@3 lacks it" : "";
+  };
+  EXPECT_THAT(s.card().text(), HasSubstr("skylake-client@3 lacks it"));
+}
+
+TEST(ExplainNested, many_breaches_are_cut) {
+  Scene s;
+  s.fake.entry.vmcs = nested::empty_vmcs();
+  s.fake.set(VmcsField::VmInstructionError, 7);
+  const CrashCard card = s.card();
+  EXPECT_LE(card.lines.size(), kMaxCardLines);
+  EXPECT_THAT(nested_findings(s.scene).front().lines, Contains(HasSubstr("more")));
+}
+
+TEST(ExplainNested, bytes_that_are_no_state_say_nothing) {
+  Scene s;
+  s.scene.hypervisors = {{std::vector<std::uint8_t>(100, 0xff), {}}};
+  EXPECT_THAT(nested_findings(s.scene), IsEmpty());
+  EXPECT_EQ(explain(s.scene).rule, "halted-with-interrupts-off");
+}
+
+}  // namespace
+}  // namespace vmm
