@@ -124,4 +124,27 @@ Result<std::vector<std::string>> why_lines(const WhyInput& input) {
   return lines;
 }
 
+std::string why_capability_is_off(const ResolvedCpu& cpu, std::uint32_t msr, unsigned bit) {
+  // The names of controls are those of the TRUE MSRs.
+  constexpr std::uint32_t kPinBased = 0x481, kEntry = 0x484, kTruePinBased = 0x48d;
+  const std::uint32_t index =
+      msr >= kPinBased && msr <= kEntry ? msr - kPinBased + kTruePinBased : msr;
+  const FeatureWord word{.is_msr = true, .index = index};
+  const unsigned place = is_vmx_control_msr(index) ? bit % 32 : bit;
+  const auto id = FeatureCatalog::at({word, place});
+  if (!id) return {};
+  const std::string name(FeatureCatalog::get(*id).name);
+  for (const MissingBit& missing : cpu.missing)
+    if (missing.name == name)
+      return fmt::format("{} is {}'s, and {} refuses it here: {}", name, cpu.name,
+                         missing.refused_by, missing.reason);
+  const auto selection = parse_cpu_selection(cpu.text);
+  if (!selection || is_rule_host(*selection)) return {};
+  for (const CpuOverride& override : selection->overrides)
+    if (!override.is_width() && override.feature == *id && override.switches_off())
+      return fmt::format("{}: {}", name, override.text());
+  const auto file = find_cpu_model_file(selection->model);
+  return file ? fmt::format("{}: {}", name, versions_text(*file, *id)) : std::string();
+}
+
 }  // namespace vmm

@@ -26,4 +26,9 @@ struct WhyInput {
 // anything is, and what the host makes of it if it is wanted.
 Result<std::vector<std::string>> why_lines(const WhyInput& input);
 
+// Why a guest reads 0 in bit `bit` of VMX capability MSR `msr`: "vmx-xsaves: @1 to @3 of
+// skylake-client lack it, @4 has it", or that the host could not give it. Empty for a bit without a
+// name, and where the model has it.
+std::string why_capability_is_off(const ResolvedCpu& cpu, std::uint32_t msr, unsigned bit);
+
 }  // namespace vmm

@@ -79,5 +79,34 @@ TEST(Why, a_bit_that_is_wanted_hears_what_the_host_says) {
   EXPECT_EQ(why("pdpe1gb", "haswell", pvm).size(), why("pdpe1gb", "haswell").size());
 }
 
+TEST(WhyCapability, names_the_versions_of_the_model) {
+  ResolvedCpu cpu;
+  cpu.name = "skylake-client@3";
+  cpu.text = "skylake-client@3,+xsaves,+vmx";
+  EXPECT_EQ(why_capability_is_off(cpu, 0x48b, 52),
+            "vmx-xsaves: @1 to @3 of skylake-client lack it, @4 has it");
+  cpu.text = "skylake-client@4,+vmx,vmx.-xsaves";
+  EXPECT_EQ(why_capability_is_off(cpu, 0x48b, 52), "vmx-xsaves: -vmx-xsaves");
+}
+
+TEST(WhyCapability, knows_what_the_host_refused) {
+  ResolvedCpu cpu;
+  cpu.name = "skylake-server@5";
+  cpu.text = "skylake-server@5,+vmx";
+  cpu.missing = {{"vmx-mtf", "MSR 48E[27]", "host kernel", "KVM does not offer it", ""}};
+  // Of the old MSR as of the TRUE one.
+  for (const std::uint32_t msr : {0x482u, 0x48eu})
+    EXPECT_EQ(why_capability_is_off(cpu, msr, 59),
+              "vmx-mtf is skylake-server@5's, and host kernel refuses it here: KVM does not offer "
+              "it");
+}
+
+TEST(WhyCapability, is_silent_about_bits_without_a_name) {
+  ResolvedCpu cpu;
+  cpu.text = "skylake-client@3,+vmx";
+  EXPECT_EQ(why_capability_is_off(cpu, 0x48b, 63), "");
+  EXPECT_EQ(why_capability_is_off(cpu, 0x277, 0), "");
+}
+
 }  // namespace
 }  // namespace vmm

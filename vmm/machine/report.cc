@@ -7,6 +7,7 @@
 
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/cpu/why.h"
 #include "vmm/machine/explain_nested.h"
 #include "vmm/machine/kernel_slide.h"
 #include "vmm/machine/state_json.h"
@@ -210,6 +211,9 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.kvm_backend = backend_name(host.backend);
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     scene.hypervisors.push_back(machine.hypervisor_state(i));
+  scene.capability_origin = [&](std::uint32_t msr, unsigned bit) {
+    return why_capability_is_off(cpu, msr, bit);
+  };
   const MachineAbout about = machine.about();
   scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
   scene.nested_paging = about.nested_paging;
