@@ -56,6 +56,8 @@ std::string_view finder_text(Finder finder) {
       return "only the processor finds it";
     case Finder::NotOffered:
       return "KVM offers nothing that could break it";
+    case Finder::Nobody:
+      return "KVM lets it pass";
   }
   return "?";
 }

@@ -43,6 +43,7 @@ enum class Finder : std::uint8_t {
   KvmSilent,   // KVM checks it, and says nothing
   Processor,   // the processor alone, on KVM's own entry: a bare 80000021h
   NotOffered,  // KVM offers its guests nothing that could break it
+  Nobody,      // KVM lets it pass, and so does the processor: it fails without KVM in between
 };
 
 std::string_view finder_text(Finder finder);
