@@ -71,6 +71,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& command_line)
   add_host_command(app, chosen);
   add_cpu_command(app, chosen, command_line);
   add_explain_command(app, chosen);
+  add_vmcs_command(app, chosen);
   add_ctl_command(app, chosen);
   add_lab_command(app, chosen, command_line);
   try {

@@ -31,6 +31,7 @@ void add_host_command(CLI::App& app, Command& chosen);
 void add_cpu_command(CLI::App& app, Command& chosen, const std::vector<std::string>& command_line);
 void add_ctl_command(CLI::App& app, Command& chosen);
 void add_explain_command(CLI::App& app, Command& chosen);
+void add_vmcs_command(CLI::App& app, Command& chosen);
 // What stands behind the first -- is for the lab, and not for `app` to parse.
 void add_lab_command(CLI::App& app, Command& chosen, std::vector<std::string> command_line);
 

@@ -43,6 +43,7 @@ std::span<const Command> commands() {
       {"help", "", "this list", help},
       {"idt", "[VECTOR]", "the gates of the IDT, or whether that one can be taken", idt},
       {"ioapic", "", "the redirection table", ioapic, kJson},
+      {"level", "", "in which level each vCPU is: L1 or L2 of a guest hypervisor", level},
       {"lapic", "[VCPU]", "a local APIC: pending vectors, LVT, timer", lapic, kJson},
       {"mmio", "read|write ADDRESS SIZE [VALUE]", "an access to a device, with its side effects",
        mmio},
@@ -57,6 +58,10 @@ std::span<const Command> commands() {
       {"step", "irq on|off", "whether single steps take interrupts (off)", step},
       {"trace", "", "whether --trace is on, and how far it is", trace},
       {"tss", "", "the stacks in the TSS", tss},
+      {"vmcb", "[show|check] ADDRESS", "the VMCB there, or the rules of VMRUN that it breaks",
+       vmcb},
+      {"vmcs", "[show|check] [ADDRESS]",
+       "the vCPU's current VMCS (or one in memory), or the rules of VM entry that it breaks", vmcs},
       {"walk", "ADDRESS", "how the guest's tables translate it, and which rule fails", walk, kJson},
   };
   return kCommands;
@@ -136,6 +141,8 @@ Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned
   scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
   scene.nested_paging = about.nested_paging;
   scene.paging_features = from.paging;
+  for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
+    scene.hypervisors.push_back(from.machine.hypervisor_state(i));
   live->facts.emplace(scene);
   return live;
 }

@@ -21,6 +21,8 @@ namespace vmm {
 struct HypervisorState {
   std::vector<std::uint8_t> nested;             // KVM_GET_NESTED_STATE; empty: none
   std::map<std::uint32_t, std::uint64_t> msrs;  // VMX capabilities, VM_CR, VM_HSAVE_PA
+  // SVM: pages of RAM that look like a VMCB that VMRUN refused.
+  std::vector<Gpa> refused_vmcbs = {};
 };
 
 // Everything that may be known about a death. Absent parts make the card shorter, never wrong.

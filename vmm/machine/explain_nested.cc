@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
+#include "vmm/nested/svm_entry.h"
+#include "vmm/nested/svm_exits.h"
+#include "vmm/nested/vmcb.h"
 #include "vmm/nested/vmx_entry.h"
 #include "vmm/nested/vmx_exits.h"
 
@@ -13,6 +17,7 @@ namespace {
 using nested::VmcsField;
 
 constexpr std::size_t kShownViolations = 8;
+constexpr std::uint32_t kVmHsavePa = 0xc0010117;
 
 const CpuState* cpu_of(const CrashScene& scene, unsigned vcpu) {
   return vcpu < scene.vcpus.size() ? &scene.vcpus[vcpu] : nullptr;
@@ -80,6 +85,18 @@ void describe_l2(const NestedFinding& finding, std::vector<std::string>& lines) 
                   vmcs.get(VmcsField::HostCr3)));
 }
 
+void describe_violations(const CrashScene& scene, NestedFinding& finding) {
+  std::size_t shown = 0;
+  for (const nested::Violation& violation : finding.report.violations) {
+    if (shown++ == kShownViolations) {
+      finding.lines.push_back(
+          fmt::format("... and {} more", finding.report.violations.size() - kShownViolations));
+      break;
+    }
+    finding.lines.push_back(violation_text(scene, violation));
+  }
+}
+
 void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   const nested::NestedState& state = finding.state;
   std::vector<std::string>& lines = finding.lines;
@@ -94,15 +111,49 @@ void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   }
   if (!state.vmcs) return;
   if (!finding.failure.empty()) lines.push_back("its last VM entry failed: " + finding.failure);
-  std::size_t shown = 0;
-  for (const nested::Violation& violation : finding.report.violations) {
-    if (shown++ == kShownViolations) {
-      lines.push_back(
-          fmt::format("... and {} more", finding.report.violations.size() - kShownViolations));
-      break;
-    }
-    lines.push_back(violation_text(scene, violation));
+  describe_violations(scene, finding);
+}
+
+// One VMCB that VMRUN refused. Which vCPU it was is not known: KVM keeps nothing of it.
+NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested::NestedState& state,
+                           Gpa address) {
+  NestedFinding finding{.vcpu = vcpu, .state = state};
+  std::array<std::uint8_t, nested::kVmcbSize> bytes{};
+  if (scene.memory == nullptr || !scene.memory->read(address, bytes)) return finding;
+  nested::SvmEntry entry{.vmcb = bytes, .vmcb_pa = address, .memory = scene.memory};
+  if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
+  if (const CpuState* cpu = cpu_of(scene, vcpu)) {
+    entry.host.cr0 = cpu->sregs.cr0;
+    entry.host.efer = cpu->sregs.efer;
+    entry.host.cpl = cpu->sregs.cs.dpl;
   }
+  const auto& msrs = scene.hypervisors[vcpu].msrs;
+  if (const auto found = msrs.find(kVmHsavePa); found != msrs.end())
+    entry.host.hsave_pa = found->second;
+  finding.report = nested::check_vmrun(entry);
+  finding.what = fmt::format("VMRUN refused the VMCB at {:X}h", address);
+  finding.lines.push_back(
+      fmt::format("VMCB at {:X}h: {}", address,
+                  nested::svm_exit_text(nested::Vmcb(bytes).get(nested::VmcbId::ExitCode))));
+  if (finding.report.clean())
+    finding.lines.push_back("it breaks no rule that is known here");
+  else
+    finding.failure = "VMEXIT_INVALID";
+  describe_violations(scene, finding);
+  return finding;
+}
+
+void find_svm(const CrashScene& scene, unsigned vcpu, const nested::NestedState& state,
+              std::vector<NestedFinding>& findings) {
+  if (state.guest_mode) {
+    NestedFinding finding{.vcpu = vcpu, .state = state};
+    finding.lines.push_back(
+        fmt::format("vCPU {} is in L2 (the registers are L2's), by the VMCB at {:X}h", vcpu,
+                    state.vmcb_address));
+    findings.push_back(std::move(finding));
+  }
+  for (const Gpa address : scene.hypervisors[vcpu].refused_vmcbs)
+    findings.push_back(refused_vmcb(scene, vcpu, state, address));
 }
 
 }  // namespace
@@ -120,13 +171,17 @@ std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
   std::vector<NestedFinding> findings;
   for (unsigned vcpu = 0; vcpu < scene.hypervisors.size(); ++vcpu) {
     const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
-    if (!state || state->format != nested::NestedState::Format::Vmx ||
-        state->vmxon_address == nested::kNoAddress)
+    if (!state) continue;
+    if (state->format == nested::NestedState::Format::Svm) {
+      find_svm(scene, vcpu, *state, findings);
       continue;
+    }
+    if (state->vmxon_address == nested::kNoAddress) continue;
     NestedFinding finding{.vcpu = vcpu, .state = *state};
     if (state->vmcs && !state->guest_mode) {
       finding.report = nested::check_vm_entry(entry_of(scene, vcpu, *state));
       finding.failure = failure_of(*state->vmcs, finding.report);
+      finding.what = fmt::format("VM entry failed on vCPU {}", vcpu);
     }
     describe_vmx(scene, finding);
     findings.push_back(std::move(finding));

@@ -15,11 +15,13 @@ namespace vmm {
 struct NestedFinding {
   unsigned vcpu = 0;
   nested::NestedState state;
-  // Of the current VMCS, where there is one and the vCPU is not in L2 (its state has been entered
-  // with then).
+  // Of the current VMCS, where there is one and the vCPU is not in L2 (it has been entered with
+  // then); of a VMCB that VMRUN refused.
   nested::CheckReport report = {};
   // The last entry failed, in words: "VM-instruction error 8 (...)". Empty: none is known to have.
   std::string failure = {};
+  // What failed: "VM entry failed on vCPU 0", "VMRUN refused the VMCB at 10A000h".
+  std::string what = {};
   // The lines of a card: level and regions, what failed, the rules that are broken.
   std::vector<std::string> lines = {};
 };

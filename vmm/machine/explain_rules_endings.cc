@@ -99,10 +99,11 @@ MaybeVerdict vm_entry_refused(const Facts& f) {
     const nested::Violation& first = finding.report.violations.front();
     Verdict v;
     v.rule = fmt::format("vm-entry-{}", lower(first.rule->id));
-    v.cause = fmt::format("the guest hypervisor's VM entry failed on vCPU {}: {} {}", finding.vcpu,
-                          first.rule->subject, first.rule->text);
-    v.tries = {fmt::format("the rule is in SDM Vol. 3C {} ({})", first.rule->section,
-                           nested::finder_text(first.rule->finder))};
+    const bool vmx = finding.state.format == nested::NestedState::Format::Vmx;
+    v.cause = fmt::format("the guest hypervisor's {}: {} {}", finding.what, first.rule->subject,
+                          first.rule->text);
+    v.tries = {fmt::format("the rule is in {} {} ({})", vmx ? "SDM Vol. 3C" : "APM Vol. 2",
+                           first.rule->section, nested::finder_text(first.rule->finder))};
     return v;
   }
   return std::nullopt;

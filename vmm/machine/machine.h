@@ -67,9 +67,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   // Only while paused: the processor as after power-on, its LAPIC too. vCPU 0 goes on at the reset
   // vector, another waits for a SIPI. Its TSC goes on.
   Result<void> reset_vcpu(unsigned vcpu);
-  // Only while paused: what KVM holds of a guest hypervisor. Empty where the model has neither VT-x
-  // nor SVM.
-  HypervisorState hypervisor_state(unsigned vcpu);
+  HypervisorState hypervisor_state(unsigned vcpu) override;
   bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override;
   const SymbolTable& symbols() const override { return symbols_; }
   DebugSupport debug_support() const override { return debug_support_; }

@@ -1,4 +1,8 @@
 // The machine at rest: pausing it, and what its vCPUs hold then.
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/units.h"
 #include "vmm/machine/machine.h"
 
 namespace vmm {
@@ -16,6 +20,29 @@ bool waits_for_ever(const CpuState& cpu, bool other_wake_up) {
     default:
       return false;
   }
+}
+
+// Pages whose EXITCODE is -1 and whose reserved bytes before it are 0 (APM vol. 2 appendix B). KVM
+// keeps nothing of a VMRUN that failed, so that memory is all there is to look at.
+std::vector<Gpa> refused_vmcbs(const GuestMemory& memory) {
+  constexpr std::size_t kPage = 4096, kReserved = 0x18, kReservedEnd = 0x38, kExitCode = 0x70;
+  constexpr std::size_t kMost = 4;
+  // To look at more would take seconds.
+  constexpr std::uint64_t kLookedAt = 8_GiB;
+  std::vector<Gpa> found;
+  for (const GuestMemory::Region& region : memory.regions()) {
+    const std::uint64_t size = std::min<std::uint64_t>(region.host.size(), kLookedAt);
+    for (std::uint64_t at = 0; at + kPage <= size && found.size() < kMost; at += kPage) {
+      const auto page = region.host.subspan(at, kPage);
+      // Older KVM writes the low half alone.
+      const auto code = load<std::uint64_t>(page, kExitCode);
+      if (code != ~std::uint64_t{0} && code != 0xffffffff) continue;
+      const auto reserved = page.subspan(kReserved, kReservedEnd - kReserved);
+      if (std::ranges::all_of(reserved, [](std::uint8_t byte) { return byte == 0; }))
+        found.push_back(region.base + at);
+    }
+  }
+  return found;
 }
 
 }  // namespace
@@ -109,6 +136,8 @@ HypervisorState Machine::hypervisor_state(unsigned vcpu) {
   constexpr std::uint32_t kVmCr = 0xc0010114, kVmHsavePa = 0xc0010117;
   for (std::uint32_t index = kVmxBasic; vmx && index <= kVmxVmFunc; ++index) read(index);
   if (svm) read(kVmCr), read(kVmHsavePa);
+  // Once, since they belong to no vCPU.
+  if (svm && vcpu == 0 && state.msrs[kVmHsavePa] != 0) state.refused_vmcbs = refused_vmcbs(memory_);
   return state;
 }
 

@@ -13,6 +13,7 @@
 #include "devices/vga_screen.h"
 #include "vmm/base/result.h"
 #include "vmm/core/trace.h"
+#include "vmm/machine/explain.h"
 
 namespace vmm {
 
@@ -76,6 +77,9 @@ class MonitorMachine {
   virtual Result<std::string> mmio_read(unsigned vcpu, Gpa gpa, std::span<std::uint8_t> data) = 0;
   virtual Result<std::string> mmio_write(unsigned vcpu, Gpa gpa,
                                          std::span<const std::uint8_t> data) = 0;
+  // What KVM holds of a guest hypervisor on the vCPU; empty where the model has neither VT-x nor
+  // SVM.
+  virtual HypervisorState hypervisor_state(unsigned vcpu) = 0;
   // Ends the run because its user wants that.
   virtual void quit() = 0;
   // Ends it as SIGHUP does: the debugger on standard input has gone.

@@ -32,6 +32,9 @@ class FakeMonitorMachine final : public MonitorMachine {
     writes.emplace_back(vcpu, std::vector<std::uint8_t>(data.begin(), data.end()));
     return std::string("device0");
   }
+  HypervisorState hypervisor_state(unsigned vcpu) override {
+    return vcpu < hypervisors.size() ? hypervisors[vcpu] : HypervisorState{};
+  }
   void quit() override { ended = true; }
   void hang_up() override { ended = true; }
   std::optional<std::string> crash_card() override { return card; }
@@ -40,6 +43,7 @@ class FakeMonitorMachine final : public MonitorMachine {
   std::vector<LapicView> lapics = std::vector<LapicView>(2);
   IoapicView ioapic;
   std::vector<TraceEvent> events;
+  std::vector<HypervisorState> hypervisors;
   VgaSnapshot picture;
   std::optional<TraceAbout> trace;
   Gpa device_at = 0xfebf0000;

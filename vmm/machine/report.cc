@@ -125,12 +125,35 @@ std::string digest_of(const CpuidTable& cpuid) {
 }
 
 // A guest may end by itself because its VM entry was refused: with an exit code, or a reset.
-bool hypervisor_failed(const CrashScene& scene) {
-  const auto* exit = std::get_if<ending::GuestExit>(&scene.outcome);
-  if (exit != nullptr ? exit->value == 0 : !std::holds_alternative<ending::Reset>(scene.outcome))
+bool ended_by_refusal(const RunReport& report) {
+  const auto* exit = std::get_if<ending::GuestExit>(&report.outcome);
+  if (exit != nullptr ? exit->value == 0 : !std::holds_alternative<ending::Reset>(report.outcome))
     return false;
-  return std::ranges::any_of(nested_findings(scene),
+  return std::ranges::any_of(report.hypervisors,
                              [](const NestedFinding& finding) { return !finding.failure.empty(); });
+}
+
+json hypervisors_json(const std::vector<NestedFinding>& findings) {
+  json list = json::array();
+  for (const NestedFinding& finding : findings) {
+    const nested::NestedState& state = finding.state;
+    const bool vmx = state.format == nested::NestedState::Format::Vmx;
+    const auto address = [](std::uint64_t value) {
+      return value == nested::kNoAddress ? json() : json(hex(value));
+    };
+    json violations = json::array();
+    for (const nested::Violation& violation : finding.report.violations)
+      violations.push_back(violation_json(violation));
+    list.push_back({{"vcpu", finding.vcpu},
+                    {"extension", vmx ? "vmx" : "svm"},
+                    {"level", state.guest_mode ? 2 : 1},
+                    {"vmxon", address(state.vmxon_address)},
+                    {"control_block", address(vmx ? state.vmcs_address : state.vmcb_address)},
+                    {"failure", finding.failure.empty() ? json() : json(finding.failure)},
+                    {"lines", finding.lines},
+                    {"violations", std::move(violations)}});
+  }
+  return list;
 }
 
 std::string counts_text(std::uint64_t reads, std::uint64_t writes) {
@@ -217,8 +240,9 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   const MachineAbout about = machine.about();
   scene.host_has_pdpe1gb = about.host_has_pdpe1gb;
   scene.nested_paging = about.nested_paging;
+  report.hypervisors = nested_findings(scene);
   SymbolTable moved;
-  if (wants_explanation(outcome) || hypervisor_failed(scene)) {
+  if (wants_explanation(outcome) || ended_by_refusal(report)) {
     if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
       moved = moved_symbols(machine.symbols(), slide);
       scene.symbols = &moved;
@@ -254,6 +278,7 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
                 {"sha256", sha256_hex(image.bytes)}};
   j["elapsed_seconds"] = report.elapsed_seconds;
   j["paging_lint"] = report.paging_lint;
+  if (!report.hypervisors.empty()) j["hypervisors"] = hypervisors_json(report.hypervisors);
   json vcpus = json::array();
   for (std::size_t i = 0; i < report.vcpus.size(); ++i) {
     json v = registers_json(report.vcpus[i]);

@@ -10,6 +10,7 @@
 #include "loader/image.h"
 #include "vmm/cpu/resolve.h"
 #include "vmm/machine/explain.h"
+#include "vmm/machine/explain_nested.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/spec.h"
 
@@ -23,6 +24,7 @@ struct RunReport {
   RunOutcome outcome;
   std::optional<CrashCard> card;
   std::vector<std::string> paging_lint;
+  std::vector<NestedFinding> hypervisors;  // of guests with VT-x or SVM
   std::vector<CpuState> vcpus;
   unsigned vcpu = 0;  // whose end it was, where it was one's
   bool registers_trusted = true;

@@ -86,4 +86,15 @@ json event_json(const TraceEvent& e) {
   return j;
 }
 
+json violation_json(const nested::Violation& violation) {
+  return {{"rule", violation.rule->id},
+          {"section", violation.rule->section},
+          {"text", fmt::format("{} {}", violation.rule->subject, violation.rule->text)},
+          {"field", violation.field},
+          {"found", json_hex(violation.found)},
+          {"allowed", violation.allowed},
+          {"why", violation.why},
+          {"result", nested::result_text(violation.rule->result)}};
+}
+
 }  // namespace vmm

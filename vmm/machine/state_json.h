@@ -8,6 +8,7 @@
 
 #include "vmm/core/cpu_state.h"
 #include "vmm/core/trace.h"
+#include "vmm/nested/rule.h"
 
 namespace vmm {
 
@@ -17,5 +18,7 @@ nlohmann::json registers_json(const CpuState& cpu);
 // "runnable", "wait-for-sipi", "halted", ...
 std::string mp_state_name(std::uint32_t state);
 nlohmann::json event_json(const TraceEvent& event);
+// A broken rule of VM entry or VMRUN.
+nlohmann::json violation_json(const nested::Violation& violation);
 
 }  // namespace vmm
