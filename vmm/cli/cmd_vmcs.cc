@@ -180,8 +180,9 @@ Result<int> run_check(const Options& options) {
                nested::result_text(violation.rule->result),
                nested::finder_text(violation.rule->finder));
   }
-  fmt::print("{}: {}: {} rules broken, {} could be checked, {} not\n", printable(options.files[0]),
-             blob.what, report.violations.size(), report.checked, report.unchecked.size());
+  fmt::print("{}: {}: {} violations; {} rules checked, {} could not be\n",
+             printable(options.files[0]), blob.what, report.violations.size(), report.checked,
+             report.unchecked.size());
   if (options.all)
     for (const nested::Unchecked& rule : report.unchecked)
       fmt::print("  {} {} {}: not checked: {}\n", rule.rule->id, rule.rule->subject,
@@ -196,7 +197,7 @@ Result<int> run_diff(const Options& options) {
   const nested::Blob right = VMM_TRY(read_file(options.files[1]));
   if (left.vmcs.has_value() != right.vmcs.has_value())
     return fail(Error::usage("one is a VMCS and the other a VMCB: they have no field in common"));
-  fmt::print("- {}: {}\n+ {}: {}\n", printable(options.files[0]), left.what,
+  fmt::print("--- {}: {}\n+++ {}: {}\n", printable(options.files[0]), left.what,
              printable(options.files[1]), right.what);
   bool differ = false;
   const auto line = [&](std::string_view name, const std::string& old_text,

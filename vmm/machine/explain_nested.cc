@@ -158,13 +158,14 @@ void find_svm(const CrashScene& scene, unsigned vcpu, const nested::NestedState&
 
 }  // namespace
 
+std::string capability_origin(const CrashScene& scene, const nested::Violation& violation) {
+  if (!violation.msr || !scene.capability_origin) return {};
+  return scene.capability_origin(*violation.msr, violation.msr_bit);
+}
+
 std::string violation_text(const CrashScene& scene, const nested::Violation& violation) {
-  std::string text = violation.text();
-  if (violation.msr && scene.capability_origin)
-    if (const std::string origin = scene.capability_origin(*violation.msr, violation.msr_bit);
-        !origin.empty())
-      text += "; " + origin;
-  return text;
+  const std::string origin = capability_origin(scene, violation);
+  return violation.text() + (origin.empty() ? "" : "; " + origin);
 }
 
 std::vector<NestedFinding> nested_findings(const CrashScene& scene) {

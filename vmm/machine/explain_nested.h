@@ -29,7 +29,9 @@ struct NestedFinding {
 // Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out.
 std::vector<NestedFinding> nested_findings(const CrashScene& scene);
 
-// `violation`, with who keeps the capability away where that is known.
+// Who keeps the capability away that would allow it; empty where that is not known.
+std::string capability_origin(const CrashScene& scene, const nested::Violation& violation);
+// `violation`, and that.
 std::string violation_text(const CrashScene& scene, const nested::Violation& violation);
 
 }  // namespace vmm

@@ -102,6 +102,9 @@ MaybeVerdict vm_entry_refused(const Facts& f) {
     const bool vmx = finding.state.format == nested::NestedState::Format::Vmx;
     v.cause = fmt::format("the guest hypervisor's {}: {} {}", finding.what, first.rule->subject,
                           first.rule->text);
+    if (first.msr) v.cause += fmt::format(", {}", first.allowed);
+    if (const std::string origin = capability_origin(f.scene, first); !origin.empty())
+      v.cause += "; " + origin;
     v.tries = {fmt::format("the rule is in {} {} ({})", vmx ? "SDM Vol. 3C" : "APM Vol. 2",
                            first.rule->section, nested::finder_text(first.rule->finder))};
     return v;

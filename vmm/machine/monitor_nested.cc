@@ -19,8 +19,8 @@ std::string report_text(const nested::CheckReport& report) {
   for (const nested::Violation& violation : report.violations)
     text += fmt::format("{}; gives {}\n", violation.text(),
                         nested::result_text(violation.rule->result));
-  text += fmt::format("{} rules broken, {} could be checked, {} not\n", report.violations.size(),
-                      report.checked, report.unchecked.size());
+  text += fmt::format("{} violations; {} rules checked, {} could not be\n",
+                      report.violations.size(), report.checked, report.unchecked.size());
   return text;
 }
 

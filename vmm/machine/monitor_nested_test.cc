@@ -1,0 +1,84 @@
+// monitor level, vmcs and vmcb at a vCPU whose hypervisor is known.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "vmm/base/bytes.h"
+#include "vmm/machine/monitor_rig.h"
+#include "vmm/nested/vmx_entry_fake.h"
+
+namespace vmm {
+namespace {
+
+using nested::VmcsField;
+using testing::AllOf;
+using testing::HasSubstr;
+using Status = MonitorAnswer::Status;
+
+class MonitorNested : public testing::Test, public MonitorRig {
+ protected:
+  // What KVM says of vCPU 0: in VMX operation, with `fake` as its current VMCS.
+  void in_vmx_operation() {
+    std::vector<std::uint8_t> blob(128 + 4096);
+    store(std::span(blob), 4, static_cast<std::uint32_t>(blob.size()));
+    store(std::span(blob), 8, std::uint64_t{0x2000});
+    store(std::span(blob), 16, std::uint64_t{0x50000});
+    std::ranges::copy(fake.entry.vmcs.bytes(), blob.begin() + 128);
+    machine.hypervisors = {{blob, fake.msrs}};
+  }
+  nested::FakeEntry fake;
+};
+
+TEST_F(MonitorNested, level_of_no_hypervisor) {
+  EXPECT_EQ(say("level"), "no vCPU runs a hypervisor\n");
+  EXPECT_EQ(ask("level 1").status, Status::Usage);
+}
+
+TEST_F(MonitorNested, level_and_regions_of_a_hypervisor) {
+  in_vmx_operation();
+  EXPECT_THAT(say("level"),
+              HasSubstr("vCPU 0 is in L1: VMXON region 2000h, current VMCS 50000h (clear)"));
+}
+
+TEST_F(MonitorNested, the_current_vmcs_is_kvms) {
+  in_vmx_operation();
+  EXPECT_THAT(say("vmcs"), AllOf(HasSubstr("VMCS at 50000h (as KVM holds it)"),
+                                 HasSubstr("Host TR selector"), HasSubstr("enable EPT")));
+  EXPECT_EQ(say("vmcs show"), say("vmcs"));
+}
+
+TEST_F(MonitorNested, its_check_names_what_is_broken) {
+  fake.set(VmcsField::HostTrSelector, 0);
+  in_vmx_operation();
+  EXPECT_THAT(say("vmcs check"),
+              AllOf(HasSubstr("I098 HOST_TR selector must not be 0"),
+                    HasSubstr("gives VMfail, VM-instruction error 8"), HasSubstr("violations; ")));
+}
+
+TEST_F(MonitorNested, a_vmcs_in_memory_is_shown_as_such) {
+  in_vmx_operation();
+  target.ram.put(0x60000, {fake.entry.vmcs.bytes().begin(), fake.entry.vmcs.bytes().end()});
+  EXPECT_THAT(say("vmcs 0x60000"), HasSubstr("VMCS at 60000h (as memory has it)"));
+  EXPECT_THAT(say("vmcs 0x61000"), HasSubstr("revision identifier is 0h"));
+  EXPECT_THAT(say("vmcs 0xf0000000"), HasSubstr("F0000000h is not RAM"));
+}
+
+TEST_F(MonitorNested, what_there_is_not_is_said) {
+  EXPECT_THAT(say("vmcs"), HasSubstr("the CPU model has neither VT-x nor SVM"));
+  in_vmx_operation();
+  store(std::span(machine.hypervisors[0].nested), 8, ~std::uint64_t{0});
+  EXPECT_THAT(say("vmcs"), HasSubstr("vCPU 0 is not in VMX operation"));
+  EXPECT_EQ(ask("vmcs show 1 2").status, Status::Usage);
+  EXPECT_EQ(ask("vmcb").status, Status::Usage);
+}
+
+TEST_F(MonitorNested, a_vmcb_is_shown_and_checked_by_its_address) {
+  target.ram.put32(0x60058, 7);  // ASID
+  EXPECT_THAT(say("vmcb 0x60000"), HasSubstr("Guest ASID"));
+  EXPECT_THAT(say("vmcb check 0x60000"), AllOf(HasSubstr("A23"), HasSubstr("VMEXIT_INVALID")));
+  EXPECT_THAT(say("vmcb check 0xf0000000"), HasSubstr("not RAM"));
+}
+
+}  // namespace
+}  // namespace vmm
