@@ -143,6 +143,10 @@ Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned
   scene.paging_features = from.paging;
   for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
     scene.hypervisors.push_back(from.machine.hypervisor_state(i));
+  if ((live->l2 = l2_memory(scene, vcpu)) != nullptr) {
+    scene.hypervisor_memory = scene.memory;
+    scene.memory = live->l2.get();
+  }
   live->facts.emplace(scene);
   return live;
 }

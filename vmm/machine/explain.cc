@@ -305,6 +305,13 @@ std::string CrashCard::text() const {
 }
 
 CrashCard explain(const CrashScene& scene) {
+  if (scene.hypervisor_memory == nullptr)
+    if (const auto l2 = l2_memory(scene, scene.vcpu)) {
+      CrashScene in_l2 = scene;
+      in_l2.memory = l2.get();
+      in_l2.hypervisor_memory = scene.memory;
+      return explain(in_l2);
+    }
   const Facts facts(scene);
   return Card(facts, judge(facts)).make();
 }

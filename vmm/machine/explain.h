@@ -36,6 +36,8 @@ struct CrashScene {
   bool vcpu_known = true;         // false for dumps that do not say
   bool registers_trusted = true;  // false after SHUTDOWN on SVM: KVM has reset the vCPU
   const MemoryReader* memory = nullptr;
+  // Where `memory` is L2's, as EPT maps it: the hypervisor's own.
+  const MemoryReader* hypervisor_memory = nullptr;
   const SymbolTable* symbols = nullptr;
   std::vector<TraceEvent> last_exits;  // oldest first
   // What started each processor; empty where no one saw that: KVM's LAPIC, dumps.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "vmm/nested/ept_memory.h"
 #include "vmm/nested/svm_entry.h"
 #include "vmm/nested/svm_exits.h"
 #include "vmm/nested/vmcb.h"
@@ -23,6 +24,18 @@ const CpuState* cpu_of(const CrashScene& scene, unsigned vcpu) {
   return vcpu < scene.vcpus.size() ? &scene.vcpus[vcpu] : nullptr;
 }
 
+const MemoryReader* physical_memory(const CrashScene& scene) {
+  return scene.hypervisor_memory != nullptr ? scene.hypervisor_memory : scene.memory;
+}
+
+nested::EptFeatures ept_features(const CrashScene& scene, unsigned vcpu, const nested::Vmcs& vmcs) {
+  constexpr unsigned kWidest = 52;
+  return nested::EptFeatures::from(
+      nested::VmxCapabilities(scene.hypervisors[vcpu].msrs).get(nested::kMsrVmxEptVpid),
+      scene.cpuid.entries().empty() ? kWidest : scene.cpuid.phys_bits(),
+      vmcs.secondary(nested::kModeBasedExecute));
+}
+
 // As far as it is known. The hypervisor stands behind the instruction by now: the rules that are
 // about its own registers cannot be checked any more, but EFER lasts.
 nested::VmxEntry entry_of(const CrashScene& scene, unsigned vcpu,
@@ -32,7 +45,7 @@ nested::VmxEntry entry_of(const CrashScene& scene, unsigned vcpu,
   entry.vmxon_address = state.vmxon_address;
   entry.capabilities = nested::VmxCapabilities(scene.hypervisors[vcpu].msrs);
   if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
-  entry.memory = scene.memory;
+  entry.memory = physical_memory(scene);
   if (const CpuState* cpu = cpu_of(scene, vcpu)) {
     const kvm_sregs& s = cpu->sregs;
     entry.hypervisor = nested::VmxHypervisor{.cr0 = s.cr0,
@@ -75,6 +88,27 @@ std::string region_text(std::string_view name, std::uint64_t address) {
                                        : fmt::format("{} {:X}h", name, address);
 }
 
+// Where L2's RIP leads through its own tables and then through EPT, when the latter refuses it.
+void describe_ept(const CrashScene& scene, const NestedFinding& finding,
+                  std::vector<std::string>& lines) {
+  const CpuState* cpu = cpu_of(scene, finding.vcpu);
+  const auto l2 = l2_memory(scene, finding.vcpu);
+  if (cpu == nullptr || l2 == nullptr) return;
+  const PagingContext paging =
+      PagingContext::from(*cpu, scene.cpuid.entries().empty() ? PagingFeatures::all_allowed()
+                                                              : PagingFeatures::from(scene.cpuid));
+  const Walk walk = walk_page(*l2, paging, cpu->sregs.cs.base + cpu->regs.rip, {.fetch = true});
+  if (!walk.gpa) return;
+  const nested::Vmcs& vmcs = *finding.state.vmcs;
+  const nested::EptWalk ept =
+      nested::walk_ept(*physical_memory(scene), vmcs.get(VmcsField::EptPointer),
+                       ept_features(scene, finding.vcpu, vmcs), *walk.gpa, {.fetch = true});
+  if (ept.address) return;
+  lines.push_back(
+      fmt::format("L2's RIP {:X}h is at {:X}h of its memory:", cpu->regs.rip, *walk.gpa));
+  for (const std::string& line : nested::describe(ept)) lines.push_back("  " + line);
+}
+
 // What the registers of the card are not.
 void describe_l2(const NestedFinding& finding, std::vector<std::string>& lines) {
   const nested::Vmcs& vmcs = *finding.state.vmcs;
@@ -102,6 +136,7 @@ void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   std::vector<std::string>& lines = finding.lines;
   if (state.guest_mode && state.vmcs) {
     describe_l2(finding, lines);
+    describe_ept(scene, finding, lines);
   } else {
     std::string line = fmt::format("vCPU {} is in L1: {}, {}", finding.vcpu,
                                    region_text("VMXON region", state.vmxon_address),
@@ -119,8 +154,9 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
                            Gpa address) {
   NestedFinding finding{.vcpu = vcpu, .state = state};
   std::array<std::uint8_t, nested::kVmcbSize> bytes{};
-  if (scene.memory == nullptr || !scene.memory->read(address, bytes)) return finding;
-  nested::SvmEntry entry{.vmcb = bytes, .vmcb_pa = address, .memory = scene.memory};
+  const MemoryReader* memory = physical_memory(scene);
+  if (memory == nullptr || !memory->read(address, bytes)) return finding;
+  nested::SvmEntry entry{.vmcb = bytes, .vmcb_pa = address, .memory = memory};
   if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
   if (const CpuState* cpu = cpu_of(scene, vcpu)) {
     entry.host.cr0 = cpu->sregs.cr0;
@@ -157,6 +193,16 @@ void find_svm(const CrashScene& scene, unsigned vcpu, const nested::NestedState&
 }
 
 }  // namespace
+
+std::unique_ptr<MemoryReader> l2_memory(const CrashScene& scene, unsigned vcpu) {
+  if (vcpu >= scene.hypervisors.size() || physical_memory(scene) == nullptr) return nullptr;
+  const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
+  if (!state || !state->guest_mode || !state->vmcs || !state->vmcs->secondary(nested::kEnableEpt))
+    return nullptr;
+  return std::make_unique<nested::EptMemory>(*physical_memory(scene),
+                                             state->vmcs->get(VmcsField::EptPointer),
+                                             ept_features(scene, vcpu, *state->vmcs));
+}
 
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation) {
   if (!violation.msr || !scene.capability_origin) return {};

@@ -2,6 +2,7 @@
 // rules of VM entry it breaks.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ struct NestedFinding {
 // Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out.
 std::vector<NestedFinding> nested_findings(const CrashScene& scene);
 
+// L2's memory as the hypervisor's EPT maps it, where the vCPU is in L2 with EPT; null elsewhere.
+// Refers to `scene`.
+std::unique_ptr<MemoryReader> l2_memory(const CrashScene& scene, unsigned vcpu);
 // Who keeps the capability away that would allow it; empty where that is not known.
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation);
 // `violation`, and that.

@@ -89,6 +89,28 @@ TEST(ExplainNested, a_vcpu_in_l2_says_where_l1_goes_on) {
                                      "L1 at 100000h"));
 }
 
+TEST(ExplainNested, l2_whose_code_ept_does_not_map_shows_the_walk) {
+  Scene s;
+  // Tables of L2 at 1000h, which EPT maps; its code at 200000h, which it does not.
+  s.fake.set(VmcsField::EptPointer, 0x9000 | 3 << 3 | 6);
+  s.fake.ram.put64(0x9000, 0xa007);
+  s.fake.ram.put64(0xa000, 0xb007);
+  s.fake.ram.put64(0xb000, 0xc007);
+  for (std::uint64_t page = 0; page < 16; ++page)
+    s.fake.ram.put64(0xc000 + page * 8, page << 12 | 6 << 3 | 7);
+  s.fake.ram.put64(0x1000, 0x4003);
+  s.fake.ram.put64(0x4000, 0x5003);
+  s.fake.ram.put64(0x5008, 0x200083);
+  CpuState& cpu = s.scene.vcpus[0];
+  cpu.sregs.cr0 = 0x80000031;
+  cpu.sregs.cr3 = 0x1000;
+  cpu.sregs.cr4 = spec::CR4_PAE;
+  cpu.regs.rip = 0x200010;
+  const std::string text = s.card(true).text();
+  EXPECT_THAT(text, HasSubstr("L2's RIP 200010h is at 200010h of its memory:"));
+  EXPECT_THAT(text, HasSubstr("EPT violation: the EPT PDE is not present"));
+}
+
 TEST(ExplainNested, a_missing_capability_says_who_keeps_it) {
   Scene s;
   s.fake.set_msr(0x48b, 0xffefffff00000000);

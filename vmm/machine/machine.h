@@ -176,6 +176,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   template <typename Visit>
   Result<void> visit_state(Board& board, Visit&& visit);
   Result<bool> can_wake_masked(unsigned vcpu);
+  bool hypervisor_can_wake(unsigned vcpu);
   // An interrupt that KVM did not take (none, on a working host).
   void count_failure(const Result<void>& result) { irq_failures_ += result ? 0 : 1; }
   void wake();

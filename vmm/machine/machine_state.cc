@@ -4,6 +4,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
 #include "vmm/machine/machine.h"
+#include "vmm/nested/nested_state.h"
 
 namespace vmm {
 namespace {
@@ -151,6 +152,14 @@ Result<bool> Machine::can_wake_masked(unsigned vcpu) {
   return (*board)->user_chip()->can_wake_masked(vcpu);
 }
 
+// Whether the vCPU is halted in L2, and its hypervisor may end that.
+bool Machine::hypervisor_can_wake(unsigned vcpu) {
+  const auto bytes = vcpus_[vcpu]->nested_state();
+  if (!bytes || bytes->empty()) return false;
+  const auto state = nested::parse_nested_state(*bytes);
+  return state && nested::may_leave_halt(*state);
+}
+
 // All vCPUs stopped at one moment: what one of them could still send is already delivered, so the
 // answer holds for good.
 bool Machine::halted_for_ever() {
@@ -163,7 +172,7 @@ bool Machine::halted_for_ever() {
   for (unsigned i = 0; i < vcpu_count() && dead; ++i) {
     const auto state = cpu_state(i);
     const auto other = can_wake_masked(i);
-    dead = state && other && waits_for_ever(*state, *other);
+    dead = state && other && waits_for_ever(*state, *other) && !hypervisor_can_wake(i);
   }
   if (!dead) threads_->resume();
   return dead;

@@ -48,7 +48,8 @@ std::string place_name(const MonitorScene& scene, Gva address);
 // The facts about one vCPU of the machine as it stands.
 struct LiveFacts {
   CrashScene scene;
-  std::optional<Facts> facts;  // refers to `scene`
+  std::unique_ptr<MemoryReader> l2;  // what `scene` reads where the vCPU is in L2
+  std::optional<Facts> facts;        // refers to `scene`
 };
 Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& scene, unsigned vcpu);
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include "vmm/base/bytes.h"
+#include "vmm/nested/vmcb.h"
+#include "vmm/nested/vmx_controls.h"
 
 namespace vmm::nested {
 namespace {
@@ -33,6 +35,17 @@ void read_svm(NestedState& state, std::span<const std::uint8_t> bytes) {
 }
 
 }  // namespace
+
+bool may_leave_halt(const NestedState& state) {
+  if (!state.guest_mode) return false;
+  if (state.vmcs)
+    return state.vmcs->control(VmcsField::PinBasedControls, kExternalInterruptExiting) ||
+           state.vmcs->control(VmcsField::PinBasedControls, kPreemptionTimer);
+  constexpr unsigned kInterceptIntr = 0;
+  if (const auto vmcb = Vmcb::view(state.vmcb))
+    return vmcb->bit(VmcbId::Intercept3, kInterceptIntr);
+  return true;
+}
 
 Result<NestedState> parse_nested_state(std::span<const std::uint8_t> bytes) {
   if (bytes.size() < kData)

@@ -33,6 +33,11 @@ struct NestedState {
   std::vector<std::uint8_t> vmcb = {};  // 4096 bytes, or none
 };
 
+// Whether a vCPU that is halted in L2 with interrupts off may go on all the same, because its
+// hypervisor hears of interrupts whatever L2's RFLAGS.IF says, or set a time limit:
+// external-interrupt exiting, the VMX-preemption timer, the INTR intercept.
+bool may_leave_halt(const NestedState& state);
+
 // An Image error, with what does not fit, for bytes that are no such state.
 Result<NestedState> parse_nested_state(std::span<const std::uint8_t> bytes);
 

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "vmm/base/bytes.h"
+
 namespace vmm::nested {
 
 std::string_view result_text(EntryResult result) {
@@ -60,6 +62,22 @@ std::string_view finder_text(Finder finder) {
       return "KVM lets it pass";
   }
   return "?";
+}
+
+std::string bit_list(std::uint64_t bits) {
+  constexpr int kMostRuns = 6;
+  std::string text;
+  int runs = 0;
+  for (int high = 63; high >= 0; --high) {
+    if (!bit(bits, static_cast<unsigned>(high))) continue;
+    int low = high;
+    while (low > 0 && bit(bits, static_cast<unsigned>(low - 1))) --low;
+    if (++runs > kMostRuns) return text + ", ...";
+    if (!text.empty()) text += ", ";
+    text += high == low ? fmt::format("{}", high) : fmt::format("{}:{}", high, low);
+    high = low;
+  }
+  return text;
 }
 
 std::string Violation::text() const {

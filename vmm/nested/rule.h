@@ -73,6 +73,9 @@ struct Violation {
   std::string text() const;
 };
 
+// "63:52, 9" for runs of bits and single ones, the highest first; cut after some.
+std::string bit_list(std::uint64_t bits);
+
 // A rule that could not be checked: no such field in this layout, an input that is missing.
 struct Unchecked {
   const Rule* rule;

@@ -98,22 +98,6 @@ std::string CpuidFlag::text() const {
                      name);
 }
 
-std::string bit_list(std::uint64_t bits) {
-  constexpr int kMostRuns = 6;
-  std::string text;
-  int runs = 0;
-  for (int high = 63; high >= 0; --high) {
-    if (!vmm::bit(bits, static_cast<unsigned>(high))) continue;
-    int low = high;
-    while (low > 0 && vmm::bit(bits, static_cast<unsigned>(low - 1))) --low;
-    if (++runs > kMostRuns) return text + ", ...";
-    if (!text.empty()) text += ", ";
-    text += high == low ? fmt::format("{}", high) : fmt::format("{}:{}", high, low);
-    high = low;
-  }
-  return text;
-}
-
 void SvmCheck::violate(VmcbId id, std::uint64_t bits, std::string allowed, std::string why) {
   const VmcbField& field = vmcb_field(id);
   // 15.5.1: the checks see what the processor merged, where it takes a clean bit at its word.

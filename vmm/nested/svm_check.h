@@ -64,9 +64,6 @@ class SvmCheck {
   bool sev_es_;
 };
 
-// "63:52, 9" for single bits and runs of them; cut after some.
-std::string bit_list(std::uint64_t bits);
-
 using SvmRules = std::span<const CheckedRule<SvmCheck>>;
 SvmRules svm_instruction_rules();  // A01 to A05
 SvmRules svm_control_rules();      // A07 to A22, A44, A45

@@ -168,6 +168,22 @@ TEST(NestedState, of_svm_holds_a_vmcb_in_l2_only) {
   EXPECT_TRUE(in_l1->vmcb.empty());
 }
 
+TEST(NestedState, a_halt_in_l2_ends_where_its_hypervisor_hears_of_interrupts) {
+  NestedState state{.guest_mode = true, .vmcs = empty_vmcs()};
+  EXPECT_FALSE(may_leave_halt(state));
+  for (const unsigned control : {0u, 6u}) {
+    state.vmcs->set(F::PinBasedControls, 1ull << control);
+    EXPECT_TRUE(may_leave_halt(state)) << control;
+  }
+  state.guest_mode = false;
+  EXPECT_FALSE(may_leave_halt(state));
+  NestedState svm{.format = NestedState::Format::Svm, .guest_mode = true};
+  svm.vmcb.resize(4096);
+  EXPECT_FALSE(may_leave_halt(svm));
+  svm.vmcb[0xc] = 1;  // INTR, of the third intercept vector
+  EXPECT_TRUE(may_leave_halt(svm));
+}
+
 TEST(NestedState, that_does_not_fit_is_refused) {
   std::vector<std::uint8_t> blob = vmx_blob(0, 128);
   EXPECT_FALSE(parse_nested_state(std::span(blob).first(127)));

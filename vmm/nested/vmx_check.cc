@@ -10,19 +10,9 @@ namespace {
 
 constexpr std::uint64_t kLamBits = 3ull << 61;  // CR3.LAM_U57 and LAM_U48
 
-// "bit 3", "bits 3, 5", "bits 63:40".
-std::string bit_list(std::uint64_t mask) {
-  std::string text;
-  for (unsigned low = 0; low < 64; ++low) {
-    if (!bit(mask, low)) continue;
-    unsigned high = low;
-    while (high < 63 && bit(mask, high + 1)) ++high;
-    const std::string part = high == low ? fmt::format("{}", low) : fmt::format("{}:{}", high, low);
-    text = text.empty() ? part : part + ", " + text;
-    low = high;
-  }
-  const bool one = (mask & (mask - 1)) == 0;
-  return (one ? "bit " : "bits ") + text;
+// "bit 3", "bits 5, 3".
+std::string bits_text(std::uint64_t mask) {
+  return ((mask & (mask - 1)) == 0 ? "bit " : "bits ") + bit_list(mask);
 }
 
 }  // namespace
@@ -61,7 +51,7 @@ Violation& VmxCheck::violate(VmcsField field, std::string allowed, std::string w
 
 void VmxCheck::no_bits(VmcsField field, std::uint64_t bad, const std::string& why) {
   const std::uint64_t found = get(field) & bad;
-  if (found != 0) violate(field, bit_list(found) + " = 0", why).bits = found;
+  if (found != 0) violate(field, bits_text(found) + " = 0", why).bits = found;
 }
 
 std::optional<std::uint64_t> VmxCheck::capability(std::uint32_t msr) {
@@ -118,12 +108,12 @@ void VmxCheck::fixed_bits(VmcsField field, std::uint32_t fixed0, std::uint32_t f
   const std::uint64_t value = get(field);
   const std::uint64_t missing = *ones & ~value & ~exempt;
   if (missing != 0)
-    violate(field, bit_list(missing) + " = 1",
+    violate(field, bits_text(missing) + " = 1",
             fmt::format("fixed to 1 in {}: {:X}h", vmx_msr_text(fixed0), *ones))
         .bits = missing;
   const std::uint64_t extra = value & ~*zeros & ~exempt;
   if (extra != 0)
-    violate(field, bit_list(extra) + " = 0",
+    violate(field, bits_text(extra) + " = 0",
             fmt::format("not allowed in {}: {:X}h", vmx_msr_text(fixed1), *zeros))
         .bits = extra;
 }
