@@ -3,6 +3,7 @@
 #pragma once
 
 #include "guest-tests/guests/guest.h"
+#include "guest-tests/guests/registers.h"
 #include "guest-tests/guests/task_state.h"
 
 namespace guest::vmx {
@@ -173,10 +174,7 @@ inline void clear_bits(uint64_t field, uint64_t bits) { vmwrite(field, vmread(fi
 
 inline bool supported() { return (cpuid(1).ecx & 1u << 5) != 0; }
 
-// L2's general registers, in the order in which vmx_enter() keeps them.
-struct Registers {
-  uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
-};
+using guest::Registers;
 
 // Enters L2 with these registers (VMLAUNCH with `launch`, else VMRESUME) and comes back at its
 // next exit with its registers then; Succeeded says that there was an exit.
