@@ -12,16 +12,6 @@ constexpr uint32_t kCallSpitOut = 0x0ff;
 vmx::Processor processors[blue_pill::kMaxProcessors];
 alignas(16) uint8_t host_stacks[blue_pill::kMaxProcessors][8192];
 
-void answer_cpuid(vmx::Registers& l2) {
-  const auto leaf = static_cast<uint32_t>(l2.rax);
-  CpuidRegs answer = cpuid(leaf, static_cast<uint32_t>(l2.rcx));
-  if (leaf == blue_pill::kLeaf) answer = {leaf, blue_pill::kSignature, 0, 0};
-  l2.rax = answer.eax;
-  l2.rbx = answer.ebx;
-  l2.rcx = answer.ecx;
-  l2.rdx = answer.edx;
-}
-
 void set_xcr(const vmx::Registers& l2) {
   asm volatile("xsetbv"
                :
@@ -33,7 +23,7 @@ void set_xcr(const vmx::Registers& l2) {
 
 extern "C" {
 
-// Puts L2's registers back and goes on as it, on its stack (blue_pill_vmx.S).
+// Puts L2's registers back and goes on as it, on its stack (blue_pill.S).
 [[noreturn]] void blue_pill_leave(const vmx::Registers* l2, uint64_t rip, uint64_t rsp,
                                   uint64_t rflags);
 // Comes back twice: with false where serve() gave up, with true as L2.
@@ -49,7 +39,7 @@ void blue_pill_serve(vmx::Processor* processor, uint64_t l2_rip, uint64_t l2_rsp
     const auto reason = static_cast<uint32_t>(vmx::vmread(vmx::EXIT_REASON));
     switch (reason) {
       case vmx::EXIT_CPUID:
-        answer_cpuid(l2);
+        blue_pill::answer_cpuid(l2);
         break;
       case vmx::EXIT_XSETBV:
         set_xcr(l2);

@@ -1,5 +1,5 @@
 // The two crossings of the pill that a compiler cannot write: into L2 as one's own copy, and out of
-// it again (blue_pill_vmx.cc).
+// it again, on VT-x and on SVM.
         .text
         .globl  blue_pill_enter
         .type   blue_pill_enter, @function
