@@ -35,7 +35,7 @@ void write_segment(Vmcb& vmcb, Segment segment, uint16_t value, uint64_t address
 
 void write_table(Vmcb& vmcb, Segment segment, const TableRegister& table) {
   vmcb.put(base(segment), table.base);
-  vmcb.put(limit(segment), uint32_t{table.limit});
+  vmcb.put(limit(segment), table.limit);
 }
 
 void write_controls(Processor& processor) {
@@ -44,7 +44,7 @@ void write_controls(Processor& processor) {
   vmcb.put(INTERCEPT_4, VMRUN_INTERCEPT | VMMCALL_INTERCEPT);
   vmcb.put(IOPM_BASE_PA, address_of(processor.io_permissions));
   vmcb.put(MSRPM_BASE_PA, address_of(processor.msr_permissions));
-  vmcb.put(GUEST_ASID, 1u);
+  vmcb.put(GUEST_ASID, 1);
   vmcb.put(NESTED_CONTROL, NP_ENABLE);
   vmcb.put(N_CR3, identity_npt());
 }
@@ -55,12 +55,12 @@ void write_guest(Processor& processor, uint64_t rip, uint64_t rsp) {
   vmcb.put(CR3, read_cr3());
   vmcb.put(CR4, read_cr4());
   vmcb.put(EFER, rdmsr(kEfer));
-  vmcb.put(DR6, uint64_t{0xffff0ff0});
-  vmcb.put(DR7, uint64_t{0x400});
+  vmcb.put(DR6, 0xffff0ff0);
+  vmcb.put(DR7, 0x400);
   vmcb.put(G_PAT, rdmsr(kPat));
   vmcb.put(RIP, rip);
   vmcb.put(RSP, rsp);
-  vmcb.put(RFLAGS, uint64_t{2});
+  vmcb.put(RFLAGS, 2);
   for (const Segment data : {ES, SS, DS})
     write_segment(vmcb, data, kDataSelector, 0, 0xffffffff, 0xc93);
   write_segment(vmcb, CS, kCodeSelector, 0, 0xffffffff, 0xa9b);

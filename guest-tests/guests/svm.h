@@ -11,6 +11,7 @@ namespace guest::svm {
 // A field of the VMCB: where it is, and its size as a type.
 template <typename T>
 struct Field {
+  using Value = T;
   uint16_t offset;
 };
 
@@ -64,15 +65,15 @@ struct alignas(4096) Vmcb {
     return *reinterpret_cast<const volatile T*>(bytes + field.offset);
   }
   template <typename T>
-  void put(Field<T> field, T value) {
+  void put(Field<T> field, typename Field<T>::Value value) {
     *reinterpret_cast<volatile T*>(bytes + field.offset) = value;
   }
   template <typename T>
-  void set(Field<T> field, T bits) {
+  void set(Field<T> field, typename Field<T>::Value bits) {
     put(field, static_cast<T>(get(field) | bits));
   }
   template <typename T>
-  void clear(Field<T> field, T bits) {
+  void clear(Field<T> field, typename Field<T>::Value bits) {
     put(field, static_cast<T>(get(field) & ~bits));
   }
 };
