@@ -7,7 +7,7 @@
 #include <regex>
 #include <set>
 
-#include "guest-tests/run_vmm.h"
+#include "guest-tests/nested.h"
 #include "vmm/base/text.h"
 #include "vmm/nested/vmx_check.h"
 
@@ -17,20 +17,12 @@ namespace {
 using nested::EntryResult;
 using testing::HasSubstr;
 
-class Nested : public KvmTest {
- protected:
-  void SetUp() override {
-    KvmTest::SetUp();
-    if (IsSkipped()) return;
-    if (host_backend() != "vmx") GTEST_SKIP() << "needs nested VT-x: VMM_TEST_LAB names a vmx lab";
-  }
-  static RunResult run_hypervisor(const std::string& guest, std::vector<std::string> options = {},
-                                  const std::string& model = "skylake-server,+vmx") {
-    std::vector<std::string> words = {"--cpu-model", model, "--cpu-policy", "mask"};
-    words.insert(words.end(), options.begin(), options.end());
-    return run_guest(guest, words);
-  }
-};
+RunResult run_hypervisor(const std::string& guest, std::vector<std::string> options = {},
+                         const std::string& model = "skylake-server,+vmx") {
+  std::vector<std::string> words = {"--cpu-model", model, "--cpu-policy", "mask"};
+  words.insert(words.end(), options.begin(), options.end());
+  return run_guest(guest, words);
+}
 
 constexpr const char* kHello = "hello from L2, CPUID answered by L1, RDMSR answered by L1\n";
 
