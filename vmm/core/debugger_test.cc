@@ -147,7 +147,8 @@ TEST_F(DebuggerTest, steps_block_interrupts_unless_told_otherwise) {
 
 TEST_F(DebuggerTest, a_step_of_one_that_no_interrupt_can_wake_is_refused) {
   Debugger& debugger = make(2);
-  for (const std::uint32_t waits : {KVM_MP_STATE_UNINITIALIZED, KVM_MP_STATE_INIT_RECEIVED}) {
+  for (const std::uint32_t waits :
+       {std::uint32_t{KVM_MP_STATE_UNINITIALIZED}, std::uint32_t{KVM_MP_STATE_INIT_RECEIVED}}) {
     target_->states[1].mp_state = waits;
     const auto gone = debugger.go({{.how = How::Run}, {.how = How::OneStep}});
     ASSERT_FALSE(gone);

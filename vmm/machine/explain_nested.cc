@@ -167,12 +167,20 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
   if (const auto found = msrs.find(kVmHsavePa); found != msrs.end())
     entry.host.hsave_pa = found->second;
   finding.report = nested::check_vmrun(entry);
+  // After VMRUN they would be judged by what is no longer there: #VMEXIT clears EVENTINJ, and KVM
+  // leaves the hypervisor's CR3 in the VMCB when PDPTEs were the reason.
+  std::erase_if(finding.report.violations, [](const nested::Violation& violation) {
+    const std::string_view id = violation.rule->id;
+    return id == "A17" || id == "A18" || id == "A19" || id == "A38";
+  });
   finding.what = fmt::format("VMRUN refused the VMCB at {:X}h", address);
   finding.lines.push_back(
       fmt::format("VMCB at {:X}h: {}", address,
                   nested::svm_exit_text(nested::Vmcb(bytes).get(nested::VmcbId::ExitCode))));
   if (finding.report.clean())
-    finding.lines.push_back("it breaks no rule that is known here");
+    finding.lines.push_back(
+        "it breaks no rule that can still be checked: EVENTINJ is gone after VMRUN, and so are "
+        "PDPTEs");
   else
     finding.failure = "VMEXIT_INVALID";
   describe_violations(scene, finding);

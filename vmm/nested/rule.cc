@@ -80,6 +80,10 @@ std::string bit_list(std::uint64_t bits) {
   return text;
 }
 
+std::string bits_text(std::uint64_t bits) {
+  return ((bits & (bits - 1)) == 0 ? "bit " : "bits ") + bit_list(bits);
+}
+
 std::string Violation::text() const {
   std::string line = fmt::format("{} {} {}: {} is {:0{}X}h, allowed: {}", rule->id, rule->subject,
                                  rule->text, field, found, digits, allowed);

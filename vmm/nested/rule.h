@@ -75,6 +75,8 @@ struct Violation {
 
 // "63:52, 9" for runs of bits and single ones, the highest first; cut after some.
 std::string bit_list(std::uint64_t bits);
+// "bit 9", "bits 63:52, 9".
+std::string bits_text(std::uint64_t bits);
 
 // A rule that could not be checked: no such field in this layout, an input that is missing.
 struct Unchecked {

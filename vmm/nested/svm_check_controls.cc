@@ -97,9 +97,7 @@ void nested_cr3(SvmCheck& check) {
   const auto end = check.physical_end();
   if (!end) return;
   const std::uint64_t bad = check.get(Id::NCr3) & ~(*end - 1);
-  if (bad != 0)
-    check.violate(Id::NCr3, bad, fmt::format("bits {} clear", bit_list(bad)),
-                  check.physical_text());
+  if (bad != 0) check.violate(Id::NCr3, bad, bits_text(bad) + " clear", check.physical_text());
 }
 
 void guest_pat(SvmCheck& check) {
@@ -111,9 +109,8 @@ void guest_pat(SvmCheck& check) {
     if (type > 7 || type == 2 || type == 3) bad |= 0xffull << (8 * i);
   }
   if (bad != 0)
-    check.violate(
-        Id::GPat, bad, "0, 1, 4, 5, 6 or 7 in each byte",
-        fmt::format("bits {} are no memory type; G_PAT counts as NP_ENABLE is set", bit_list(bad)));
+    check.violate(Id::GPat, bad, "0, 1, 4, 5, 6 or 7 in each byte",
+                  bits_text(bad) + " of no memory type; G_PAT counts as NP_ENABLE is set");
 }
 
 // EVENTINJ, where an event is to be injected.

@@ -68,7 +68,7 @@ constexpr FeatureBit kCr4Features[] = {
 
 void must_be_zero(SvmCheck& check, VmcbId id, std::uint64_t mask, std::string why = {}) {
   const std::uint64_t bad = check.get(id) & mask;
-  if (bad != 0) check.violate(id, bad, fmt::format("bits {} clear", bit_list(bad)), std::move(why));
+  if (bad != 0) check.violate(id, bad, bits_text(bad) + " clear", std::move(why));
 }
 
 void features_exist(SvmCheck& check, VmcbId id, std::span<const FeatureBit> features) {
@@ -201,7 +201,7 @@ void pdptes(SvmCheck& check) {
     if (bit(*entry, 0) && bad != 0)
       check.findings
           .violate(fmt::format("PDPE[{}] at {:X}h", i, table + 8 * i), *entry, 16,
-                   fmt::format("bits {} clear", bit_list(bad)),
+                   bits_text(bad) + " clear",
                    fmt::format("PAE paging without nested paging, CR3 (550h) is {:X}h, {}",
                                check.get(Id::Cr3), check.physical_text()))
           .bits = bad;

@@ -10,11 +10,6 @@ namespace {
 
 constexpr std::uint64_t kLamBits = 3ull << 61;  // CR3.LAM_U57 and LAM_U48
 
-// "bit 3", "bits 5, 3".
-std::string bits_text(std::uint64_t mask) {
-  return ((mask & (mask - 1)) == 0 ? "bit " : "bits ") + bit_list(mask);
-}
-
 }  // namespace
 
 CheckReport check_vm_entry(const VmxEntry& entry) {
