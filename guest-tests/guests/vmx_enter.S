@@ -5,16 +5,13 @@
 #define FAIL_INVALID 1
 #define FAIL_VALID 2
 
+#include "guest-tests/guests/l2_registers.inc"
+
         .text
         .globl  vmx_enter
         .type   vmx_enter, @function
 vmx_enter:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        push_callee_saved
         push    %rdi                    // registers, for the way back
         mov     $HOST_RSP, %eax
         vmwrite %rsp, %rax
@@ -22,19 +19,7 @@ vmx_enter:
         lea     vmx_exit(%rip), %rdx
         vmwrite %rdx, %rax
         test    %sil, %sil              // the loads below leave the flags
-        mov     0x08(%rdi), %rcx
-        mov     0x10(%rdi), %rdx
-        mov     0x18(%rdi), %rbx
-        mov     0x20(%rdi), %rbp
-        mov     0x28(%rdi), %rsi
-        mov     0x38(%rdi), %r8
-        mov     0x40(%rdi), %r9
-        mov     0x48(%rdi), %r10
-        mov     0x50(%rdi), %r11
-        mov     0x58(%rdi), %r12
-        mov     0x60(%rdi), %r13
-        mov     0x68(%rdi), %r14
-        mov     0x70(%rdi), %r15
+        load_l2_registers
         mov     0x00(%rdi), %rax
         mov     0x30(%rdi), %rdi
         jz      1f
@@ -51,29 +36,12 @@ vmx_exit:
         push    %rdi
         mov     8(%rsp), %rdi
         mov     %rax, 0x00(%rdi)
-        mov     %rcx, 0x08(%rdi)
-        mov     %rdx, 0x10(%rdi)
-        mov     %rbx, 0x18(%rdi)
-        mov     %rbp, 0x20(%rdi)
-        mov     %rsi, 0x28(%rdi)
-        mov     %r8, 0x38(%rdi)
-        mov     %r9, 0x40(%rdi)
-        mov     %r10, 0x48(%rdi)
-        mov     %r11, 0x50(%rdi)
-        mov     %r12, 0x58(%rdi)
-        mov     %r13, 0x60(%rdi)
-        mov     %r14, 0x68(%rdi)
-        mov     %r15, 0x70(%rdi)
+        store_l2_registers
         pop     %rax
         mov     %rax, 0x30(%rdi)
         add     $8, %rsp
         xor     %eax, %eax              // SUCCEEDED
-3:      pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+3:      pop_callee_saved
         ret
         .size   vmx_enter, . - vmx_enter
         .section .note.GNU-stack, "", @progbits

@@ -7,6 +7,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/core/uapi.h"
+#include "vmm/nested/vmx_exits.h"
 
 namespace vmm {
 namespace {
@@ -14,72 +15,6 @@ namespace {
 struct Named {
   std::uint64_t value;
   std::string_view name;
-};
-
-// SDM vol. 3D appendix C.
-constexpr Named kVmxReasons[] = {
-    {0, "exception or NMI"},
-    {1, "external interrupt"},
-    {2, "triple fault"},
-    {3, "INIT"},
-    {4, "SIPI"},
-    {7, "interrupt window"},
-    {8, "NMI window"},
-    {9, "task switch"},
-    {10, "CPUID"},
-    {12, "HLT"},
-    {13, "INVD"},
-    {14, "INVLPG"},
-    {15, "RDPMC"},
-    {16, "RDTSC"},
-    {18, "VMCALL"},
-    {19, "VMCLEAR"},
-    {20, "VMLAUNCH"},
-    {21, "VMPTRLD"},
-    {22, "VMPTRST"},
-    {23, "VMREAD"},
-    {24, "VMRESUME"},
-    {25, "VMWRITE"},
-    {26, "VMXOFF"},
-    {27, "VMXON"},
-    {28, "control register"},
-    {29, "debug register"},
-    {30, "port I/O"},
-    {31, "RDMSR"},
-    {32, "WRMSR"},
-    {33, "invalid guest state"},
-    {34, "MSR loading"},
-    {36, "MWAIT"},
-    {37, "monitor trap flag"},
-    {39, "MONITOR"},
-    {40, "PAUSE"},
-    {41, "machine check on entry"},
-    {43, "TPR below threshold"},
-    {44, "APIC access"},
-    {45, "virtualized EOI"},
-    {46, "GDTR or IDTR"},
-    {47, "LDTR or TR"},
-    {48, "EPT violation"},
-    {49, "EPT misconfiguration"},
-    {50, "INVEPT"},
-    {51, "RDTSCP"},
-    {52, "preemption timer"},
-    {53, "INVVPID"},
-    {54, "WBINVD"},
-    {55, "XSETBV"},
-    {56, "APIC write"},
-    {57, "RDRAND"},
-    {58, "INVPCID"},
-    {59, "VMFUNC"},
-    {60, "ENCLS"},
-    {61, "RDSEED"},
-    {62, "PML log full"},
-    {63, "XSAVES"},
-    {64, "XRSTORS"},
-    {67, "UMWAIT"},
-    {68, "TPAUSE"},
-    {74, "bus lock"},
-    {75, "notify window"},
 };
 
 // APM vol. 2 appendix C.
@@ -213,8 +148,7 @@ std::string exit_reason_name(std::uint64_t reason, std::string_view backend) {
   const std::uint64_t basic = backend == "vmx" ? reason & 0xffff : reason;
   std::string_view name;
   if (backend == "vmx") {
-    for (const Named& entry : kVmxReasons)
-      if (entry.value == basic) name = entry.name;
+    name = nested::vmx_exit_name(static_cast<std::uint16_t>(basic));
   } else if (backend == "svm") {
     for (const Named& entry : kSvmReasons)
       if (entry.value == basic) name = entry.name;

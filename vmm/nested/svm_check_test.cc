@@ -133,7 +133,7 @@ TEST(SvmCheck, LineSaysFieldValueAllowedAndReason) {
             "A07 VMRUN intercept is set: Intercept vector 4 (010h) is 00000002h, allowed: bit 0 "
             "(VMRUN) set");
   EXPECT_EQ(report.violations[1].text(),
-            "A26 CR3 has no must-be-zero bit set: CR3 (550h) is 0001000000002000h, allowed: bits "
+            "A26 CR3 has no must-be-zero bit set: CR3 (550h) is 0001000000002000h, allowed: bit "
             "48 clear (CPUID 80000008h.EAX[7:0] (MAXPHYADDR) is 48)");
   EXPECT_EQ(report.violations[1].bits, kLimit);
   EXPECT_EQ(report.violations[2].text(),

@@ -89,7 +89,7 @@ constexpr NamedReason kReasons[] = {
     {72, "ENQCMD PASID translation"},
     {73, "ENQCMDS PASID translation"},
     {74, "bus lock"},
-    {75, "instruction timeout"},
+    {75, "notify window"},
     {76, "SEAMCALL"},
     {77, "TDCALL"},
 };
