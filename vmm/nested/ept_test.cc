@@ -91,7 +91,7 @@ TEST_F(Ept, what_the_processor_lacks_is_a_misconfiguration) {
 TEST_F(Ept, user_execution_has_its_own_bit_under_mode_based_control) {
   features.mode_based_execute = true;
   expect_failure(0, 48, "do not allow executing", {.fetch = true, .user = true});
-  for (const Gpa entry : {0x1000, 0x2000, 0x3000, 0x4000})
+  for (const Gpa entry : {Gpa{0x1000}, Gpa{0x2000}, Gpa{0x3000}, Gpa{0x4000}})
     ram.put64(entry, *ram.read_value<std::uint64_t>(entry) | 1 << 10);
   EXPECT_EQ(walk(0, {.fetch = true, .user = true}).address, 0x5000u);
 }

@@ -73,19 +73,19 @@ void svm_is_not_disabled(SvmCheck& check) {
 }
 
 constexpr CheckedRule<SvmCheck> kRules[] = {
-    {{"A01", "15.5.1", "VMRUN", "is executed in protected mode with EFER.SVME set",
+    {{"A01", "15.5.1", "VMRUN", "must be executed in protected mode with EFER.SVME set",
       EntryResult::InvalidOpcode, Finder::KvmSilent},
      svm_is_on},
-    {{"A02", "15.5.1", "VMRUN", "is executed at CPL 0", EntryResult::GeneralProtection,
+    {{"A02", "15.5.1", "VMRUN", "must be executed at CPL 0", EntryResult::GeneralProtection,
       Finder::KvmSilent},
      cpl_is_0},
-    {{"A03", "15.5.1", "rAX", "holds the physical address of a page for the VMCB",
+    {{"A03", "15.5.1", "rAX", "must hold the physical address of a page for the VMCB",
       EntryResult::GeneralProtection, Finder::KvmSilent},
      vmcb_address},
-    {{"A04", "15.36.12", "VM_HSAVE_PA", "is set up before VMRUN", EntryResult::GeneralProtection,
-      Finder::KvmSilent},
+    {{"A04", "15.36.12", "VM_HSAVE_PA", "must be set up before VMRUN",
+      EntryResult::GeneralProtection, Finder::KvmSilent},
      hsave_address},
-    {{"A05", "15.30.1", "VM_CR.SVMDIS", "is clear, so that WRMSR may set EFER.SVME",
+    {{"A05", "15.30.1", "VM_CR.SVMDIS", "must be clear, so that WRMSR may set EFER.SVME",
       EntryResult::GeneralProtection, Finder::KvmSilent},
      svm_is_not_disabled},
 };

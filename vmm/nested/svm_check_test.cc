@@ -129,15 +129,18 @@ TEST(SvmCheck, LineSaysFieldValueAllowedAndReason) {
   svm.set(Id::Cr4, spec::CR4_VMXE | 3ull << 62);
   const CheckReport report = check_vmrun(svm.entry());
   ASSERT_THAT(report.violations, SizeIs(3));
-  EXPECT_EQ(report.violations[0].text(),
-            "A07 VMRUN intercept is set: Intercept vector 4 (010h) is 00000002h, allowed: bit 0 "
-            "(VMRUN) set");
+  EXPECT_EQ(
+      report.violations[0].text(),
+      "A07 VMRUN intercept must be set: Intercept vector 4 (010h) is 00000002h, allowed: bit 0 "
+      "(VMRUN) set");
   EXPECT_EQ(report.violations[1].text(),
-            "A26 CR3 has no must-be-zero bit set: CR3 (550h) is 0001000000002000h, allowed: bit "
+            "A26 CR3 must have its must-be-zero bits clear: CR3 (550h) is 0001000000002000h, "
+            "allowed: bit "
             "48 clear (CPUID 80000008h.EAX[7:0] (MAXPHYADDR) is 48)");
   EXPECT_EQ(report.violations[1].bits, kLimit);
   EXPECT_EQ(report.violations[2].text(),
-            "A27 CR4 has no must-be-zero bit set: CR4 (548h) is C0000000000022A0h, allowed: bits "
+            "A27 CR4 must have its must-be-zero bits clear: CR4 (548h) is C0000000000022A0h, "
+            "allowed: bits "
             "63:62, 13 clear (reserved on each processor)");
   EXPECT_EQ(result_text(report.violations[0].rule->result),
             "#VMEXIT with EXITCODE -1 (VMEXIT_INVALID)");
