@@ -44,7 +44,7 @@ class VmcsCommands : public testing::Test {
   }
   ~VmcsCommands() override { std::filesystem::remove_all(folder_); }
   std::string file(const std::string& name, std::span<const std::uint8_t> bytes) const {
-    const std::string path = folder_ + "/" + name;
+    std::string path = folder_ + "/" + name;
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));

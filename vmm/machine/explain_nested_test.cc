@@ -14,7 +14,6 @@ namespace {
 using nested::FakeEntry;
 using nested::VmcsField;
 using testing::Contains;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;

@@ -15,9 +15,7 @@ namespace vmm::nested {
 namespace {
 
 using F = VmcsField;
-using testing::Each;
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr std::uint64_t kNotCanonical = 0x0000'8000'0000'0000;
