@@ -295,7 +295,12 @@ constexpr Broken kBroken[] = {
      }},
     {"I181", [] { vmwrite(GUEST_RIP, 1ull << 60); }},
     {"I182", [] { vmwrite(GUEST_RFLAGS, 0); }},
-    {"I183", [] { set_bits(GUEST_RFLAGS, 1 << 17); }},
+    {"I183",
+     [] {
+       v8086_guest();
+       set_bits(ENTRY_CONTROLS, IA32E_GUEST);
+       vmwrite(GUEST_EFER, 1 << 10 | 1 << 8);
+     }},
     {"I184", [] { inject(0, 0x30); }},
     {"I186", [] { vmwrite(GUEST_ACTIVITY, 4); }},
     {"I188",
