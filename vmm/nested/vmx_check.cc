@@ -113,21 +113,23 @@ void VmxCheck::fixed_bits(VmcsField field, std::uint32_t fixed0, std::uint32_t f
         .bits = extra;
 }
 
-void VmxCheck::within_phys_bits(VmcsField field, std::uint64_t value, std::uint64_t exempt) {
-  const std::optional<unsigned> width = phys_bits();
-  if (!width) return;
-  const std::uint64_t beyond = value & ~low_mask(*width) & ~exempt;
+void VmxCheck::within(VmcsField field, std::uint64_t value, unsigned width) {
+  const std::uint64_t beyond = value & ~low_mask(width);
   if (beyond != 0)
-    violate(field, fmt::format("bits 63:{} = 0", *width),
-            fmt::format("MAXPHYADDR is {} (CPUID 80000008h.EAX[7:0])", *width))
+    violate(field, fmt::format("bits 63:{} = 0", width),
+            fmt::format("MAXPHYADDR is {} (CPUID 80000008h.EAX[7:0])", width))
         .bits = beyond;
+}
+
+void VmxCheck::within_phys_bits(VmcsField field) {
+  if (const std::optional<unsigned> width = phys_bits()) within(field, get(field), *width);
 }
 
 void VmxCheck::physical(VmcsField field, std::uint64_t alignment) {
   const std::uint64_t value = get(field);
   if ((value & (alignment - 1)) != 0)
     violate(field, fmt::format("a multiple of {}", alignment)).bits = value & (alignment - 1);
-  within_phys_bits(field, value);
+  within_phys_bits(field);
 }
 
 bool VmxCheck::is_canonical(std::uint64_t address) {
@@ -182,15 +184,8 @@ void VmxCheck::s_cet(VmcsField field) {
 void VmxCheck::cr3(VmcsField field) {
   const std::uint64_t lam =
       entry.cpuid != nullptr && entry.cpuid->bit(7, 1, CpuidReg::Eax, 26) ? kLamBits : 0;
-  const std::optional<unsigned> width = phys_bits();
-  if (!width) return;
   // CR3 is no physical address of the VMCS: IA32_VMX_BASIC[48] does not confine it.
-  const unsigned bits = entry.cpuid->phys_bits();
-  const std::uint64_t beyond = get(field) & ~low_mask(bits) & ~lam;
-  if (beyond != 0)
-    violate(field, fmt::format("bits 63:{} = 0", bits),
-            fmt::format("MAXPHYADDR is {} (CPUID 80000008h.EAX[7:0])", bits))
-        .bits = beyond;
+  if (phys_bits()) within(field, get(field) & ~lam, entry.cpuid->phys_bits());
 }
 
 }  // namespace vmm::nested

@@ -53,7 +53,7 @@ class VmxCheck {
                   std::uint64_t exempt);
   // Aligned to `alignment`, and no bit beyond MAXPHYADDR.
   void physical(VmcsField field, std::uint64_t alignment);
-  void within_phys_bits(VmcsField field, std::uint64_t value, std::uint64_t exempt = 0);
+  void within_phys_bits(VmcsField field);
   // Canonical for the processor (57 bits with LA57, else 48), `low` bits left out.
   void canonical(VmcsField field, unsigned low = 0);
   bool is_canonical(std::uint64_t address);
@@ -63,6 +63,9 @@ class VmxCheck {
   void perf_global_reserved(VmcsField field);
   void s_cet(VmcsField field);
   void cr3(VmcsField field);
+
+ private:
+  void within(VmcsField field, std::uint64_t value, unsigned width);
 };
 
 std::span<const CheckedRule<VmxCheck>> vmx_instruction_rules();

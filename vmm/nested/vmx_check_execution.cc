@@ -212,8 +212,7 @@ constexpr CheckedRule<VmxCheck> kRules[] = {
      }},
     {{"I030", "26.2.1.1", "POSTED_INTR_DESC_ADDR", "must be within MAXPHYADDR", VmFail7, KvmNamed},
      [](VmxCheck& c) {
-       if (c.pin(kPostedInterrupts))
-         c.within_phys_bits(F::PostedIntrDescAddress, c.get(F::PostedIntrDescAddress));
+       if (c.pin(kPostedInterrupts)) c.within_phys_bits(F::PostedIntrDescAddress);
      }},
     {{"I031", "26.2.1.1", "VPID", "must not be 0 if VPIDs are enabled", VmFail7, KvmNamed},
      [](VmxCheck& c) {
@@ -236,7 +235,7 @@ constexpr CheckedRule<VmxCheck> kRules[] = {
      [](VmxCheck& c) {
        if (!c.secondary(kEnableEpt)) return;
        c.no_bits(F::EptPointer, 0xf00, "reserved");
-       c.within_phys_bits(F::EptPointer, c.get(F::EptPointer));
+       c.within_phys_bits(F::EptPointer);
      }},
     {{"I037", "26.2.1.1", "unrestricted guest", "needs EPT", VmFail7, KvmNamed},
      [](VmxCheck& c) { needs_ept(c, kUnrestrictedGuest); }},

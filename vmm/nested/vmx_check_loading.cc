@@ -81,6 +81,13 @@ Violation& wrong_entry(VmxCheck& c, const MsrEntry& entry, std::string allowed,
       entry.value, 16, std::move(allowed), std::move(why));
 }
 
+// MSRs that no list may load (SDM 26.4): each has a rule of its own.
+bool is_segment_base(std::uint32_t msr) { return msr == 0xc0000100 || msr == 0xc0000101; }
+bool is_x2apic_register(std::uint32_t msr) { return msr >= 0x800 && msr <= 0x8ff; }
+bool is_microcode_or_smm(std::uint32_t msr) {
+  return msr == 0x79 || msr == 0x8b || msr == 0x9b || msr == 0x9e;
+}
+
 // MSRs that hold an address and refuse one that is not canonical.
 bool holds_address(std::uint32_t msr) {
   switch (msr) {
@@ -138,14 +145,14 @@ constexpr CheckedRule<VmxCheck> kRules[] = {
     {{"I214", "26.4", "entry MSR list", "must not name FS_BASE or GS_BASE", Exit34, KvmNamed},
      [](VmxCheck& c) {
        each_entry(c, [&](const MsrEntry& e) {
-         if (e.msr() == 0xc0000100 || e.msr() == 0xc0000101)
+         if (is_segment_base(e.msr()))
            wrong_entry(c, e, "another MSR", "the fields of the VMCS hold the bases of FS and GS");
        });
      }},
     {{"I215", "26.4", "entry MSR list", "must not name an x2APIC register", Exit34, KvmNamed},
      [](VmxCheck& c) {
        each_entry(c, [&](const MsrEntry& e) {
-         if (e.msr() >= 0x800 && e.msr() <= 0x8ff) wrong_entry(c, e, "an MSR outside 800h-8FFh");
+         if (is_x2apic_register(e.msr())) wrong_entry(c, e, "an MSR outside 800h-8FFh");
        });
      }},
     {{"I216", "26.4", "entry MSR list", "must have bits 63:32 of each entry clear", Exit34,
@@ -161,17 +168,16 @@ constexpr CheckedRule<VmxCheck> kRules[] = {
       KvmNamed},
      [](VmxCheck& c) {
        each_entry(c, [&](const MsrEntry& e) {
-         if (e.msr() == 0x79 || e.msr() == 0x8b || e.msr() == 0x9b || e.msr() == 0x9e)
+         if (is_microcode_or_smm(e.msr()))
            wrong_entry(c, e, "another MSR", "microcode and SMM cannot be loaded by a VM entry");
        });
      }},
     {{"I218", "26.4", "entry MSR list", "must hold values that WRMSR would take", Exit34, KvmNamed},
      [](VmxCheck& c) {
        each_entry(c, [&](const MsrEntry& e) {
-         const bool other_rule = e.msr() == 0xc0000100 || e.msr() == 0xc0000101 ||
-                                 (e.msr() >= 0x800 && e.msr() <= 0x8ff) || e.msr() == 0x79 ||
-                                 e.msr() == 0x8b || e.msr() == 0x9b || e.msr() == 0x9e;
-         if (!other_rule) writable_value(c, e);
+         if (!is_segment_base(e.msr()) && !is_x2apic_register(e.msr()) &&
+             !is_microcode_or_smm(e.msr()))
+           writable_value(c, e);
        });
      }},
     {{"I219", "26.8", "machine check", "must not happen during the entry", Exit41, Processor},

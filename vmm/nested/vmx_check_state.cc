@@ -218,8 +218,7 @@ constexpr CheckedRule<VmxCheck> kRules[] = {
     {{"I208", "26.3.1.5", "VMCS_LINK_POINTER", "must be within MAXPHYADDR unless it is ~0",
       Exit33Link, KvmNamed},
      [](VmxCheck& c) {
-       if (c.get(F::VmcsLinkPointer) != kNoLink)
-         c.within_phys_bits(F::VmcsLinkPointer, c.get(F::VmcsLinkPointer));
+       if (c.get(F::VmcsLinkPointer) != kNoLink) c.within_phys_bits(F::VmcsLinkPointer);
      }},
     {{"I209", "26.3.1.5", "VMCS_LINK_POINTER", "must name a region with the revision identifier",
       Exit33Link, KvmNamed},
