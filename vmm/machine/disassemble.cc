@@ -164,8 +164,8 @@ std::optional<std::uint64_t> general_register(const kvm_regs& r, ZydisRegister r
                                                 r.rsi, r.rdi, r.r8,  r.r9,  r.r10, r.r11,
                                                 r.r12, r.r13, r.r14, r.r15};
   const ZydisRegisterClass kind = ZydisRegisterGetClass(reg);
-  const int id = ZydisRegisterGetId(reg);
-  if (id < 0 || id >= static_cast<int>(values.size())) return std::nullopt;
+  const ZyanI8 id = ZydisRegisterGetId(reg);
+  if (id < 0 || static_cast<std::size_t>(id) >= values.size()) return std::nullopt;
   const std::uint64_t value = values[static_cast<std::size_t>(id)];
   if (kind == ZYDIS_REGCLASS_GPR64) return value;
   if (kind == ZYDIS_REGCLASS_GPR32) return value & 0xffffffff;
