@@ -10,8 +10,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "vmm/base/process.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/process.h"
 
 namespace vmm {
 namespace {

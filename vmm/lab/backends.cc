@@ -5,10 +5,10 @@
 
 #include <algorithm>
 
+#include "vmm/base/process.h"
 #include "vmm/base/text.h"
 #include "vmm/lab/bochs.h"
 #include "vmm/lab/kernel_package.h"
-#include "vmm/lab/process.h"
 #include "vmm/lab/qemu.h"
 
 namespace vmm {

@@ -13,16 +13,16 @@
 #include <thread>
 
 #include "loader/bzimage.h"
+#include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/guarded.h"
+#include "vmm/base/output_tail.h"
+#include "vmm/base/process.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
 #include "vmm/lab/boot_disk.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/lab_log.h"
 #include "vmm/lab/mailbox.h"
-#include "vmm/lab/output_tail.h"
-#include "vmm/lab/process.h"
 
 namespace vmm {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "loader/bzimage_header.h"
 #include "vmm/base/bytes.h"
+#include "vmm/base/descriptors.h"
 #include "vmm/base/units.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/mailbox.h"
 
 extern "C" {

@@ -14,9 +14,9 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/frame.h"
 
 namespace vmm {

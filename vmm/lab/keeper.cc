@@ -17,9 +17,9 @@
 #include <cstring>
 #include <filesystem>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/keeper_messages.h"
 #include "vmm/lab/kept_lab.h"
 

@@ -5,8 +5,8 @@
 
 #include <climits>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/descriptors.h"
 
 namespace vmm {
 namespace {

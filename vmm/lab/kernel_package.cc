@@ -14,8 +14,8 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/process.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/process.h"
 
 namespace vmm {
 namespace fs = std::filesystem;

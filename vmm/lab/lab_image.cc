@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "loader/newc.h"
+#include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
 #include "vmm/lab/agent_config.h"
-#include "vmm/lab/descriptors.h"
 
 namespace vmm {
 namespace {

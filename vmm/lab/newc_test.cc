@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "vmm/base/fd.h"
-#include "vmm/lab/process.h"
+#include "vmm/base/process.h"
 
 namespace vmm {
 namespace {

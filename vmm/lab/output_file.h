@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/result.h"
-#include "vmm/lab/descriptors.h"
 
 namespace vmm {
 

@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/output_tail.h"
+#include "vmm/base/process.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/lab_log.h"
-#include "vmm/lab/output_tail.h"
-#include "vmm/lab/process.h"
 #include "vmm/lab/tsc_rate.h"
 
 namespace vmm {

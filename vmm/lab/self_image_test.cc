@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "vmm/lab/process.h"
+#include "vmm/base/process.h"
 
 namespace vmm {
 namespace {

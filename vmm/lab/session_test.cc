@@ -10,8 +10,8 @@
 #include <memory>
 #include <random>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/sha256.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/wire_fake.h"
 
 namespace vmm {

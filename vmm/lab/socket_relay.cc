@@ -5,7 +5,7 @@
 
 #include <utility>
 
-#include "vmm/lab/descriptors.h"
+#include "vmm/base/descriptors.h"
 
 namespace vmm {
 

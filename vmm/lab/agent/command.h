@@ -3,9 +3,9 @@
 
 #include <sys/types.h>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/messages.h"
 
 namespace vmm {

@@ -16,8 +16,8 @@
 #include <csignal>
 #include <thread>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/descriptors.h"
 #include "vmm/lab/mailbox.h"
 
 namespace vmm {

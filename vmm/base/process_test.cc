@@ -1,4 +1,4 @@
-#include "vmm/lab/process.h"
+#include "vmm/base/process.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "vmm/lab/process.h"
+#include "vmm/base/process.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -15,8 +15,8 @@
 #include <cstring>
 #include <filesystem>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
-#include "vmm/lab/descriptors.h"
 
 namespace vmm {
 namespace {

@@ -1,4 +1,4 @@
-#include "vmm/lab/descriptors.h"
+#include "vmm/base/descriptors.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "vmm/base/fd.h"
-#include "vmm/lab/output_tail.h"
+#include "vmm/base/output_tail.h"
 
 namespace vmm {
 

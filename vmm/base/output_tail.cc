@@ -1,4 +1,4 @@
-#include "vmm/lab/output_tail.h"
+#include "vmm/base/output_tail.h"
 
 #include <fcntl.h>
 #include <unistd.h>
