@@ -15,14 +15,14 @@ namespace vmm {
 
 // One run of a cell's guest.
 struct AttemptRecord {
-  Verdict verdict = Verdict::Infra;  // never Flaky
-  std::string reason;                // one line; empty for a plain pass
-  std::string kind;                  // ending.kind of the outcome; empty where there is none
-  int exit_code = 0;                 // of vmm; 128 + n when a signal ended it
-  std::string rule;                  // cause.rule of the outcome; may be empty
-  std::string phase;                 // of a time-out: boot, test, silence or noise; else empty
-  double seconds = 0;                // wall clock
-  std::string directory;             // of its files, relative to the run's; empty: none were kept
+  CellVerdict verdict = CellVerdict::Infra;  // never Flaky
+  std::string reason;                        // one line; empty for a plain pass
+  std::string kind;       // ending.kind of the outcome; empty where there is none
+  int exit_code = 0;      // of vmm; 128 + n when a signal ended it
+  std::string rule;       // cause.rule of the outcome; may be empty
+  std::string phase;      // of a time-out: boot, test, silence or noise; else empty
+  double seconds = 0;     // wall clock
+  std::string directory;  // of its files, relative to the run's; empty: none were kept
   SubResults results;
 
   bool operator==(const AttemptRecord&) const = default;
@@ -48,7 +48,7 @@ struct CellRecord {
   std::vector<AxisValue>
       axes;  // "guest" first, then those that the cell has, in the matrix's order
   std::vector<std::string> groups;
-  Verdict verdict = Verdict::Infra;
+  CellVerdict verdict = CellVerdict::Infra;
   std::string reason;    // one line; of the attempt that decided
   std::string expected;  // "pass", "fail", "xfail: REASON", and what more was asked for
   std::string link;      // of an expected failure; may be empty
@@ -84,7 +84,7 @@ struct RunRecord {
   double finished = 0;            // seconds since 1970; 0: it was interrupted
 
   // How many cells got this verdict.
-  std::size_t count(Verdict verdict) const;
+  std::size_t count(CellVerdict verdict) const;
 };
 
 nlohmann::json to_json(const CellRecord& record);

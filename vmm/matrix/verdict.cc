@@ -2,39 +2,39 @@
 
 namespace vmm {
 
-std::string_view verdict_word(Verdict verdict) {
+std::string_view verdict_word(CellVerdict verdict) {
   switch (verdict) {
-    case Verdict::Pass:
+    case CellVerdict::Pass:
       return "PASS";
-    case Verdict::Fail:
+    case CellVerdict::Fail:
       return "FAIL";
-    case Verdict::XFail:
+    case CellVerdict::XFail:
       return "XFAIL";
-    case Verdict::XPass:
+    case CellVerdict::XPass:
       return "XPASS";
-    case Verdict::Skip:
+    case CellVerdict::Skip:
       return "SKIP";
-    case Verdict::Timeout:
+    case CellVerdict::Timeout:
       return "TIMEOUT";
-    case Verdict::Crash:
+    case CellVerdict::Crash:
       return "CRASH";
-    case Verdict::Flaky:
+    case CellVerdict::Flaky:
       return "FLAKY";
-    case Verdict::Infra:
+    case CellVerdict::Infra:
       return "INFRA";
   }
   return "INFRA";
 }
 
-std::optional<Verdict> verdict_of(std::string_view word) {
-  for (const Verdict verdict : kVerdicts)
+std::optional<CellVerdict> verdict_of(std::string_view word) {
+  for (const CellVerdict verdict : kVerdicts)
     if (verdict_word(verdict) == word) return verdict;
   return std::nullopt;
 }
 
-bool is_failure(Verdict verdict) {
-  return verdict == Verdict::Fail || verdict == Verdict::XPass || verdict == Verdict::Timeout ||
-         verdict == Verdict::Crash;
+bool is_failure(CellVerdict verdict) {
+  return verdict == CellVerdict::Fail || verdict == CellVerdict::XPass ||
+         verdict == CellVerdict::Timeout || verdict == CellVerdict::Crash;
 }
 
 }  // namespace vmm

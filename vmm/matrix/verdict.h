@@ -7,7 +7,7 @@
 
 namespace vmm {
 
-enum class Verdict {
+enum class CellVerdict {
   Pass,     // ended as expected
   Fail,     // ended otherwise, or a line is missing, forbidden, or a sub-result failed
   XFail,    // failed, as the matrix says it would
@@ -19,15 +19,16 @@ enum class Verdict {
   Infra,    // no verdict on the guest: a lab died, memory ran out, a fault of vmm's
 };
 
-inline constexpr std::array kVerdicts = {Verdict::Pass,  Verdict::Fail,  Verdict::XFail,
-                                         Verdict::XPass, Verdict::Skip,  Verdict::Timeout,
-                                         Verdict::Crash, Verdict::Flaky, Verdict::Infra};
+inline constexpr std::array kVerdicts = {
+    CellVerdict::Pass,  CellVerdict::Fail,  CellVerdict::XFail,
+    CellVerdict::XPass, CellVerdict::Skip,  CellVerdict::Timeout,
+    CellVerdict::Crash, CellVerdict::Flaky, CellVerdict::Infra};
 
 // "PASS", "FAIL", "XFAIL", "XPASS", "SKIP", "TIMEOUT", "CRASH", "FLAKY", "INFRA".
-std::string_view verdict_word(Verdict verdict);
-std::optional<Verdict> verdict_of(std::string_view word);
+std::string_view verdict_word(CellVerdict verdict);
+std::optional<CellVerdict> verdict_of(std::string_view word);
 // What makes `vmm matrix run` end with 1: FAIL, XPASS, TIMEOUT and CRASH. FLAKY does so on request,
 // INFRA has a code of its own.
-bool is_failure(Verdict verdict);
+bool is_failure(CellVerdict verdict);
 
 }  // namespace vmm
