@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/result.h"
@@ -60,6 +61,8 @@ struct CellRecord {
   double seconds = 0;   // wall clock, all attempts
 
   const AttemptRecord& last() const { return attempts.back(); }
+  // The value of an axis; empty where the cell has none of that name.
+  std::string axis(std::string_view name) const;
   bool operator==(const CellRecord&) const = default;
 };
 
@@ -71,9 +74,11 @@ struct RunHeader {
   std::vector<std::string> cells;  // the ids of those that were chosen, in their order
   std::uint64_t all_cells = 0;     // of the matrix, before filters and shards
   std::string selection;           // the filters and the shard in words; empty: every cell
-  std::string vmm;                 // version
-  std::string host;                // "pvm, Linux 6.18.44"
-  double started = 0;              // seconds since 1970
+  std::uint64_t shard = 0;         // of how many, from 1 on; 0 of 0: the run was not sharded
+  std::uint64_t shards = 0;
+  std::string vmm;     // version
+  std::string host;    // "pvm, Linux 6.18.44"
+  double started = 0;  // seconds since 1970
   bool operator==(const RunHeader&) const = default;
 };
 
@@ -89,7 +94,8 @@ struct RunRecord {
 
 nlohmann::json to_json(const CellRecord& record);
 nlohmann::json to_json(const RunHeader& header);
-// A Usage error for what is no such document; its strings are cut at 64 KiB.
+// A Usage error for what is no such document, and for an attempt whose directory is not below the
+// run's; strings are cut at 64 KiB.
 Result<CellRecord> parse_cell_record(const nlohmann::json& document);
 Result<RunHeader> parse_run_header(const nlohmann::json& document);
 
