@@ -52,6 +52,36 @@ bool is_plain(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
+// Any text that no terminal is steered by: bytes of UTF-8 count as they are.
+Result<std::string> text_of(const toml::node& node, const std::string& file, std::string_view key,
+                            std::size_t max) {
+  const auto* value = node.as_string();
+  if (value == nullptr)
+    return fail(Error::usage(fmt::format("'{}' is {}, not a string", key, type_name(node)))
+                    .at(place_of(file, node.source())));
+  const std::string& text = value->get();
+  const bool clean = std::none_of(text.begin(), text.end(),
+                                  [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; });
+  if (text.size() > max || !clean)
+    return fail(Error::usage(fmt::format("'{}' takes at most {} bytes of text without control "
+                                         "characters",
+                                         key, max))
+                    .at(place_of(file, node.source())));
+  return text;
+}
+
+// The value of an axis or a pattern: what a user would have written in quotes.
+Result<std::string> value_of(const toml::node& node, const std::string& file,
+                             std::string_view key) {
+  if (const auto* number = node.as_integer()) return fmt::format("{}", number->get());
+  if (const auto* flag = node.as_boolean()) return std::string(flag->get() ? "true" : "false");
+  if (node.is_string()) return text_of(node, file, key, 4096);
+  return fail(Error::usage(fmt::format("'{}' holds something that is {}, not a string or a whole "
+                                       "number",
+                                       key, type_name(node)))
+                  .at(place_of(file, node.source())));
+}
+
 // The items of the array under `key`, `name` each; none where the key is absent.
 template <typename T>
 Result<std::vector<decltype(std::declval<const toml::node&>().as<T>())>> items_of(
@@ -119,6 +149,17 @@ std::vector<std::string> TomlTable::keys() const {
   return result;
 }
 
+std::vector<std::string> TomlTable::keys_in_order() const {
+  std::vector<std::pair<toml::source_position, std::string>> places;
+  for (const auto& [key, value] : as_table(table_))
+    places.emplace_back(key.source().begin, key.str());
+  std::stable_sort(places.begin(), places.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::string> result;
+  for (auto& [place, key] : places) result.push_back(std::move(key));
+  return result;
+}
+
 Result<TomlTable> TomlTable::table(std::string_view key) const {
   const toml::node* node = as_table(table_).get(key);
   if (node == nullptr) return fail(Error::usage(fmt::format("'{}' is missing", key)).at(place()));
@@ -129,12 +170,15 @@ Result<TomlTable> TomlTable::table(std::string_view key) const {
 }
 
 Result<void> TomlTable::only(std::initializer_list<std::string_view> known) const {
+  return only(std::vector<std::string>(known.begin(), known.end()));
+}
+
+Result<void> TomlTable::only(const std::vector<std::string>& known) const {
   for (const auto& [key, value] : as_table(table_)) {
     if (std::find(known.begin(), known.end(), key.str()) != known.end()) continue;
     Error error = Error::usage(fmt::format("unknown key '{}'", printable(key.str(), 60)))
                       .at(place_of(*file_, key.source()));
-    const std::vector<std::string> names(known.begin(), known.end());
-    if (const auto near = nearest_name(key.str(), names))
+    if (const auto near = nearest_name(key.str(), known))
       error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
     return fail(std::move(error));
   }
@@ -174,6 +218,54 @@ Result<std::string> TomlTable::string(std::string_view key, std::size_t max) con
     return fail(Error::usage(fmt::format("'{}' takes 1 to {} printable characters", key, max))
                     .at(place(key)));
   return text;
+}
+
+Result<std::string> TomlTable::text(std::string_view key, std::size_t max) const {
+  const toml::node* node = as_table(table_).get(key);
+  if (node == nullptr) return fail(Error::usage(fmt::format("'{}' is missing", key)).at(place()));
+  return text_of(*node, *file_, key, max);
+}
+
+Result<bool> TomlTable::boolean(std::string_view key) const {
+  const toml::node* node = as_table(table_).get(key);
+  if (node == nullptr) return fail(Error::usage(fmt::format("'{}' is missing", key)).at(place()));
+  const auto* value = node->as_boolean();
+  if (value == nullptr)
+    return fail(Error::usage(fmt::format("'{}' is {}, not true or false", key, type_name(*node)))
+                    .at(place(key)));
+  return value->get();
+}
+
+Result<double> TomlTable::real(std::string_view key, double low, double high) const {
+  const toml::node* node = as_table(table_).get(key);
+  if (node == nullptr) return fail(Error::usage(fmt::format("'{}' is missing", key)).at(place()));
+  const auto value = node->value<double>();
+  if (!value || !node->is_number())
+    return fail(Error::usage(fmt::format("'{}' is {}, not a number", key, type_name(*node)))
+                    .at(place(key)));
+  // A comparison with NaN is false.
+  if (!(*value >= low && *value <= high))
+    return fail(Error::usage(fmt::format("'{}' is {}, allowed is {} to {}", key, *value, low, high))
+                    .at(place(key)));
+  return *value;
+}
+
+Result<std::vector<TomlString>> TomlTable::values(std::string_view key, std::size_t max) const {
+  std::vector<TomlString> result;
+  const toml::node* node = as_table(table_).get(key);
+  if (node == nullptr) return result;
+  const toml::array* array = node->as_array();
+  if (array == nullptr) {
+    result.push_back({VMM_TRY(value_of(*node, *file_, key)), place_of(*file_, node->source())});
+    return result;
+  }
+  if (array->size() > max)
+    return fail(Error::usage(fmt::format("'{}' has {} items, at most {} are allowed", key,
+                                         array->size(), max))
+                    .at(place(key)));
+  for (const toml::node& item : *array)
+    result.push_back({VMM_TRY(value_of(item, *file_, key)), place_of(*file_, item.source())});
+  return result;
 }
 
 Result<std::size_t> TomlTable::choice(std::string_view key,

@@ -23,9 +23,12 @@ class TomlTable {
  public:
   // An error when the table has a key that is not in `known`.
   Result<void> only(std::initializer_list<std::string_view> known) const;
+  Result<void> only(const std::vector<std::string>& known) const;
   bool has(std::string_view key) const;
   // Sorted.
   std::vector<std::string> keys() const;
+  // As they stand in the file.
+  std::vector<std::string> keys_in_order() const;
   // FILE:LINE:COLUMN of the table, or of the value of `key` where it is there.
   std::string place() const;
   std::string place(std::string_view key) const;
@@ -34,6 +37,11 @@ class TomlTable {
   Result<std::uint64_t> number(std::string_view key, std::uint64_t low, std::uint64_t high) const;
   // Printable ASCII, 1 to `max` characters.
   Result<std::string> string(std::string_view key, std::size_t max) const;
+  // Any text without control characters, at most `max` bytes.
+  Result<std::string> text(std::string_view key, std::size_t max) const;
+  Result<bool> boolean(std::string_view key) const;
+  // A whole number or one with a point.
+  Result<double> real(std::string_view key, double low, double high) const;
   // The table under `key`.
   Result<TomlTable> table(std::string_view key) const;
   // Index into `choices`.
@@ -42,6 +50,9 @@ class TomlTable {
   // Arrays of at most `max` items; empty when `key` is absent.
   Result<std::vector<TomlString>> strings(std::string_view key, std::size_t max) const;
   Result<std::vector<TomlTable>> tables(std::string_view key, std::size_t max) const;
+  // A value or an array of at most `max` of them, each a text as text() takes it, a whole number
+  // (in decimal) or true or false; empty when `key` is absent.
+  Result<std::vector<TomlString>> values(std::string_view key, std::size_t max) const;
 
  private:
   friend class TomlDocument;
