@@ -38,17 +38,12 @@ bool is_harmful(std::uint32_t code) {
          code == 0xfeff || (code & 0xfffe) == 0xfffe;
 }
 
-void append_picture(std::string& to, std::uint32_t control) {
-  const std::uint32_t picture = control == 0x7f ? 0x21 : control;
-  to += "\xe2\x90";  // U+2400 and the 63 after it
-  to += static_cast<char>(0x80 + picture);
-}
-
 void append_clean(std::string& to, const Character& character, std::string_view bytes) {
   if (!character.valid || is_harmful(character.code))
     to += kReplacement;
   else if (character.code < 0x20 || character.code == 0x7f)
-    append_picture(to, character.code);
+    // As `cat -v` shows it; the pictures of Unicode (U+2400) are missing from many fonts.
+    (to += '^') += static_cast<char>(character.code ^ 0x40);
   else
     to += bytes;
 }

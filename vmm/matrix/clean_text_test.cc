@@ -17,9 +17,7 @@ TEST(CutText, never_cuts_a_character) {
 
 TEST(CleanLine, shows_what_must_not_act) {
   EXPECT_EQ(clean_line("caf\xc3\xa9 \xe2\x9c\x93 </script>"), "caf\xc3\xa9 \xe2\x9c\x93 </script>");
-  EXPECT_EQ(clean_line("a\x1b[31mb\0c\x7f"sv),
-            "a\xe2\x90\x9b[31mb\xe2\x90\x80"
-            "c\xe2\x90\xa1");
+  EXPECT_EQ(clean_line("a\x1b[31mb\0c\x7f"sv), "a^[[31mb^@c^?");
   EXPECT_EQ(clean_line("a\tb\nc\r"), "a b c ");
   EXPECT_EQ(clean_line("a\xff\xc3"), "a\xef\xbf\xbd\xef\xbf\xbd");
   EXPECT_EQ(clean_line("\xc0\xaf\xed\xa0\x80"),
@@ -49,9 +47,7 @@ TEST(CleanLog, leaves_the_text_of_a_terminal) {
   EXPECT_EQ(clean_log("\x1bP+q\x1b\\x\x1b]never ended\nnext"), "x\nnext");
   EXPECT_EQ(clean_log("10%\r20%\r\n\r\r\nend\r"), "10%\n20%\n\nend");
   EXPECT_EQ(clean_log("|\b/\b-\bx\xc3\xa9\by\n\bz"), "xy\nz");
-  EXPECT_EQ(clean_log("a\0b\x1b"sv),
-            "a\xe2\x90\x80"
-            "b\xe2\x90\x9b");
+  EXPECT_EQ(clean_log("a\0b\x1b"sv), "a^@b^[");
 }
 
 }  // namespace

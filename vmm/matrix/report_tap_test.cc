@@ -66,7 +66,7 @@ TEST(TapReport, reads_back_with_its_subtests) {
   EXPECT_THAT(text, HasSubstr("# Subtest: a cpu-model=epyc on=svm\n"
                               "    ok 1 - 40 passed\n"
                               "    not ok 2 - one not ok 99\n"
-                              "    not ok 3 - two \xe2\x90\x9b[31m\n"
+                              "    not ok 3 - two ^[[31m\n"
                               "    not ok 4 - 1 failed # TODO\n"
                               "    ok 5 - 3 skipped # SKIP\n"
                               "    not ok 6 - plan 1..50, 46 results\n"

@@ -91,7 +91,7 @@ TEST(RunDiffText, has_verdicts_and_reasons_and_no_controls) {
   EXPECT_EQ(run_diff_text(diff_runs(before, after)),
             "now failing (1):\n"
             "  PASS -> FAIL  a cpu-model=epyc on=svm\n"
-            "    it \xe2\x90\x9b[2Jbroke\n"
+            "    it ^[[2Jbroke\n"
             "now passing (1):\n"
             "  CRASH -> PASS  c cpu-model=epyc on=svm\n"
             "    was: why\n"

@@ -86,7 +86,7 @@ TEST(Tap, a_plan_of_nothing_is_a_skip) {
 TEST(Tap, bailing_out_is_a_problem_whatever_else_is) {
   const SubResults results = tap("1..3\nok 1\nBail out! no \x1b[31mmemory");
   EXPECT_EQ(results.passed, 1u);
-  EXPECT_EQ(results.problem, "Bail out! no \xe2\x90\x9b[31mmemory");
+  EXPECT_EQ(results.problem, "Bail out! no ^[[31mmemory");
   EXPECT_EQ(tap("1..1\n    1..9\n    Bail out!\nok 1").problem, "Bail out!");
 }
 

@@ -35,7 +35,7 @@ TEST(RunSummary, tells_what_did_not_pass_the_gravest_first) {
             "FAIL     h cpu-model=epyc on=host\n"
             "         exit code 1 instead of 0\n"
             "CRASH    f cpu-model=epyc on=host\n"
-            "         it \xe2\x90\x9b[31mdied\n"
+            "         it ^[[31mdied\n"
             "FLAKY    c cpu-model=epyc on=host\n"
             "         a line is missing\n"
             "SKIP     2 cells\n"
