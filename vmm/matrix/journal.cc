@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_map>
@@ -50,6 +51,16 @@ Result<void> lock(const Fd& file, const std::string& path) {
     return fail(Error::system(ErrorKind::Internal, fmt::format("lock {}", printable(path)), errno));
   return fail(Error::usage(fmt::format("{}: another vmm writes this journal", printable(path)))
                   .hint("wait for that run to end, or stop it"));
+}
+
+// 0, or an errno: EEXIST when there is one by that name already.
+int move_to_new(const std::string& from, const std::string& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL) return errno;
+  // NFS cannot do that.
+  if (::link(from.c_str(), to.c_str()) != 0) return errno;
+  ::unlink(from.c_str());
+  return 0;
 }
 
 class JournalReader {
@@ -151,16 +162,15 @@ Result<Journal> Journal::create(const std::string& directory, const RunHeader& h
       done = fail(Error::system(ErrorKind::Internal, fmt::format("write {}", printable(temporary)),
                                 reason));
   }
-  // link(2), unlike rename(2), does not take the place of a journal that is there.
-  if (done && ::link(temporary.c_str(), path.c_str()) != 0) {
-    const int reason = errno;
-    done = fail(reason == EEXIST
-                    ? Error::usage(fmt::format("{} exists: a run was made there", printable(path)))
-                          .hint("--resume goes on with it; or name another directory")
-                    : Error::system(ErrorKind::Internal, fmt::format("create {}", printable(path)),
-                                    reason));
+  if (done) {
+    if (const int reason = move_to_new(temporary, path); reason == EEXIST)
+      done = fail(Error::usage(fmt::format("{} exists: a run was made there", printable(path)))
+                      .hint("--resume goes on with it; or name another directory"));
+    else if (reason != 0)
+      done = fail(
+          Error::system(ErrorKind::Internal, fmt::format("create {}", printable(path)), reason));
   }
-  ::unlink(temporary.c_str());
+  if (!done) ::unlink(temporary.c_str());
   if (!done) return fail(std::move(done).error());
   return Journal(std::move(file), path);
 }
