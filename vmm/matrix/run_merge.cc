@@ -17,16 +17,23 @@ struct Found {
   std::size_t run;
 };
 
-// Shards take every n-th cell, so one of each in turn is the matrix's order.
+// Shards take turns, so one cell of each in turn is the matrix's order. Other runs of parts of a
+// matrix come one after the other.
 std::vector<std::string> cells_in_order(const std::vector<const RunRecord*>& runs) {
   std::vector<std::string> ids;
   std::set<std::string_view> seen;
+  const auto add = [&](const std::string& id) {
+    if (seen.insert(id).second) ids.push_back(id);
+  };
+  const bool shards = std::all_of(runs.begin(), runs.end(),
+                                  [](const RunRecord* run) { return run->header.shards != 0; });
   std::size_t longest = 0;
   for (const RunRecord* run : runs) longest = std::max(longest, run->header.cells.size());
-  for (std::size_t i = 0; i < longest; ++i)
+  for (std::size_t i = 0; shards && i < longest; ++i)
     for (const RunRecord* run : runs)
-      if (i < run->header.cells.size() && seen.insert(run->header.cells[i]).second)
-        ids.push_back(run->header.cells[i]);
+      if (i < run->header.cells.size()) add(run->header.cells[i]);
+  for (const RunRecord* run : runs)
+    for (const std::string& id : run->header.cells) add(id);
   return ids;
 }
 

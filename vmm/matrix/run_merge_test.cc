@@ -47,6 +47,16 @@ TEST_F(RunMerge, shards_make_the_run_whatever_order_they_come_in) {
   EXPECT_EQ(merged->text(), "");
 }
 
+TEST_F(RunMerge, runs_of_parts_come_one_after_the_other) {
+  RunRecord first = shard(1, 2);
+  RunRecord second = shard(2, 2);
+  first.header.shard = first.header.shards = second.header.shard = second.header.shards = 0;
+  const auto merged = merge_runs({first, second}, {});
+  ASSERT_TRUE(merged);
+  EXPECT_EQ(guests(merged->run), "acebdf");
+  EXPECT_EQ(merged->text(), "");
+}
+
 TEST_F(RunMerge, directories_say_which_run_they_are_of) {
   RunRecord second = shard(2, 2);
   second.cells[0].attempts[0].directory = "cells/0001/1";
