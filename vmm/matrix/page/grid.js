@@ -21,7 +21,7 @@ function headerRows(columns, columnAxes, rowAxes) {
         row.append(element("th", {
           scope: span > 1 ? "colgroup" : "col", colspan: span,
           class: beginsGroup(columns, i) ? "first" : null, title: columnAxes[level].name,
-        }, valueText(columns[i].values[level])));
+        }, (columnAxes[level].bare ? columnAxes[level].name + " " : "") + valueText(columns[i].values[level])));
         i += span;
       }
     }

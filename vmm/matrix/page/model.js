@@ -60,7 +60,9 @@ const axes = data.axes.map((name, index) => {
   const ranks = new Map();
   for (const cell of cells)
     if (!ranks.has(cell.values[index])) ranks.set(cell.values[index], ranks.size);
-  return { name, index, ranks };
+  // Of a column, "2" says nothing and "smp 2" does; rows have the name above them.
+  const bare = [...ranks.keys()].some((value) => /^([0-9].*|)$/.test(value < 0 ? "" : string(value)));
+  return { name, index, ranks, bare };
 });
 
 function valueText(value) {
@@ -95,6 +97,9 @@ function defaultPlaces() {
     product *= axis.ranks.size;
     columns.add(axis);
   }
+  const others = open.filter((axis) => axis.name !== "guest");
+  if (!columns.size && open.length > 1)
+    columns.add(others.reduce((a, b) => (b.ranks.size < a.ranks.size ? b : a)));
   return new Map(open.map((axis) => [axis, columns.has(axis) ? "columns" : "rows"]));
 }
 
