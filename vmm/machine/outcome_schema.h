@@ -1,4 +1,4 @@
-// For tests: holds an outcome document against the schema that the users have.
+// For tests: holds documents against the schemas that the users have.
 #pragma once
 
 #include <fstream>
@@ -17,9 +17,9 @@
 
 namespace vmm {
 
-// The problems that docs/outcome.schema.json finds in `document`; empty when it is valid.
-inline std::string outcome_problems(const nlohmann::json& document) {
-  std::ifstream file("docs/outcome.schema.json");
+// The problems that the schema in that file finds in `document`; empty when it is valid.
+inline std::string schema_problems(const nlohmann::json& document, const char* schema_file) {
+  std::ifstream file(schema_file);
   const nlohmann::json schema_text = nlohmann::json::parse(file);
   valijson::Schema schema;
   valijson::SchemaParser parser;
@@ -34,7 +34,11 @@ inline std::string outcome_problems(const nlohmann::json& document) {
     for (const std::string& part : error.context) text += part;
     text += ": " + error.description + "\n";
   }
-  return text;
+  return text.empty() ? "invalid" : text;
+}
+
+inline std::string outcome_problems(const nlohmann::json& document) {
+  return schema_problems(document, "docs/outcome.schema.json");
 }
 
 }  // namespace vmm

@@ -3,45 +3,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "vmm/machine/outcome_schema.h"
 #include "vmm/matrix/record_fake.h"
 #include "vmm/matrix/run_diff.h"
-
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wpedantic"
-#include <valijson/adapters/nlohmann_json_adapter.hpp>
-#include <valijson/schema.hpp>
-#include <valijson/schema_parser.hpp>
-#include <valijson/validator.hpp>
-#pragma GCC diagnostic pop
 
 namespace vmm {
 namespace {
 
 using nlohmann::json;
 
-// The problems that the schema which the users have finds in a document; empty when it is valid.
 std::string problems(const json& document) {
-  std::ifstream file("docs/matrix.schema.json");
-  const json schema_text = json::parse(file);
-  valijson::Schema schema;
-  valijson::SchemaParser parser;
-  parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(schema_text), schema);
-  valijson::Validator validator;
-  valijson::ValidationResults results;
-  if (validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(document), &results))
-    return {};
-  std::string text;
-  valijson::ValidationResults::Error error;
-  while (results.popError(error)) {
-    for (const std::string& part : error.context) text += part;
-    text += ": " + error.description + "\n";
-  }
-  return text.empty() ? "invalid" : text;
+  return schema_problems(document, "docs/matrix.schema.json");
 }
 
 RunRecord all_verdicts() {
