@@ -338,6 +338,16 @@ std::string kept_line(const std::string& debugger) {
       printable(debugger));
 }
 
+// The lines of the screen down to the last one that is not empty.
+std::vector<std::string> screen_lines(const VgaSnapshot& screen) {
+  const std::string text = render_text(screen);
+  std::vector<std::string> lines;
+  if (text.empty()) return lines;
+  for (const std::string_view line : split(std::string_view(text).substr(0, text.size() - 1), '\n'))
+    lines.emplace_back(line);
+  return lines;
+}
+
 // Writes the core file; what to type, unless that should be quiet.
 Result<std::string> write_core(const CoreWriter& core, Machine& machine, const RunReport& report,
                                const MachineSpec& spec, const LoadedImage& image) {
@@ -401,9 +411,11 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
     const auto png = VMM_TRY(render_png(screen));
     VMM_TRY(replace_contents(picture_file.fd, png, picture_file.path));
   }
-  if (outcome_file.fd)
-    VMM_TRY(
-        write_output(outcome_file, outcome_json(report, spec, *cpu, *host, image).dump(2) + "\n"));
+  if (outcome_file.fd) {
+    nlohmann::json document = outcome_json(report, spec, *cpu, *host, image);
+    if (const auto lines = screen_lines(screen); !lines.empty()) document["screen"] = lines;
+    VMM_TRY(write_output(outcome_file, document.dump(2) + "\n"));
+  }
   std::string core_line;
   if (core) core_line = VMM_TRY(write_core(*core, *machine, report, spec, image));
   // The files first: a terminal whose output is held must keep neither them nor the end.
