@@ -70,6 +70,7 @@ Result<Command> parse_command_line(const std::vector<std::string>& command_line)
   add_run_command(app, chosen, command_line);
   add_host_command(app, chosen);
   add_cpu_command(app, chosen, command_line);
+  add_matrix_command(app, chosen);
   add_explain_command(app, chosen);
   add_vmcs_command(app, chosen);
   add_ctl_command(app, chosen);

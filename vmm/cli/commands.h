@@ -30,6 +30,7 @@ void add_host_command(CLI::App& app, Command& chosen);
 // `command_line` is argv: what stands behind the first -- of a bisection is its guest.
 void add_cpu_command(CLI::App& app, Command& chosen, const std::vector<std::string>& command_line);
 void add_ctl_command(CLI::App& app, Command& chosen);
+void add_matrix_command(CLI::App& app, Command& chosen);
 void add_explain_command(CLI::App& app, Command& chosen);
 void add_vmcs_command(CLI::App& app, Command& chosen);
 // What stands behind the first -- is for the lab, and not for `app` to parse.
