@@ -191,7 +191,7 @@ Result<Journal> Journal::reopen(const std::string& directory) {
   return Journal(std::move(file), path);
 }
 
-Result<void> Journal::append(std::string line, std::string_view what) {
+Result<void> Journal::append(std::string_view line, std::string_view what) {
   struct stat before {};
   if (::fstat(file_.get(), &before) != 0)
     return fail(

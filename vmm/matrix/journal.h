@@ -38,7 +38,7 @@ class Journal {
  private:
   Journal(Fd file, std::string path) : file_(std::move(file)), path_(std::move(path)) {}
   // `what` is said in an error: "the verdict of 'hello smp=1' is not in it".
-  Result<void> append(std::string line, std::string_view what);
+  Result<void> append(std::string_view line, std::string_view what);
 
   Fd file_;
   std::string path_;
