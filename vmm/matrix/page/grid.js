@@ -13,7 +13,7 @@ function headerRows(columns, columnAxes, rowAxes) {
     else if (rowAxes.length)
       row.append(element("td", { colspan: rowAxes.length, class: "corner" }));
     if (!columnAxes.length) {
-      row.append(element("th", { scope: "col" }, "verdict"));
+      row.append(element("th", { scope: "col" }, "verdict"), element("th", { scope: "col", class: "why" }, "reason"));
     } else {
       for (let i = 0; i < columns.length;) {
         let span = 1;
@@ -86,6 +86,11 @@ function buildGrid() {
       line.append(element("td", { class: beginsGroup(columns, x) ? "first" : null }, button));
       return button;
     });
+    // With a single column there is room to say why.
+    if (!columnAxes.length) {
+      const list = byPlace.get(row.key + "/");
+      line.append(element("td", { class: "why" }, gravest(list.filter(matches)).reason));
+    }
     body.append(line);
     return buttons;
   });
