@@ -125,7 +125,6 @@ Result<MergedRun> merge_runs(const std::vector<RunRecord>& runs,
   }
   MergedRun merged;
   merged.run.header = merged_header(runs);
-  merged.missing_shards = missing_shards(runs);
   for (const std::string& id : merged.run.header.cells) {
     const auto place = found.find(id);
     if (place == found.end())
@@ -135,6 +134,8 @@ Result<MergedRun> merge_runs(const std::vector<RunRecord>& runs,
   }
   const std::uint64_t all = merged.run.header.all_cells;
   merged.cells_in_no_shard = all - std::min<std::uint64_t>(all, merged.run.header.cells.size());
+  // A run of everything stands in for every shard.
+  if (merged.cells_in_no_shard != 0) merged.missing_shards = missing_shards(runs);
   const bool ended =
       std::all_of(runs.begin(), runs.end(), [](const RunRecord& run) { return run.finished > 0; });
   if (ended && merged.not_run.empty())

@@ -76,6 +76,13 @@ TEST_F(RunMerge, a_missing_shard_is_named) {
   EXPECT_EQ(merged->text(), "missing: shard 2/3\n2 of the matrix's cells were chosen by no run\n");
 }
 
+TEST_F(RunMerge, no_shard_is_missed_where_every_cell_is_there) {
+  const auto merged = merge_runs({shard(1, 3), shard(1, 1)}, {});
+  ASSERT_TRUE(merged);
+  EXPECT_EQ(merged->run.cells.size(), 6u);
+  EXPECT_EQ(merged->text(), "");
+}
+
 TEST_F(RunMerge, cells_of_an_interrupted_shard_are_named) {
   RunRecord interrupted = shard(2, 2);
   interrupted.cells.pop_back();
