@@ -50,6 +50,8 @@ std::string facts(const RunRecord& run) {
       text += fmt::format("{}<span>{}</span>", text.empty() ? "" : " \xc2\xb7 ", escaped(fact));
   };
   add(header.file);
+  if (header.cells.size() < header.all_cells)
+    add(fmt::format("{} of the matrix's {} cells", header.cells.size(), header.all_cells));
   add(header.selection);
   add(header.host);
   if (!header.vmm.empty()) add("vmm " + header.vmm);

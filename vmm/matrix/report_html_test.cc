@@ -56,6 +56,13 @@ TEST_F(HtmlReport, has_a_table_without_javascript) {
   EXPECT_THAT(table, HasSubstr("<tr><td>c cpu-model=epyc on=host<td>not run<td>\n"));
 }
 
+TEST_F(HtmlReport, says_of_how_many_cells_these_are) {
+  RunRecord run = fake_run({fake_cell("a", "epyc", "host")});
+  EXPECT_THAT(page(run), Not(HasSubstr("of the matrix's")));
+  run.header.all_cells = 12;
+  EXPECT_THAT(page(run), HasSubstr("<span>1 of the matrix's 12 cells</span>"));
+}
+
 TEST_F(HtmlReport, nothing_in_a_run_becomes_an_element) {
   const std::string evil =
       "</script></style></noscript><script>alert(1)</script><img src=x onerror=a>"
