@@ -73,6 +73,10 @@ std::size_t find_directive(std::string_view text) {
   return text.npos;
 }
 
+std::string results_text(std::uint64_t count) {
+  return fmt::format("{} result{}", count, count == 1 ? "" : "s");
+}
+
 bool begins_with_word(std::string_view text, std::string_view word) {
   return lower(text.substr(0, word.size())) == word;
 }
@@ -193,7 +197,7 @@ SubResultReader::Level SubResultReader::close(unsigned indent) {
   for (auto it = levels_.lower_bound(indent); it != levels_.end(); it = levels_.erase(it)) {
     const Level& inner = it->second;
     if (inner.plan && *inner.plan != inner.results)
-      set_problem(fmt::format("plan 1..{}, {} results", *inner.plan, inner.results));
+      set_problem(fmt::format("plan 1..{}, {}", *inner.plan, results_text(inner.results)));
     sum.results += inner.results;
     sum.failed += inner.failed;
     sum.first_name = std::min(sum.first_name, inner.first_name);
@@ -265,7 +269,7 @@ void SubResultReader::summary_line(std::string_view text) {
   const auto tests = take_number(text);
   if (!tests || !text.starts_with(" test")) return;
   if (*tests > since_summary_)
-    set_problem(fmt::format("SUMMARY of {} tests, {} results", *tests, since_summary_));
+    set_problem(fmt::format("SUMMARY of {} tests, {}", *tests, results_text(since_summary_)));
   since_summary_ = 0;
 }
 

@@ -118,14 +118,14 @@ TEST(Tap, of_subtests_the_innermost_count) {
 }
 
 TEST(Tap, an_inner_plan_that_was_not_kept_is_a_problem) {
-  EXPECT_EQ(tap("1..1\n    1..3\n    ok 1\nok 1 - outer").problem, "plan 1..3, 1 results");
+  EXPECT_EQ(tap("1..1\n    1..3\n    ok 1\nok 1 - outer").problem, "plan 1..3, 1 result");
 }
 
 TEST(Tap, programs_one_after_the_other_each_have_a_plan) {
   EXPECT_EQ(tap("TAP version 13\n1..1\nok 1\nTAP version 13\n1..2\nok 1\nok 2").problem, "");
   EXPECT_EQ(tap("1..1\nok 1\n1..2\nok 1\nok 2").problem, "");
   EXPECT_EQ(tap("TAP version 13\n1..2\nok 1\nTAP version 13\n1..1\nok 1").problem,
-            "plan 1..2, 1 results");
+            "plan 1..2, 1 result");
 }
 
 TEST(Ktap, reads_what_kunit_prints) {
@@ -202,7 +202,7 @@ TEST(KvmUnitTests, counts_by_the_word) {
 
 TEST(KvmUnitTests, lost_lines_and_aborts_are_problems) {
   EXPECT_EQ(read(ResultFormat::KvmUnitTests, "PASS: a\nSUMMARY: 3 tests\n").problem,
-            "SUMMARY of 3 tests, 1 results");
+            "SUMMARY of 3 tests, 1 result");
   EXPECT_EQ(read(ResultFormat::KvmUnitTests, "ABORT: out of pages\n").problem,
             "ABORT: out of pages");
   EXPECT_FALSE(read(ResultFormat::KvmUnitTests, "only timings here\n").any());
