@@ -11,9 +11,14 @@
 namespace vmm {
 
 Result<void> write_reports(const RunRecord& run, const std::string& directory) {
-  const auto write = [&](const char* name, const std::string& text) {
-    return write_file(directory + "/" + name,
-                      {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  const auto write = [&](const char* name, const std::string& text) -> Result<void> {
+    const auto written = write_file(
+        directory + "/" + name, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    if (!written)
+      return fail(Error::internal(written.error().text())
+                      .hint("the journal has every verdict: vmm matrix report " + directory +
+                            " makes the reports when there is room"));
+    return {};
   };
   VMM_TRY(write("results.json", json_text(json_report(run))));
   VMM_TRY(write("junit.xml", junit_report(run)));
