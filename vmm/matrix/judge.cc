@@ -160,9 +160,8 @@ Judgement plain_end(const Settings& settings, const AttemptFacts& facts) {
     return {CellVerdict::Pass, {}};
   // Above 63 the code says less than the value that the guest wrote.
   if (outcome.kind == "guest-exit")
-    return {CellVerdict::Fail,
-            fmt::format("exit code {}{}", outcome.exit_code,
-                        outcome.exit_code == 63 ? ": " + outcome.headline : "")};
+    return {CellVerdict::Fail, fmt::format("exit code {}{}", outcome.exit_code,
+                                           outcome.exit_code == 63 ? ": " + outcome.headline : "")};
   return {CellVerdict::Fail, ending_text(outcome)};
 }
 
