@@ -330,9 +330,11 @@ Result<int> merge(const Options& o) {
   if (merged.run.finished > 0) VMM_TRY(journal.finish(merged.run.finished));
   VMM_TRY(write_reports(merged.run, out));
   fmt::print("{}report: {}/report.html\n", run_summary(merged.run), out);
-  if (const std::string missing = merged.text(); !missing.empty())
-    fmt::print(stderr, "{}", missing);
-  return run_exit_code(merged.run, o.fail_on_flaky);
+  const std::string missing = merged.text();
+  if (!missing.empty()) fmt::print(stderr, "{}", missing);
+  // Cells without a verdict are no pass.
+  const int code = run_exit_code(merged.run, o.fail_on_flaky);
+  return code == 0 && !missing.empty() ? exit_code(ErrorKind::Lab) : code;
 }
 
 void add_filters(CLI::App& app, Options& o) {

@@ -100,6 +100,12 @@ function defaultPlaces() {
   const others = open.filter((axis) => axis.name !== "guest");
   if (!columns.size && open.length > 1)
     columns.add(others.reduce((a, b) => (b.ranks.size < a.ranks.size ? b : a)));
+  // One row is no grid: the hosts stand at its left then, or the last axis where there is one host.
+  if (columns.size === open.length && open.length > 1) {
+    const hosts = open.filter((axis) => axis.name === "on" || axis.name === "kvm-param");
+    const left = hosts.length > 0 && hosts.length < open.length ? hosts : open.slice(-1);
+    for (const axis of left) columns.delete(axis);
+  }
   return new Map(open.map((axis) => [axis, columns.has(axis) ? "columns" : "rows"]));
 }
 
