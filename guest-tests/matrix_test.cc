@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -259,6 +260,44 @@ TEST_F(Matrix, shards_make_one_run_together) {
   const RunResult half = run_vmm({.arguments = {"matrix", "merge", folder_.file("some"),
                                                 folder_.file("s1"), folder_.file("s3")}});
   EXPECT_THAT(half.err, HasSubstr("2/3")) << "a missing shard is named";
+}
+
+// tools/slurm-here brings up a cluster for these.
+TEST_F(Matrix, DISABLED_slurm_runs_the_shards_and_one_report_comes_of_them) {
+  const std::string file = matrix(endings_text("host"));
+  const RunResult r = run(file, "run", {"-q", "--engine", "slurm", "--shards", "3"});
+  EXPECT_EQ(r.code, 1) << r.text();
+  EXPECT_EQ(verdicts("run", "do"), kEndings) << r.text();
+}
+
+TEST_F(Matrix, DISABLED_slurm_loses_a_task_and_resume_runs_what_is_missing) {
+  const std::string file = matrix(
+      "[guest.idle]\nkernel = \"GUESTS/idle.elf\"\ntimeout = 3\noutcome = \"timeout\"\n"
+      "[guest.idle.args]\nn = [1, 2, 3, 4, 5, 6]\n");
+  VmmProcess process({.arguments = {"matrix", "run", file, "--out", folder_.file("run"), "-q",
+                                    "--engine", "slurm", "--shards", "2"}});
+  // The second shard has its first verdict, and is cut off at its second cell.
+  const std::string journal = folder_.file("run") + "/2/journal.jsonl";
+  ASSERT_TRUE(process.wait_until([&] {
+    return std::filesystem::exists(journal) &&
+           read_text_file(journal).find("\"cell\":") != std::string::npos;
+  }));
+  ASSERT_EQ(std::system("scancel $(squeue -h -r -o %i | grep _2)"), 0);  // NOLINT(cert-env33-c)
+  const RunResult cut = process.finish();
+  EXPECT_EQ(cut.code, 75) << cut.text();
+  EXPECT_THAT(cut.err, HasSubstr("not run: idle n="));
+  const RunResult r = run(file, "run", {"-q", "--engine", "slurm", "--shards", "2", "--resume"});
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_EQ(verdicts("run", "n").size(), 6u);
+}
+
+TEST_F(Matrix, without_slurm_the_package_is_named) {
+  const std::string file = matrix("[guest.g]\nkernel = \"GUESTS/exit-0.elf\"\n");
+  const RunResult r = run_vmm(
+      {.arguments = {"matrix", "run", file, "--out", folder_.file("run"), "--engine", "slurm"},
+       .environment = {{"PATH", "/nowhere"}}});
+  EXPECT_EQ(r.code, 77) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("slurm-client"));
 }
 
 TEST_F(Matrix, failed_cells_run_again_alone) {

@@ -1,5 +1,6 @@
 // vmm matrix: guests x CPU models x vCPUs x interrupt chips x hosts, one file, one report.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -27,10 +28,14 @@
 #include "vmm/matrix/run_merge.h"
 #include "vmm/matrix/runner.h"
 #include "vmm/matrix/selection.h"
+#include "vmm/matrix/slurm.h"
 #include "vmm/matrix/summary.h"
 
 namespace vmm {
 namespace {
+
+// Of a Slurm job.
+constexpr unsigned kDefaultShards = 8;
 
 struct Options {
   std::string file;
@@ -39,6 +44,9 @@ struct Options {
   std::vector<std::string> only;
   std::vector<std::string> groups;
   std::string shard;
+  std::string engine = "local";
+  unsigned shards = kDefaultShards;
+  std::vector<std::string> sbatch;
   unsigned jobs = 0;
   unsigned repeat = 1;
   bool resume = false;
@@ -250,17 +258,6 @@ Result<void> check_files(const Chosen& chosen) {
                   .hint("paths in a matrix start from its own folder"));
 }
 
-Result<int> run(const Options& o) {
-  if (o.resume && (!o.only.empty() || !o.groups.empty() || !o.shard.empty()))
-    return fail(
-        Error::usage("--resume goes on with the cells that the run has; it takes no --only, "
-                     "--group or --shard"));
-  const Chosen chosen = VMM_TRY(choose(o));
-  VMM_TRY(check_files(chosen));
-  OpenRun open = o.resume ? VMM_TRY(resume(o, chosen)) : VMM_TRY(begin(o, chosen, {}));
-  return run_chosen(o, chosen, std::move(open));
-}
-
 // The cells of an earlier run again, in a run of their own.
 Result<int> rerun(const Options& o) {
   const MatrixSpec spec = VMM_TRY(read_matrix(o.file));
@@ -317,14 +314,10 @@ Result<void> copy_cells(const std::string& from, const std::string& to) {
   return {};
 }
 
-Result<int> merge(const Options& o) {
-  const std::vector<std::string> names(o.runs.begin() + 1, o.runs.end());
-  std::vector<RunRecord> runs;
-  for (const std::string& name : names) runs.push_back(VMM_TRY(read_journal(name)));
+// Makes one run in `out` of shards whose cells' files are in there already, and says how it went.
+Result<int> gather(const std::string& out, const std::vector<RunRecord>& runs,
+                   const std::vector<std::string>& names, bool fail_on_flaky) {
   const MergedRun merged = VMM_TRY(merge_runs(runs, names));
-  const std::string out = VMM_TRY(make_run_directory(merged.run.header.matrix, o.runs.front()));
-  for (std::size_t i = 0; i < names.size(); ++i)
-    VMM_TRY(copy_cells(names[i], fmt::format("{}/{}", out, i + 1)));
   Journal journal = VMM_TRY(Journal::create(out, merged.run.header));
   for (const CellRecord& cell : merged.run.cells) VMM_TRY(journal.add(cell));
   if (merged.run.finished > 0) VMM_TRY(journal.finish(merged.run.finished));
@@ -333,8 +326,102 @@ Result<int> merge(const Options& o) {
   const std::string missing = merged.text();
   if (!missing.empty()) fmt::print(stderr, "{}", missing);
   // Cells without a verdict are no pass.
-  const int code = run_exit_code(merged.run, o.fail_on_flaky);
+  const int code = run_exit_code(merged.run, fail_on_flaky);
   return code == 0 && !missing.empty() ? exit_code(ErrorKind::Lab) : code;
+}
+
+Result<int> merge(const Options& o) {
+  const std::vector<std::string> names(o.runs.begin() + 1, o.runs.end());
+  std::vector<RunRecord> runs;
+  for (const std::string& name : names) runs.push_back(VMM_TRY(read_journal(name)));
+  // What cannot be merged leaves no folder behind.
+  const MergedRun merged = VMM_TRY(merge_runs(runs, names));
+  const std::string out = VMM_TRY(make_run_directory(merged.run.header.matrix, o.runs.front()));
+  for (std::size_t i = 0; i < names.size(); ++i)
+    VMM_TRY(copy_cells(names[i], fmt::format("{}/{}", out, i + 1)));
+  return gather(out, runs, names, o.fail_on_flaky);
+}
+
+// The journals of the shards that began; the names of their folders.
+Result<int> gather_shards(const Options& o, const std::string& out, unsigned shards) {
+  std::vector<RunRecord> runs;
+  std::vector<std::string> names;
+  for (unsigned shard = 1; shard <= shards; ++shard) {
+    std::string name = fmt::format("{}/{}", out, shard);
+    auto run = read_journal(name);
+    if (!run) {
+      fmt::print(stderr, "vmm: shard {}/{} left no journal: {}/slurm-{}.log may say why\n", shard,
+                 shards, out, shard);
+      continue;
+    }
+    runs.push_back(std::move(*run));
+    names.push_back(std::move(name));
+  }
+  if (runs.empty())
+    return fail(Error::lab("no task of the Slurm job left a journal")
+                    .hint(fmt::format(
+                        "see {}/slurm-1.log; the folder has to be shared by the nodes", out)));
+  // A merge of an earlier try gives way.
+  std::error_code error;
+  std::filesystem::remove(std::filesystem::path(out) / kJournalName, error);
+  return gather(out, runs, names, o.fail_on_flaky);
+}
+
+Result<int> run_by_slurm(const Options& o, const Chosen& chosen) {
+  if (!o.shard.empty())
+    return fail(Error::usage("--engine slurm makes the shards itself: --shards N, not --shard"));
+  if (o.resume && o.out.empty())
+    return fail(Error::usage("--engine slurm --resume needs --out: the folder of that run"));
+  SlurmSpec spec;
+  spec.shards = static_cast<unsigned>(std::min<std::size_t>(o.shards, chosen.cells.size()));
+  spec.jobs = o.jobs != 0 ? o.jobs : 1;
+  spec.sbatch_options = o.sbatch;
+  spec.words.push_back(o.file);
+  const auto add = [&](const char* option, const std::vector<std::string>& values) {
+    for (const std::string& value : values) spec.words.insert(spec.words.end(), {option, value});
+  };
+  add("--only", o.only);
+  add("--group", o.groups);
+  if (o.repeat > 1) add("--repeat", {std::to_string(o.repeat)});
+  const std::string folder =
+      o.resume ? o.out : VMM_TRY(make_run_directory(chosen.spec.name, o.out));
+  spec.directory = std::filesystem::absolute(folder).string();
+  if (!o.quiet)
+    fmt::print(stderr, "vmm: matrix {}: {} cells in {} shards by Slurm, -j {} each, in {}\n",
+               chosen.spec.name, chosen.cells.size(), spec.shards, spec.jobs, folder);
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  const auto result = run_on_slurm(spec, [&](std::size_t waiting) {
+    if (terminal && !o.quiet)
+      fmt::print(stderr, "\r{} of {} shards are not done\x1b[K", waiting, spec.shards);
+  });
+  if (terminal && !o.quiet) fmt::print(stderr, "\r\x1b[K");
+  const SlurmResult job = VMM_TRY(result);
+  const Result<int> code = gather_shards(o, folder, spec.shards);
+  if (!job.signal) return code;
+  fmt::print(stderr,
+             "vmm: Slurm job {} was cancelled\nhint: the same command with --resume and --out {} "
+             "goes on\n",
+             job.job, printable(folder));
+  return 128 + *job.signal;
+}
+
+Result<int> run(const Options& o) {
+  const bool by_slurm = lower(o.engine) == "slurm";
+  if (!by_slurm && lower(o.engine) != "local")
+    return fail(Error::usage(fmt::format("--engine '{}' is unknown", printable(o.engine)))
+                    .hint("write local or slurm"));
+  if (!by_slurm && (o.shards != kDefaultShards || !o.sbatch.empty()))
+    return fail(Error::usage("--shards and --sbatch are for --engine slurm")
+                    .hint("--shard I/N runs one shard here"));
+  if (!by_slurm && o.resume && (!o.only.empty() || !o.groups.empty() || !o.shard.empty()))
+    return fail(
+        Error::usage("--resume goes on with the cells that the run has; it takes no --only, "
+                     "--group or --shard"));
+  const Chosen chosen = VMM_TRY(choose(o));
+  VMM_TRY(check_files(chosen));
+  if (by_slurm) return run_by_slurm(o, chosen);
+  OpenRun open = o.resume ? VMM_TRY(resume(o, chosen)) : VMM_TRY(begin(o, chosen, {}));
+  return run_chosen(o, chosen, std::move(open));
 }
 
 void add_filters(CLI::App& app, Options& o) {
@@ -388,6 +475,15 @@ void add_matrix_command(CLI::App& app, Command& chosen) {
   CLI::App* run_command = add("run", "run it, and report", run);
   takes_file(run_command);
   add_run_options(*run_command, o);
+  run_command->add_option("--engine", o.engine,
+                          "local: cells run here; slurm: shards as an array job (default local)");
+  run_command->add_option("--shards", o.shards, "of a Slurm job (default 8)")
+      ->check(CLI::Range(1u, 100'000u));
+  run_command
+      ->add_option("--sbatch", o.sbatch,
+                   "an option for sbatch, such as --sbatch=--partition=kvm; repeatable")
+      ->type_size(1)
+      ->allow_extra_args(false);
   run_command->add_flag("--resume", o.resume,
                         "go on where the last run, or the one in --out, stopped");
 

@@ -8,6 +8,7 @@
 
 #include "vmm/matrix/plan.h"
 #include "vmm/matrix/runner.h"
+#include "vmm/matrix/slurm.h"
 
 namespace vmm {
 namespace {
@@ -89,6 +90,23 @@ TEST(AttemptDirectory, names_the_cell_and_the_attempt) {
   EXPECT_THAT(first, testing::MatchesRegex("cells/0007-hello-[0-9a-f]+"));
   EXPECT_EQ(attempt_directory(6, "hello smp=2", "hello", 1), first + ".2");
   EXPECT_NE(attempt_directory(6, "hello smp=4", "hello", 0), first);
+}
+
+TEST(SlurmScript, begins_a_shard_or_goes_on_with_it) {
+  SlurmSpec spec;
+  spec.directory = "/shared/a b";
+  spec.shards = 4;
+  spec.jobs = 2;
+  spec.words = {"m.toml", "--only", "guest=v*"};
+  EXPECT_EQ(slurm_script(spec, "/bin/vmm"),
+            "#!/bin/sh\n"
+            "# A shard of a matrix, as a task of a Slurm array job.\n"
+            "out='/shared/a b'/$SLURM_ARRAY_TASK_ID\n"
+            "if [ -e \"$out/journal.jsonl\" ]; then\n"
+            "  exec /bin/vmm matrix run m.toml -q -j 2 --out \"$out\" --resume\n"
+            "fi\n"
+            "exec /bin/vmm matrix run m.toml --only 'guest=v*' -q -j 2 --out \"$out\" "
+            "--shard \"$SLURM_ARRAY_TASK_ID/4\"\n");
 }
 
 TEST(Plan, says_what_this_host_would_skip_and_how_long_it_takes) {

@@ -2,12 +2,8 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
 #include <deque>
 #include <filesystem>
 #include <memory>
@@ -16,42 +12,13 @@
 #include "vmm/base/sha256.h"
 #include "vmm/matrix/attempt.h"
 #include "vmm/matrix/lab_place.h"
+#include "vmm/matrix/stop_signals.h"
 
 namespace vmm {
 namespace {
 
 constexpr std::chrono::milliseconds kTick{200};  // between two looks at the progress
 constexpr unsigned kInfraRetries = 1;
-
-// The signals that end a run, as a descriptor; unblocked again at its end.
-class StopSignals {
- public:
-  static Result<StopSignals> take() {
-    StopSignals signals;
-    ::sigemptyset(&signals.set_);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&signals.set_, number);
-    ::pthread_sigmask(SIG_BLOCK, &signals.set_, &signals.before_);
-    signals.fd_ = Fd(::signalfd(-1, &signals.set_, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!signals.fd_) return fail(Error::system(ErrorKind::Internal, "signalfd", errno));
-    return signals;
-  }
-  StopSignals(StopSignals&&) = default;
-  ~StopSignals() {
-    if (fd_) ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-  int fd() const { return fd_.get(); }
-  std::optional<int> taken() const {
-    signalfd_siginfo info;
-    if (::read(fd_.get(), &info, sizeof info) != sizeof info) return std::nullopt;
-    return static_cast<int>(info.ssi_signo);
-  }
-
- private:
-  StopSignals() = default;
-  sigset_t set_{};
-  sigset_t before_{};
-  Fd fd_;
-};
 
 double unix_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
