@@ -73,7 +73,7 @@ TEST_F(PageDataTest, has_what_is_known_of_a_cell) {
   const json page = data(fake_run({cell}));
   const json& shown = page["cells"][0];
   EXPECT_EQ(shown["id"], cell.id);
-  EXPECT_EQ(page["verdicts"][shown["v"].get<int>()], "FLAKY");
+  EXPECT_EQ(page["verdicts"][shown["v"].get<std::size_t>()], "FLAKY");
   EXPECT_EQ(text(page, shown["r"]), "a line ^[[1m is missing");
   EXPECT_EQ(text(page, shown["x"][1]), "epyc");
   EXPECT_EQ(text(page, shown["l"]), "https://example.org");
@@ -82,7 +82,7 @@ TEST_F(PageDataTest, has_what_is_known_of_a_cell) {
   for (const json& word : shown["c"]) command += (command.empty() ? "" : " ") + text(page, word);
   EXPECT_EQ(command, cell.command);
   EXPECT_EQ(shown["a"].size(), 2u);
-  EXPECT_EQ(page["verdicts"][shown["a"][0][0].get<int>()], "FAIL");
+  EXPECT_EQ(page["verdicts"][shown["a"][0][0].get<std::size_t>()], "FAIL");
   EXPECT_EQ(page["axes"], json::array({"guest", "cpu-model", "on"}));
   EXPECT_EQ(page["strings"][0], "");
 }
@@ -102,7 +102,7 @@ TEST_F(PageDataTest, files_are_shown_of_cells_that_did_not_plainly_pass) {
   const json page = data(fake_run({cell_with_files("good", CellVerdict::Pass, 100),
                                    cell_with_files("bad", CellVerdict::Crash, 100)}));
   ASSERT_EQ(page["files"].size(), 2u);
-  const json& bad = page["files"][page["cells"][1]["f"].get<int>()];
+  const json& bad = page["files"][page["cells"][1]["f"].get<std::size_t>()];
   EXPECT_EQ(bad["directory"], "cells/bad");
   EXPECT_EQ(bad["card"], json::array({"TRIPLE FAULT"}));
   EXPECT_THAT(bad["serial"]["text"].get<std::string>(), HasSubstr("a line ...\na line ..."));
@@ -110,7 +110,7 @@ TEST_F(PageDataTest, files_are_shown_of_cells_that_did_not_plainly_pass) {
   EXPECT_EQ(bad["screen"], base64("\x89PNG\r\n\x1a\n"));
   EXPECT_FALSE(bad.contains("screen_text")) << "the picture has it";
   // The screen of one that passed is there only when it was asked to be kept.
-  const json& good = page["files"][page["cells"][0]["f"].get<int>()];
+  const json& good = page["files"][page["cells"][0]["f"].get<std::size_t>()];
   EXPECT_TRUE(good.contains("screen"));
   EXPECT_FALSE(good.contains("serial"));
 }
@@ -138,11 +138,11 @@ TEST_F(PageDataTest, what_has_no_room_is_named) {
   cells.push_back(cell_with_files("crash", CellVerdict::Crash, 5000));
   const json page = data(fake_run(cells), limits);
   // The gravest first, however late it comes in the matrix.
-  const json& crash = page["files"][page["cells"][4]["f"].get<int>()];
+  const json& crash = page["files"][page["cells"][4]["f"].get<std::size_t>()];
   EXPECT_TRUE(crash.contains("serial"));
   EXPECT_TRUE(crash["serial"]["cut"]);
   EXPECT_FALSE(crash.contains("left_out"));
-  const json& last = page["files"][page["cells"][3]["f"].get<int>()];
+  const json& last = page["files"][page["cells"][3]["f"].get<std::size_t>()];
   EXPECT_FALSE(last.contains("serial"));
   ASSERT_TRUE(last.contains("left_out"));
   EXPECT_EQ(last["left_out"].at(0).at("file"), "serial.log");
