@@ -21,6 +21,7 @@ using Bytes = std::span<const std::uint8_t>;
 constexpr std::size_t kMaxModule = 128_MiB;  // a module with debugging information
 constexpr std::size_t kMaxFiles = 100'000;   // a distribution's kernel has some 4000
 constexpr std::size_t kMaxDepends = 256;
+constexpr std::size_t kMaxParameters = 1000;
 constexpr std::size_t kMaxName = 56;  // MODULE_NAME_LEN on 64-bit kernels
 constexpr std::size_t kMaxDepth = 64;
 
@@ -99,7 +100,13 @@ Result<ModuleInfo> read_module_info(Bytes bytes) {
     at += entry->size() + 1;
     constexpr std::string_view kDepends = "depends=";
     constexpr std::string_view kVermagic = "vermagic=";
+    constexpr std::string_view kParameter = "parmtype=";
     if (entry->starts_with(kVermagic)) info.vermagic = entry->substr(kVermagic.size(), 256);
+    // "parmtype=npt:bool"
+    if (entry->starts_with(kParameter) && info.parameters.size() < kMaxParameters) {
+      const std::string_view name = entry->substr(kParameter.size());
+      info.parameters.emplace_back(name.substr(0, std::min(name.find(':'), kMaxName)));
+    }
     if (!entry->starts_with(kDepends)) continue;
     for (const std::string_view name : split(entry->substr(kDepends.size()), ',')) {
       if (name.empty()) continue;

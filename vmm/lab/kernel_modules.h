@@ -16,8 +16,9 @@ namespace vmm {
 
 // What a module's .modinfo section says, of that what is used here.
 struct ModuleInfo {
-  std::vector<std::string> depends;  // canonical names, in the module's order
-  std::string vermagic;              // "6.1.0-56-cloud-amd64 SMP preempt mod_unload modversions"
+  std::vector<std::string> depends;     // canonical names, in the module's order
+  std::vector<std::string> parameters;  // names, in the module's order
+  std::string vermagic;                 // "6.1.0-56-cloud-amd64 SMP preempt mod_unload modversions"
 };
 
 // Reads the section of a module (an ELF64 relocatable object, not compressed). Errors of kind

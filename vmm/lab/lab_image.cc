@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "loader/newc.h"
 #include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
@@ -51,18 +53,16 @@ void append_word(std::string& line, std::string_view word) {
   line += word;
 }
 
-}  // namespace
+// A --kvm-param.
+struct UserParameter {
+  std::string module;
+  std::string name;
+  std::string value;
+};
 
-LabChannelDevice lab_channel_device(LabBackend backend) {
-  if (backend == LabBackend::Svm) return {.kind = "tty", .device = "/dev/vport0p1"};
-  return {.kind = "mailbox", .device = "/dev/sda"};
-}
-
-Result<ModuleParameters> module_parameters(const LabSpec& spec) {
+Result<std::vector<UserParameter>> user_parameters(const LabSpec& spec) {
   const std::string vendor = vendor_module(spec.backend);
-  ModuleParameters parameters;
-  parameters.vendor = "nested=1";
-  if (spec.backend == LabBackend::Vmx) append_word(parameters.vendor, kBochsParameters);
+  std::vector<UserParameter> parameters;
   for (const std::string& text : spec.kvm_params) {
     const std::size_t equals = text.find('=');
     const std::string_view whole = std::string_view(text).substr(0, equals);
@@ -75,15 +75,45 @@ Result<ModuleParameters> module_parameters(const LabSpec& spec) {
           Error::usage(fmt::format("--kvm-param {}: NAME=VALUE or kvm.NAME=VALUE is "
                                    "expected, without spaces and quotation marks",
                                    printable(text))));
-    const std::string word = fmt::format("{}={}", name, text.substr(equals + 1));
-    if (module == vendor)
-      append_word(parameters.vendor, word);
-    else if (module == "kvm")
-      append_word(parameters.kvm, word);
-    else
+    if (module != vendor && module != "kvm")
       return fail(Error::usage(fmt::format("--kvm-param {}: this lab loads kvm and {}, not {}",
                                            printable(text), vendor, printable(module))));
+    parameters.push_back({module, std::string(name), text.substr(equals + 1)});
   }
+  return parameters;
+}
+
+// Linux ignores a parameter that the module has not, and a lab would be another than was asked for.
+Result<void> check_parameters(const LabSpec& spec, const LabModules& modules) {
+  for (const UserParameter& parameter : VMM_TRY(user_parameters(spec)))
+    for (const LabModules::Entry& entry : modules.entries) {
+      const std::vector<std::string>& known = entry.module.info.parameters;
+      if (entry.module.name != parameter.module || known.empty() ||
+          std::find(known.begin(), known.end(), parameter.name) != known.end())
+        continue;
+      Error error = Error::usage(fmt::format("--kvm-param: {} has no parameter '{}'",
+                                             parameter.module, printable(parameter.name)));
+      if (const auto near = nearest_name(parameter.name, known))
+        error = std::move(error).hint(fmt::format("did you mean {}?", *near));
+      return fail(std::move(error));
+    }
+  return {};
+}
+
+}  // namespace
+
+LabChannelDevice lab_channel_device(LabBackend backend) {
+  if (backend == LabBackend::Svm) return {.kind = "tty", .device = "/dev/vport0p1"};
+  return {.kind = "mailbox", .device = "/dev/sda"};
+}
+
+Result<ModuleParameters> module_parameters(const LabSpec& spec) {
+  ModuleParameters parameters;
+  parameters.vendor = "nested=1";
+  if (spec.backend == LabBackend::Vmx) append_word(parameters.vendor, kBochsParameters);
+  for (const UserParameter& parameter : VMM_TRY(user_parameters(spec)))
+    append_word(parameter.module == "kvm" ? parameters.kvm : parameters.vendor,
+                fmt::format("{}={}", parameter.name, parameter.value));
   return parameters;
 }
 
@@ -103,6 +133,7 @@ Result<LabModules> lab_modules(const LabSpec& spec, const ModuleTree& tree) {
     if (spec.kernel.empty()) module.bytes.resize(without_signature(module.bytes).size());
     modules.entries.push_back({.module = std::move(module), .parameters = std::move(text)});
   }
+  VMM_TRY(check_parameters(spec, modules));
   for (const char* name : {"kvm", vendor.c_str()}) {
     if (tree.contains(name) || !tree.is_builtin(name)) continue;
     const std::string text = parameters_of(name);

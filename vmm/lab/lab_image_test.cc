@@ -123,6 +123,21 @@ TEST_F(OwnKernel, becomes_an_image_that_tells_the_agent_what_to_load) {
                                   "/lib/modules/kvm_amd.ko nested=1 npt=0"));
 }
 
+TEST_F(OwnKernel, a_parameter_that_the_module_has_not_is_refused) {
+  using namespace std::string_literals;
+  put("modules/kernel/kvm-amd.ko",
+      build_module("license=GPL\0parmtype=npt:bool\0parmtype=nested:int\0depends=kvm\0"
+                   "vermagic=6.1-test SMP preempt\0"s));
+  spec_.kvm_params = {"npt=0", "kvm.anything=1"};
+  EXPECT_TRUE(build_lab_image(spec_, {}));
+  spec_.kvm_params = {"ntp=0"};
+  const auto image = build_lab_image(spec_, {});
+  ASSERT_FALSE(image);
+  EXPECT_EQ(image.error().kind(), ErrorKind::Usage);
+  EXPECT_EQ(image.error().text(), "--kvm-param: kvm_amd has no parameter 'ntp'");
+  EXPECT_EQ(image.error().hint_text(), "did you mean npt?");
+}
+
 TEST_F(OwnKernel, parameters_of_built_in_modules_go_to_the_command_line) {
   for (const char* name : {"kvm", "kvm-amd", "irqbypass"})
     fs::remove(directory_ + "/modules/kernel/" + name + ".ko");

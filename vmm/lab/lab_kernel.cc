@@ -48,8 +48,15 @@ Result<LabKernel> load_kernel(const std::string& image, const std::string& modul
   kernel.release = *release;
   const std::string directory =
       modules.empty() ? fmt::format("/lib/modules/{}", kernel.release) : modules;
-  kernel.modules = VMM_TRY_CONTEXT(ModuleTree::scan(directory),
-                                   fmt::format("the modules of the kernel {}", printable(image)));
+  auto found = ModuleTree::scan(directory);
+  if (!found) {
+    Error error = std::move(found).error().context(
+        fmt::format("the modules of the kernel {}", printable(image)));
+    if (modules.empty())
+      error = std::move(error).hint("--lab-modules names the directory that modules_install made");
+    return fail(std::move(error));
+  }
+  kernel.modules = *std::move(found);
   VMM_TRY(check_kvm(kernel.modules, kernel.release));
   return kernel;
 }
