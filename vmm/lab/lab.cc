@@ -36,21 +36,29 @@ Result<std::unique_ptr<Lab>> Lab::boot(const LabSpec& spec, const Options& optio
   const LabImage image = VMM_TRY(build_lab_image(known, lab_agent(), options.cancel));
   std::unique_ptr<Emulator> emulator = VMM_TRY(
       spec.backend == LabBackend::Svm ? start_qemu(known, image) : start_bochs(known, image));
+  return join(spec.backend, std::move(emulator), options);
+}
+
+Result<std::unique_ptr<Lab>> Lab::join(LabBackend backend, std::unique_ptr<Emulator> emulator,
+                                       const Options& options) {
   // The session asks as long as it lives; whoever could give up the boot is then gone.
   const auto cancel = std::make_shared<int>(options.cancel);
-  const auto dead = [&emulator_ref = *emulator, cancel]() -> std::optional<std::string> {
+  const auto dead = [&emulator_ref = *emulator, cancel,
+                     stop = options.stop]() -> std::optional<std::string> {
+    if (is_readable(stop)) return "the lab was stopped";
     if (is_readable(*cancel)) return "the lab was given up while it booted";
     return emulator_ref.death();
   };
   auto session = LabSession::open(emulator->channel(), dead, options.patience);
   if (!session) {
     Error error = std::move(session).error();
-    if (const std::string tail = emulator->console_tail(); !tail.empty())
+    // An emulator's death says so itself.
+    if (const std::string tail = emulator->console_tail(); !tail.empty() && !emulator->death())
       error = std::move(error).hint("the lab's console ended with: " + tail);
     return fail(std::move(error));
   }
   *cancel = -1;
-  return std::make_unique<Lab>(spec.backend, std::move(emulator), std::move(*session));
+  return std::make_unique<Lab>(backend, std::move(emulator), std::move(*session));
 }
 
 Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& streams, int cancel) {

@@ -20,13 +20,18 @@ class Lab {
   struct Options {
     // Wall-clock time without a sign of life after which a lab is taken for dead.
     std::chrono::seconds patience{120};
-    // When readable, whatever is going on is given up.
+    // When readable, the boot is given up.
     int cancel = -1;
+    // When readable, then or at any later time, the lab is given up, whatever runs in it.
+    int stop = -1;
   };
 
   // Finds the kernel, builds the image, starts the emulator and waits for its agent. Errors: Usage,
   // NoLab, Lab (also when cancelled).
   static Result<std::unique_ptr<Lab>> boot(const LabSpec& spec, const Options& options);
+  // The last part of it: waits for the agent of an emulator that runs.
+  static Result<std::unique_ptr<Lab>> join(LabBackend backend, std::unique_ptr<Emulator> emulator,
+                                           const Options& options);
 
   // A lab of parts that are up already.
   Lab(LabBackend backend, std::unique_ptr<Emulator> emulator, std::unique_ptr<LabSession> session)

@@ -49,7 +49,10 @@ class Session final : public LabSession {
   }
 
   const LabHello& hello() const override { return hello_; }
-  Result<void> check(std::chrono::seconds limit) override { return link_.check(limit); }
+  Result<void> check(std::chrono::seconds limit) override {
+    const SigpipeGuard guard;
+    return link_.check(limit);
+  }
   bool broken() const override { return link_.broken() || stuck_; }
 
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,
