@@ -36,6 +36,11 @@ short events_of(std::span<const pollfd> polled, int fd) {
   return 0;
 }
 
+// How many bytes may be read or written where the stream is in its file, or -errno.
+long parts_room(std::optional<ExtentWalk>& parts, const Fd& fd, std::uint64_t position) {
+  return parts ? parts->move(fd.get(), position) : std::numeric_limits<long>::max();
+}
+
 bool try_again(long result) { return result == -EAGAIN || result == -EINTR; }
 
 }  // namespace
@@ -288,9 +293,11 @@ void Channel::pump_source(std::uint32_t id, Stream& stream) {
 bool Channel::read_source(std::uint32_t id, Stream& stream) {
   std::array<std::uint8_t, kMaxPayload> buffer;
   const std::uint64_t left = stream.spec.source_limit - stream.end.given;
-  const auto size = static_cast<std::size_t>(
+  auto size = static_cast<std::size_t>(
       std::min({std::uint64_t{buffer.size()}, std::uint64_t{stream.credit}, left}));
-  const long count = read_some(stream.spec.source, std::span(buffer).first(size));
+  const long room = parts_room(stream.spec.source_parts, stream.spec.source, stream.end.given);
+  size = std::min(size, static_cast<std::size_t>(std::max(room, 0L)));
+  const long count = room < 0 ? room : read_some(stream.spec.source, std::span(buffer).first(size));
   if (try_again(count) && !stream.draining) return false;
   if (count == -EINTR) return true;
   if (count <= 0) {
@@ -315,8 +322,10 @@ void Channel::end_source(std::uint32_t id, Stream& stream) {
 
 void Channel::pump_sink(std::uint32_t id, Stream& stream) {
   while (wants_sink(stream)) {
-    const auto bytes = std::span<const std::uint8_t>(stream.inbound).subspan(stream.inbound_begin);
-    const long count = write_some(stream.spec.sink, bytes);
+    auto bytes = std::span<const std::uint8_t>(stream.inbound).subspan(stream.inbound_begin);
+    const long room = parts_room(stream.spec.sink_parts, stream.spec.sink.fd, stream.end.taken);
+    bytes = bytes.first(std::min(bytes.size(), static_cast<std::size_t>(std::max(room, 0L))));
+    const long count = room < 0 ? room : write_some(stream.spec.sink, bytes);
     if (count == -EINTR) continue;
     if (count == -EAGAIN || count == 0) break;
     if (count < 0) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
+#include "vmm/lab/extents.h"
 #include "vmm/lab/frame.h"
 
 namespace vmm {
@@ -39,6 +41,9 @@ struct StreamSpec {
   std::uint64_t sink_limit = std::numeric_limits<std::uint64_t>::max();    // more is an error
   std::function<void(const StreamEnd&)> done = {};  // called once, at the end of both directions
   bool later = false;                               // attach() brings the descriptors
+  // The stream is these parts of the file that the source, or the sink, is.
+  std::optional<ExtentWalk> source_parts = {};
+  std::optional<ExtentWalk> sink_parts = {};
 };
 
 class Channel {

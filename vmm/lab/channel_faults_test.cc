@@ -207,7 +207,8 @@ TEST(HostileLabTest, answers_that_do_not_fit) {
     return HostileLab([json](ScriptedPeer& peer, const std::string&) { peer.control(json); }).run();
   };
   EXPECT_THAT(always(R"({"is":"absent"})"), HasSubstr("answers another question"));
-  EXPECT_THAT(always(R"({"is":"file","size":5})"), HasSubstr("a file that nobody asked for"));
+  EXPECT_THAT(always(R"({"is":"file","mode":420,"size":5})"),
+              HasSubstr("a file that nobody asked for"));
   EXPECT_THAT(always(R"({"is":"exited","code":0})"), HasSubstr("a command that never ran"));
   EXPECT_THAT(always("nonsense"), HasSubstr("it is not a JSON object"));
   EXPECT_THAT(always(R"({"is":"failed","text":"no \u0001 room"})"), HasSubstr("no \\x01 room"));
@@ -283,7 +284,7 @@ TEST(HostileLabTest, outputs_are_no_larger_than_announced_and_leave_nothing_half
   const std::string path = folder / "out";
   EXPECT_EQ(run_with_output(path,
                             [](auto& peer) {
-                              peer.control(R"({"is":"file","size":3})");
+                              peer.control(R"({"is":"file","mode":420,"size":3})");
                               peer.send(FrameKind::Data, 4, "abc");
                               peer.send(FrameKind::Eof, 4, "");
                             }),
@@ -291,19 +292,37 @@ TEST(HostileLabTest, outputs_are_no_larger_than_announced_and_leave_nothing_half
   EXPECT_EQ(read_text(path), "abc");
   EXPECT_THAT(run_with_output(path,
                               [](auto& peer) {
-                                peer.control(R"({"is":"file","size":3})");
+                                peer.control(R"({"is":"file","mode":420,"size":3})");
                                 peer.send(FrameKind::Data, 4, "abcd");
                               }),
               HasSubstr("sent more on stream 4 than was agreed"));
   EXPECT_THAT(run_with_output(path,
                               [](auto& peer) {
-                                peer.control(R"({"is":"file","size":5})");
+                                peer.control(R"({"is":"file","mode":420,"size":5})");
                                 peer.send(FrameKind::Data, 4, "wxyz");
                                 peer.send(FrameKind::Eof, 4, "");
                               }),
               HasSubstr("came from the lab with 4 of its 5 bytes"));
-  EXPECT_THAT(run_with_output(
-                  path, [](auto& peer) { peer.control(R"({"is":"file","size":99999999999999})"); }),
+  for (const char* extents : {"[0,4,3,1]", "[0,11]", "[0,0]", "[5]", "[-1,1]", "[0,\"4\"]", "7"})
+    EXPECT_THAT(run_with_output(
+                    path,
+                    [extents](auto& peer) {
+                      peer.control(std::string(R"({"is":"file","mode":420,"size":10,"extents":)") +
+                                   extents + "}");
+                    }),
+                HasSubstr("its 'extents'"));
+  EXPECT_THAT(
+      run_with_output(
+          path,
+          [](auto& peer) {
+            peer.control(
+                R"({"is":"file","mode":420,"size":9007199254740992,"extents":[9007199254740000,1]})");
+          }),
+      HasSubstr("its 'extents'"));
+  EXPECT_THAT(run_with_output(path,
+                              [](auto& peer) {
+                                peer.control(R"({"is":"file","mode":420,"size":99999999999999})");
+                              }),
               HasSubstr("larger than it was allowed"));
   EXPECT_EQ(read_text(path), "abc");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);

@@ -86,6 +86,24 @@ std::vector<std::string> JsonFields::list(const char* name) {
   return strings;
 }
 
+std::vector<std::uint64_t> JsonFields::numbers(const char* name) {
+  std::vector<std::uint64_t> numbers;
+  const auto* value = member(name);
+  if (value == nullptr) return numbers;
+  if (!value->is_array()) {
+    problem(fmt::format("its '{}' is not a list", name));
+    return numbers;
+  }
+  for (const auto& item : *value) {
+    if (!item.is_number_unsigned()) {
+      problem(fmt::format("its '{}' is not a list of numbers", name));
+      return {};
+    }
+    numbers.push_back(item.get<std::uint64_t>());
+  }
+  return numbers;
+}
+
 JsonFields JsonFields::object(const char* name) {
   const auto* value = member(name);
   return JsonFields(value != nullptr ? *value : nlohmann::json());

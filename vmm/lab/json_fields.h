@@ -28,6 +28,7 @@ class JsonFields {
   bool has(const char* name) const;
   std::string bytes(const char* name);
   std::vector<std::string> list(const char* name);
+  std::vector<std::uint64_t> numbers(const char* name);
   JsonFields object(const char* name);
   std::vector<JsonFields> objects(const char* name);
   template <typename T>

@@ -187,7 +187,7 @@ Result<void> LabLink::handle_reply(LabReply reply) {
   if (std::holds_alternative<Started>(reply)) running_ = true;
   if (const auto* file = std::get_if<FileFollows>(&reply)) {
     if (!on_file_) return fail(Error::lab("the lab sends a file that nobody asked for"));
-    VMM_TRY(on_file_(file->size));
+    VMM_TRY(on_file_(*file));
   }
   reply_ = std::move(reply);
   return {};

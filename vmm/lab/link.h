@@ -45,7 +45,7 @@ class LabLink {
   void tell(const LabRequest& request);
 
   // Called for FileFollows as it arrives: the bytes come right behind it.
-  void on_file(std::function<Result<void>(std::uint64_t size)> begin) {
+  void on_file(std::function<Result<void>(const FileFollows&)> begin) {
     on_file_ = std::move(begin);
   }
   // From the answer Started on, until the lab says how the command ended.
@@ -87,7 +87,7 @@ class LabLink {
   std::optional<LabReply> reply_;
   bool running_ = false;
   std::optional<Exited> exited_;
-  std::function<Result<void>(std::uint64_t)> on_file_;
+  std::function<Result<void>(const FileFollows&)> on_file_;
   Guest guest_;
   std::uint32_t next_stream_ = 1;
   std::optional<Error> broken_;

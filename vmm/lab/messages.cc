@@ -19,6 +19,17 @@ json list_of(const std::vector<std::string>& strings) {
   return list;
 }
 
+// A flat list: offset, size, offset, size.
+void put_extents(json& fields, const std::optional<std::vector<Extent>>& extents) {
+  if (!extents) return;
+  json list = json::array();
+  for (const Extent& extent : *extents) {
+    list.push_back(extent.offset);
+    list.push_back(extent.size);
+  }
+  fields["extents"] = std::move(list);
+}
+
 json fields_of(const FileDigest& file) {
   return {{"path", text_of_bytes(file.path)}, {"sha256", file.sha256}, {"mode", file.mode}};
 }
@@ -32,6 +43,7 @@ struct RequestFields {
   json operator()(const PutFile& put) const {
     json fields = fields_of(put.file);
     fields.update({{"do", "put"}, {"size", put.size}, {"stream", put.stream}});
+    put_extents(fields, put.extents);
     return fields;
   }
   json operator()(const MakeDirectory& make) const {
@@ -48,10 +60,12 @@ struct RequestFields {
     return {{"do", "remove"}, {"path", text_of_bytes(remove.path)}};
   }
   json operator()(const GetFile& get) const {
-    return {{"do", "get"},
-            {"path", text_of_bytes(get.path)},
-            {"limit", get.limit},
-            {"stream", get.stream}};
+    json fields = {{"do", "get"},
+                   {"path", text_of_bytes(get.path)},
+                   {"limit", get.limit},
+                   {"stream", get.stream}};
+    if (get.holes) fields["holes"] = 1;
+    return fields;
   }
   json operator()(const StartCommand& start) const {
     json fields = {{"do", "start"},
@@ -85,7 +99,11 @@ struct ReplyFields {
   json operator()(const MissingFiles& missing) const {
     return {{"is", "missing"}, {"indices", missing.indices}};
   }
-  json operator()(const FileFollows& file) const { return {{"is", "file"}, {"size", file.size}}; }
+  json operator()(const FileFollows& file) const {
+    json fields = {{"is", "file"}, {"size", file.size}, {"mode", file.mode}};
+    put_extents(fields, file.extents);
+    return fields;
+  }
   json operator()(const Absent&) const { return {{"is", "absent"}}; }
   json operator()(const Started&) const { return {{"is", "started"}}; }
   json operator()(const Exited& exited) const {
@@ -104,6 +122,27 @@ FileDigest file_digest(JsonFields& fields) {
   return file;
 }
 
+std::optional<std::vector<Extent>> extents_of(JsonFields& fields, std::uint64_t size) {
+  if (!fields.has("extents")) return std::nullopt;
+  const std::vector<std::uint64_t> numbers = fields.numbers("extents");
+  std::vector<Extent> extents;
+  for (std::size_t i = 0; i + 1 < numbers.size(); i += 2)
+    extents.push_back({numbers[i], numbers[i + 1]});
+  if (numbers.size() % 2 != 0 || extents.size() > kMaxExtents || size > kLargestSparseFile ||
+      !are_extents_of(extents, size))
+    fields.problem("its 'extents' are not those of a file of its 'size'");
+  return extents;
+}
+
+FileFollows file_follows(JsonFields& fields) {
+  FileFollows file;
+  file.size = fields.number<std::uint64_t>("size");
+  file.mode = fields.number<std::uint32_t>("mode");
+  if (file.mode > 07777) fields.problem("its 'mode' is more than permission bits");
+  file.extents = extents_of(fields, file.size);
+  return file;
+}
+
 AskMissing ask_missing(JsonFields& fields) {
   AskMissing ask;
   for (JsonFields& part : fields.objects("files")) {
@@ -114,8 +153,10 @@ AskMissing ask_missing(JsonFields& fields) {
 }
 
 PutFile put_file(JsonFields& fields) {
-  return {file_digest(fields), fields.number<std::uint64_t>("size"),
-          fields.number<std::uint32_t>("stream")};
+  PutFile put{file_digest(fields), fields.number<std::uint64_t>("size"),
+              fields.number<std::uint32_t>("stream")};
+  put.extents = extents_of(fields, put.size);
+  return put;
 }
 
 MakeDirectory make_directory(JsonFields& fields) {
@@ -187,7 +228,7 @@ Result<LabRequest> request_of(const std::string& what, JsonFields& fields) {
   if (what == "remove") return RemoveFile{fields.bytes("path")};
   if (what == "get")
     return GetFile{fields.bytes("path"), fields.number<std::uint64_t>("limit"),
-                   fields.number<std::uint32_t>("stream")};
+                   fields.number<std::uint32_t>("stream"), fields.has("holes")};
   if (what == "start") return start_command(fields);
   if (what == "kill") return kill_command(fields);
   if (what == "connect")
@@ -201,7 +242,7 @@ Result<LabReply> reply_of(const std::string& what, const json& object, JsonField
   if (what == "done") return Done{};
   if (what == "failed") return Failed{fields.bytes("text")};
   if (what == "missing") return missing_files(object, fields);
-  if (what == "file") return FileFollows{fields.number<std::uint64_t>("size")};
+  if (what == "file") return file_follows(fields);
   if (what == "absent") return Absent{};
   if (what == "started") return Started{};
   if (what == "exited") return exited_how(fields);

@@ -12,6 +12,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
+#include "vmm/lab/extents.h"
 
 namespace vmm {
 
@@ -43,12 +44,14 @@ struct FileDigest {
 struct AskMissing {
   std::vector<FileDigest> files;
 };
-// The next `size` bytes of `stream` become this file, at once when they are all there. Parents are
-// made. Answer: Done or Failed.
+// The bytes of `stream` become this file of `size` bytes, at once when they are all there: the
+// whole of it, or its extents one after another, with holes between. Parents are made. Answer: Done
+// or Failed.
 struct PutFile {
   FileDigest file;
   std::uint64_t size = 0;
   std::uint32_t stream = 0;
+  std::optional<std::vector<Extent>> extents = {};
 };
 // Makes a directory and its parents. With `names`, whatever else is in it goes. Answer: Done,
 // Failed.
@@ -72,6 +75,7 @@ struct GetFile {
   std::string path;
   std::uint64_t limit = 0;
   std::uint32_t stream = 0;
+  bool holes = false;  // only its extents are to come
 };
 // Answer: Started or Failed; after Started, once, Exited.
 struct StartCommand {
@@ -108,6 +112,8 @@ struct MissingFiles {
 };
 struct FileFollows {
   std::uint64_t size = 0;
+  std::uint32_t mode = 0777;                        // permission bits
+  std::optional<std::vector<Extent>> extents = {};  // where GetFile has `holes`
 };
 struct Absent {};
 struct Started {};

@@ -29,11 +29,14 @@ TEST(LabMessages, requests_survive_the_way) {
   const LabRequest requests[] = {
       AskMissing{{{odd, "ab", 0644}, {"/b", "cd", 04755}}},
       PutFile{{odd, "00", 0600}, std::uint64_t{1} << 40, 5},
+      PutFile{{odd, "00", 0600}, 9000, 5, std::vector<Extent>{{0, 10}, {4096, 100}}},
+      PutFile{{odd, "00", 0600}, 9000, 5, std::vector<Extent>{}},
       MakeDirectory{odd, {}, {}},
       MakeDirectory{"/d", 0700, std::vector<std::string>{"a", odd}},
       MakeLink{"/l", odd},
       RemoveFile{odd},
       GetFile{odd, 77, 6},
+      GetFile{odd, 77, 6, true},
       StartCommand{{"/bin/true", odd, ""}, "/", {"A=" + odd}, 1, 2, 3, {}},
       StartCommand{{"/bin/true"}, "/", {}, 1, 2, 3, TerminalSize{25, 132}},
       KillCommand{9},
@@ -50,9 +53,16 @@ TEST(LabMessages, requests_survive_the_way) {
 
 TEST(LabMessages, replies_survive_the_way) {
   const LabReply replies[] = {
-      Done{},   Failed{"no \xff"}, MissingFiles{{0, 3, 4}}, FileFollows{1234567890123},
-      Absent{}, Started{},         Exited{7, {}},           Exited{{}, 15},
+      Done{},
+      Failed{"no \xff"},
+      MissingFiles{{0, 3, 4}},
+      FileFollows{1234567890123},
+      Absent{},
+      Started{},
+      Exited{7, {}},
+      Exited{{}, 15},
       Pong{},
+      FileFollows{4, 0600, std::vector<Extent>{{1, 2}}},
   };
   for (const LabReply& reply : replies) EXPECT_EQ(reply_again(reply), to_json(reply));
 }

@@ -20,7 +20,7 @@ Result<OutputFile> OutputFile::begin(const std::string& path) {
   const bool exists = ::stat(path.c_str(), &status) == 0;
   if (exists && !S_ISREG(status.st_mode)) {
     Fd fd = VMM_TRY(Fd::open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY));
-    return OutputFile(path, "", {std::move(fd), SinkKind::Plain});
+    return OutputFile(path, "", {std::move(fd), SinkKind::Plain}, false);
   }
   // What a link leads to is replaced, not the link.
   std::error_code error;
@@ -32,16 +32,34 @@ Result<OutputFile> OutputFile::begin(const std::string& path) {
     return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path)),
                               fd.error().errno_value()));
   if (exists) ::fchmod(fd->get(), status.st_mode & 0777);
-  return OutputFile(target, std::move(temporary), {*std::move(fd), SinkKind::Plain});
+  return OutputFile(target, std::move(temporary), {*std::move(fd), SinkKind::Plain}, !exists);
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),
-      sink_(std::move(other.sink_)) {}
+      sink_(std::move(other.sink_)),
+      is_new_(other.is_new_) {}
 
 OutputFile::~OutputFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+bool OutputFile::takes_holes(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode);
+}
+
+void OutputFile::restrict_to(unsigned mode) {
+  struct stat status {};
+  if (is_new_ && ::fstat(sink_.fd.get(), &status) == 0)
+    ::fchmod(sink_.fd.get(), status.st_mode & mode & 0777);
+}
+
+Result<void> OutputFile::set_size(std::uint64_t size) {
+  if (::ftruncate(sink_.fd.get(), static_cast<off_t>(size)) != 0)
+    return fail(Error::system(ErrorKind::Usage, fmt::format("write {}", printable(path_)), errno));
+  return {};
 }
 
 Result<void> OutputFile::finish() {

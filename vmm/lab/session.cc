@@ -212,18 +212,30 @@ Result<void> Session::bring_file(const InputFile& file) {
     return fail(Error::usage(
         fmt::format("{} changed while it was brought into the lab", printable(file.source))));
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  spec.source_limit = size;
+  // A disk image is sent without its holes.
+  const std::vector<Extent> extents = data_extents(spec.source.get(), size);
+  const std::uint64_t bytes = bytes_in(extents);
+  const bool holes = bytes < size && size <= kLargestSparseFile;
+  spec.source_limit = holes ? bytes : size;
+  if (holes)
+    spec.source_parts.emplace(extents);
+  else if (::lseek(spec.source.get(), 0, SEEK_SET) != 0)
+    return fail(
+        Error::system(ErrorKind::Usage, fmt::format("read {}", printable(file.source)), errno));
   const auto end = std::make_shared<std::optional<StreamEnd>>();
   spec.done = [end](const StreamEnd& how) { *end = how; };
 
   incoming_ = link_.new_stream();
-  link_.ask(PutFile{{file.path, file.sha256, status.st_mode & 07777}, size, *incoming_});
+  PutFile put{{file.path, file.sha256, status.st_mode & 07777}, size, *incoming_};
+  if (holes) put.extents = extents;
+  link_.ask(put);
   link_.channel().open(*incoming_, std::move(spec));
   auto answer = link_.answer();
   incoming_.reset();
-  const LabReply reply = VMM_TRY(std::move(answer));
+  if (!answer) return fail(std::move(answer).error());
+  const LabReply& reply = *answer;
   if (std::holds_alternative<Done>(reply) || cancelled_at_) return {};
-  if (*end && !(*end)->reset && (*end)->given != size)
+  if (*end && !(*end)->reset && (*end)->given != (holes ? bytes : size))
     return fail(Error::system(ErrorKind::Usage, fmt::format("read {}", printable(file.source)),
                               (*end)->source_errno,
                               "it changed while it was brought into the lab"));
@@ -310,24 +322,35 @@ Result<void> Session::bring_out(const Target& target) {
   const auto end = std::make_shared<std::optional<StreamEnd>>();
   std::optional<Result<OutputFile>> file;
   std::uint64_t announced = 0;
-  link_.on_file([&](std::uint64_t size) -> Result<void> {
-    if (size > kLargestOutput)
+  const bool holes = OutputFile::takes_holes(target.path);
+  link_.on_file([&](const FileFollows& follows) -> Result<void> {
+    announced = follows.extents ? bytes_in(*follows.extents) : follows.size;
+    if (announced > kLargestOutput)
       return fail(Error::lab("the lab sends a file that is larger than it was allowed"));
-    announced = size;
+    if (follows.extents && !holes)
+      return fail(Error::lab("the lab sends parts of a file that has no holes"));
     file.emplace(OutputFile::begin(target.path));
     StreamSpec spec;
     spec.done = [end](const StreamEnd& how) { *end = how; };
-    spec.sink_limit = size;
+    spec.sink_limit = announced;
+    if (*file) (**file).restrict_to(follows.mode);
+    if (follows.extents) {
+      spec.sink_parts.emplace(*follows.extents);
+      if (*file)
+        if (auto sized = (**file).set_size(follows.size); !sized)
+          file.emplace(fail(std::move(sized).error()));
+    }
     spec.later = !*file;
     if (*file) spec.sink = (**file).take_sink();
     link_.channel().open(stream, std::move(spec));
     if (!*file) link_.channel().reset(stream);
     return {};
   });
-  link_.ask(GetFile{target.in_lab, kLargestOutput, stream});
+  link_.ask(GetFile{target.in_lab, kLargestOutput, stream, holes});
   auto answer = link_.answer();
   link_.on_file({});
-  const LabReply reply = VMM_TRY(std::move(answer));
+  if (!answer) return fail(std::move(answer).error());
+  const LabReply& reply = *answer;
   if (std::holds_alternative<Absent>(reply)) return {};
   if (const auto* failed = std::get_if<Failed>(&reply))
     return fail(Error::lab(printable(failed->text, 1000)));

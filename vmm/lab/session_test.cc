@@ -233,6 +233,62 @@ TEST_F(LabSessionTest, inputs_are_there_and_outputs_come_back) {
   EXPECT_EQ(files, 3u);
 }
 
+std::uintmax_t blocks_of(const std::string& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 ? static_cast<std::uintmax_t>(status.st_blocks) : 0;
+}
+
+// 256 MiB, four times 1 byte in them; through a channel that is given a second or so.
+TEST_F(LabSessionTest, holes_survive_both_ways) {
+  open();
+  const std::string image = *host_ / "image";
+  constexpr off_t kSize = 256 << 20;
+  {
+    const Fd file = *Fd::open(image, O_RDWR | O_CREAT);
+    for (const off_t at : {off_t{0}, off_t{100 << 20}, off_t{200 << 20}})
+      ASSERT_EQ(::pwrite(file.get(), "data", 4, at), 4);
+    ASSERT_EQ(::ftruncate(file.get(), kSize), 0);
+  }
+  LabCommand command = shell("stat -c %b image; cp --sparse=always image copy; printf end >> copy");
+  command.paths = {{PathUse::Kind::Input, "image"}, {PathUse::Kind::Output, "copy"}};
+  EXPECT_EQ(ending(run(command)), "code 0");
+  EXPECT_LT(std::stoul(out_), 4096u) << "blocks of 512 bytes";
+  EXPECT_LT(blocks_of(*host_ / "copy"), 4096u);
+  EXPECT_EQ(std::filesystem::file_size(*host_ / "copy"), static_cast<std::uintmax_t>(kSize) + 3);
+  const std::string got = read_text(*host_ / "copy");
+  EXPECT_EQ(sha(got.substr(0, kSize)), sha(read_text(image)));
+  EXPECT_EQ(got.substr(kSize), "end");
+}
+
+TEST_F(LabSessionTest, a_file_of_one_hole_and_an_empty_one_come_through) {
+  open();
+  LabCommand command = shell("truncate -s 1M hole; : > empty; stat -c %s in-hole in-empty");
+  write_text(*host_ / "in-empty", "");
+  write_text(*host_ / "in-hole", "");
+  std::filesystem::resize_file(*host_ / "in-hole", 3 << 20);
+  command.paths = {{PathUse::Kind::Input, "in-hole"},
+                   {PathUse::Kind::Input, "in-empty"},
+                   {PathUse::Kind::Output, "hole"},
+                   {PathUse::Kind::Output, "empty"}};
+  EXPECT_EQ(ending(run(command)), "code 0");
+  EXPECT_EQ(out_, "3145728\n0\n");
+  EXPECT_EQ(read_text(*host_ / "hole"), std::string(1 << 20, '\0'));
+  EXPECT_EQ(std::filesystem::file_size(*host_ / "empty"), 0u);
+}
+
+// What cannot be moved back and forth gets the zeroes.
+TEST_F(LabSessionTest, holes_are_filled_for_a_fifo) {
+  open();
+  ASSERT_EQ(::mkfifo((*host_ / "fifo").c_str(), 0600), 0);
+  const Fd reader = *Fd::open(*host_ / "fifo", O_RDWR | O_NONBLOCK);
+  LabCommand command = shell("truncate -s 8000 fifo; printf x >> fifo");
+  command.paths = {{PathUse::Kind::Output, "fifo"}};
+  EXPECT_EQ(ending(run(command)), "code 0");
+  std::string got(10000, '-');
+  EXPECT_EQ(::read(reader.get(), got.data(), got.size()), 8001);
+  EXPECT_EQ(got.substr(0, 8001), std::string(8000, '\0') + "x");
+}
+
 TEST_F(LabSessionTest, outputs_of_an_earlier_command_are_not_those_of_this_one) {
   open();
   LabCommand command = shell("echo old > result");
@@ -243,6 +299,24 @@ TEST_F(LabSessionTest, outputs_of_an_earlier_command_are_not_those_of_this_one) 
   command.argv.back() = "true";
   EXPECT_EQ(ending(run(command)), "code 0");
   EXPECT_FALSE(std::filesystem::exists(*host_ / "result"));
+}
+
+TEST_F(LabSessionTest, a_new_result_is_no_more_public_than_it_was_in_the_lab) {
+  open();
+  LabCommand command = shell("umask 077; echo x > secret; umask 0; echo x > public; echo x > old");
+  write_text(*host_ / "old", "");
+  ::chmod((*host_ / "old").c_str(), 0640);
+  for (const char* name : {"secret", "public", "old"})
+    command.paths.push_back({PathUse::Kind::Output, name});
+  EXPECT_EQ(ending(run(command)), "code 0");
+  const auto mode = [&](const char* name) {
+    struct stat status {};
+    EXPECT_EQ(::stat((*host_ / name).c_str(), &status), 0);
+    return status.st_mode & 0777;
+  };
+  EXPECT_EQ(mode("secret"), 0600u);
+  EXPECT_EQ(mode("public") & 022, 0u) << "the umask here";
+  EXPECT_EQ(mode("old"), 0640u);
 }
 
 TEST_F(LabSessionTest, a_file_can_be_input_and_output) {

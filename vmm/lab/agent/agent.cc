@@ -213,10 +213,18 @@ Result<void> Agent::put(const PutFile& request) {
     return refuse_stream(request.stream);
   }
   const auto incoming = std::make_shared<IncomingFile>(*std::move(begun));
+  const std::uint64_t bytes = request.extents ? bytes_in(*request.extents) : request.size;
+  if (request.extents) {
+    if (const auto sized = incoming->set_size(request.size); !sized) {
+      reply(sized);
+      return refuse_stream(request.stream);
+    }
+  }
   StreamSpec spec;
   spec.sink = {incoming->take_fd(), SinkKind::Plain};
-  spec.sink_limit = request.size;
-  spec.done = [this, incoming, file = request.file, size = request.size](const StreamEnd& end) {
+  if (request.extents) spec.sink_parts.emplace(*request.extents);
+  spec.sink_limit = bytes;
+  spec.done = [this, incoming, file = request.file, size = bytes](const StreamEnd& end) {
     if (end.sink_errno != 0)
       return reply(fail(Error::system(ErrorKind::Lab,
                                       fmt::format("write {} in the lab", printable(file.path)),
@@ -238,10 +246,11 @@ Result<void> Agent::get(const GetFile& request) {
   } else if (!*file) {
     reply(Absent{});
   } else {
-    reply(FileFollows{(*file)->size});
+    reply(FileFollows{(*file)->size, (*file)->mode, (*file)->extents});
     StreamSpec spec;
     spec.source = std::move((*file)->fd);
-    spec.source_limit = (*file)->size;
+    spec.source_limit = (*file)->bytes();
+    if ((*file)->extents) spec.source_parts.emplace(*(*file)->extents);
     return open_stream(request.stream, std::move(spec));
   }
   return {};

@@ -166,6 +166,12 @@ IncomingFile::~IncomingFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
+Result<void> IncomingFile::set_size(std::uint64_t size) {
+  if (::ftruncate(fd_.get(), static_cast<off_t>(size)) != 0)
+    return fail(trouble("make", file_.path, errno));
+  return {};
+}
+
 Result<void> IncomingFile::finish() {
   VMM_TRY(make_way(file_.path));
   if (::chmod(temporary_.c_str(), file_.mode) != 0 ||
@@ -185,9 +191,12 @@ Result<std::optional<OutgoingFile>> open_lab_file(const GetFile& get) {
   if (!file.fd || ::fstat(file.fd.get(), &status) != 0)
     return fail(trouble("read", get.path, errno));
   file.size = static_cast<std::uint64_t>(status.st_size);
-  if (file.size > get.limit)
+  file.mode = status.st_mode & 07777;
+  if (get.holes && file.size <= kLargestSparseFile)
+    file.extents = data_extents(file.fd.get(), file.size);
+  if (file.bytes() > get.limit)
     return fail(Error::lab(fmt::format("{} in the lab has {} bytes; the limit is {}",
-                                       printable(get.path), file.size, get.limit)));
+                                       printable(get.path), file.bytes(), get.limit)));
   return file;
 }
 

@@ -44,6 +44,8 @@ class IncomingFile {
   IncomingFile(IncomingFile&& other) noexcept;
   IncomingFile& operator=(IncomingFile&&) = delete;
 
+  // Before take_fd(): as long as this, one single hole.
+  Result<void> set_size(std::uint64_t size);
   Fd take_fd() { return std::move(fd_); }
   // Gives it its name and mode. Call it when all bytes are written and the descriptor is closed.
   Result<void> finish();
@@ -61,6 +63,11 @@ class IncomingFile {
 struct OutgoingFile {
   Fd fd;
   std::uint64_t size = 0;
+  std::uint32_t mode = 0;
+  std::optional<std::vector<Extent>> extents = {};
+
+  // That are to be sent.
+  std::uint64_t bytes() const { return extents ? bytes_in(*extents) : size; }
 };
 Result<std::optional<OutgoingFile>> open_lab_file(const GetFile& get);
 
