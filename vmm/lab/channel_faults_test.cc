@@ -74,6 +74,62 @@ constexpr FaultCase kFaultCases[] = {
 INSTANTIATE_TEST_SUITE_P(Faults, FaultyChannel, testing::ValuesIn(kFaultCases),
                          [](const auto& tested) { return std::string(tested.param.name); });
 
+// Whatever frame is hit: the command's own verdict and all its bytes, or a failure of the lab.
+class AnyFrame : public testing::TestWithParam<WireFault> {};
+
+TEST_P(AnyFrame, that_is_hit_changes_no_verdict) {
+  const std::string content = std::string(90'000, 'a') + "#" + std::string(90'000, 'b');
+  int struck = 0;
+  int failed = 0;
+  // Some forty frames go each way.
+  for (int spared = 0; spared < 40; spared += 5) {
+    for (const bool to_lab : {false, true}) {
+      TemporaryFolder host, lab, files;
+      SocketPair host_side, lab_side(0);
+      const AgentProcess agent(lab_side.there, lab.path());
+      lab_side.there.reset();
+      ::fcntl(host_side.there.get(), F_SETFL, 0);
+      const FaultyWire wire(std::move(host_side.there), std::move(lab_side.here), GetParam(),
+                            to_lab, "", spared);
+      write_text(host / "input", content);
+      write_text(files / "in", content);
+      const auto in = Fd::open(files / "in", O_RDONLY);
+      const auto out = Fd::open(files / "out", O_RDWR | O_CREAT | O_TRUNC);
+      LabCommand command;
+      command.argv = {"/bin/sh", "-c", "cat; cat input > output; exit 7"};
+      command.directory = host.path();
+      command.environment = {"PATH=/usr/bin:/bin"};
+      command.paths = {{PathUse::Kind::Input, "input"}, {PathUse::Kind::Output, "output"}};
+      auto session = LabSession::open(host_side.here, {}, seconds(1));
+      const auto ended = session ? (*session)->execute(command, {in->get(), out->get(), 2})
+                                 : Result<LabExit>(fail(session.error()));
+      struck += wire.struck() ? 1 : 0;
+      if (ended) {
+        EXPECT_EQ(ended->code, 7) << spared;
+        EXPECT_EQ(read_text(files / "out"), content) << spared;
+        EXPECT_EQ(read_text(host / "output"), content) << spared;
+      } else {
+        ++failed;
+        EXPECT_EQ(ended.error().kind(), ErrorKind::Lab) << ended.error().text();
+        // Nothing half-done under the name.
+        const std::string output = read_text(host / "output");
+        EXPECT_TRUE(output.empty() || output == content) << spared;
+      }
+    }
+  }
+  EXPECT_GE(struck, 8);
+  EXPECT_GE(failed, 4);
+}
+
+std::string fault_name(const testing::TestParamInfo<WireFault>& tested) {
+  constexpr const char* kNames[] = {"none", "drop", "flip", "duplicate", "truncate"};
+  return kNames[static_cast<std::size_t>(tested.param)];
+}
+INSTANTIATE_TEST_SUITE_P(Faults, AnyFrame,
+                         testing::Values(WireFault::Drop, WireFault::Flip, WireFault::Duplicate,
+                                         WireFault::Truncate),
+                         fault_name);
+
 // --- A hostile lab ---
 
 const char kGreeting[] = R"({"protocol":1,"nonce":"","release":"6.1","backend":"svm"})";

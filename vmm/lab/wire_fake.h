@@ -104,15 +104,16 @@ class AgentProcess {
 enum class WireFault { None, Drop, Flip, Duplicate, Truncate };
 
 // Carries frames both ways between two sockets and does `fault` to one of them: the first of one
-// direction whose payload `chosen` picks.
+// direction, after `spared` others, whose payload has `chosen` in it.
 class FaultyWire {
  public:
-  FaultyWire(Fd host, Fd lab, WireFault fault, bool to_lab, std::string chosen)
+  FaultyWire(Fd host, Fd lab, WireFault fault, bool to_lab, std::string chosen, int spared = 0)
       : host_(std::move(host)),
         lab_(std::move(lab)),
         fault_(fault),
         to_lab_(to_lab),
         chosen_(std::move(chosen)),
+        spared_(spared),
         thread_([this] { run(); }) {}
   ~FaultyWire() {
     stop_ = true;
@@ -160,7 +161,7 @@ class FaultyWire {
   }
   void strike(std::vector<std::uint8_t>& frame) {
     const std::string payload(frame.begin() + kFrameHeader, frame.end());
-    if (payload.find(chosen_) == payload.npos) return;
+    if (payload.find(chosen_) == payload.npos || spared_-- > 0) return;
     struck_ = true;
     const std::vector<std::uint8_t> copy = frame;
     if (fault_ == WireFault::Drop) frame.clear();
@@ -173,6 +174,7 @@ class FaultyWire {
   WireFault fault_;
   bool to_lab_;
   std::string chosen_;
+  int spared_;
   std::atomic<bool> struck_{false};
   std::atomic<bool> stop_{false};
   std::thread thread_;
