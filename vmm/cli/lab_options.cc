@@ -28,9 +28,9 @@ struct OuterOption {
   bool has_value;
 };
 constexpr OuterOption kOuterOptions[] = {
-    {"--on", true},      {"--lab-smp", true},     {"--lab-mem", true},     {"--lab-cpu", true},
-    {"--icount", false}, {"--lab-kernel", true},  {"--lab-modules", true}, {"--kvm-param", true},
-    {"--lab-log", true}, {"--lab-watchdog", true}};
+    {"--on", true},      {"--lab-smp", true},      {"--lab-mem", true},     {"--lab-cpu", true},
+    {"--icount", false}, {"--lab-kernel", true},   {"--lab-modules", true}, {"--kvm-param", true},
+    {"--lab-log", true}, {"--lab-watchdog", true}, {"--lab-fresh", false}};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -71,6 +71,7 @@ void add_lab_options(CLI::App& app, LabOptions& o) {
       ->type_size(1)
       ->allow_extra_args(false)
       ->group(group);
+  app.add_flag("--lab-fresh", o.fresh, "svm: boot, and leave saved states alone")->group(group);
   app.add_option("--lab-log", o.log_dir,
                  "keep console, emulator log and configuration in this directory")
       ->group(group);
@@ -94,6 +95,7 @@ Result<LabSpec> make_lab_spec(const LabOptions& o, LabBackend backend) {
   spec.kernel = o.kernel;
   spec.modules = o.modules;
   spec.kvm_params = o.kvm_params;
+  spec.fresh = o.fresh;
   spec.log_dir = o.log_dir;
   return spec;
 }

@@ -20,6 +20,7 @@ struct LabOptions {
   std::string kernel;
   std::string modules;
   std::vector<std::string> kvm_params;
+  bool fresh = false;
   std::string log_dir;
   double watchdog = 120;
 };

@@ -1,6 +1,7 @@
 // The running emulator as the lab sees it: a process with a byte stream to the agent inside.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,11 +37,24 @@ class Emulator {
   // A lab nobody uses takes no processor time (SIGSTOP, SIGCONT).
   virtual void pause() = 0;
   virtual void resume() = 0;
+  // Writes the state of the machine into `file`; the machine goes on after. Errors of kind Lab,
+  // after which it perhaps stands still: it was not started with `savable`, or QEMU failed.
+  virtual Result<void> save(const Fd& /*file*/) {
+    return fail(Error::lab("this emulator cannot be saved"));
+  }
+};
+
+// Where a QEMU begins.
+struct QemuStart {
+  std::uint32_t tsc_khz = 0;  // the rate of this machine's TSC
+  int state = -1;             // a file that save() wrote, instead of the boot
+  bool savable = false;       // it has a monitor for save()
 };
 
 // Each boots `image` at once and returns without waiting for it. Errors: NoLab (the emulator
 // is not installed, with the apt command as hint), Lab (it could not be started).
-Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image);
+Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image,
+                                             const QemuStart& start);
 Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImage& image);
 
 }  // namespace vmm

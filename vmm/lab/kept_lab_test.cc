@@ -52,6 +52,7 @@ class FakeSession final : public LabSession {
     broken_ = true;
     return fail(Error::lab(*script_.check_fails));
   }
+  void set_patience(std::chrono::seconds) override {}
   bool broken() const override { return broken_; }
   void power_off() override {}
 

@@ -42,6 +42,9 @@ class Lab {
   // As LabSession::execute(). After an error that is final healthy() is false.
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams, int cancel);
   bool healthy() const { return !session_->broken(); }
+  void set_patience(std::chrono::seconds patience) { session_->set_patience(patience); }
+  // As Emulator::save(). Between commands.
+  Result<void> save(const Fd& file);
   // Whether it still answers, as it should at once: before a command is entrusted to it. An error
   // (kind Lab) says why not, and is final.
   Result<void> check();

@@ -28,6 +28,12 @@ constexpr std::size_t kMaxNoise = 1 << 20;
 constexpr milliseconds kDeathStep{20};
 constexpr int kDeathSteps = 50;
 
+std::string host_greeting(const std::string& nonce) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return to_json(
+      HostGreeting{nonce, static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count())});
+}
+
 std::string random_word() {
   std::random_device random;
   return fmt::format("{:08x}{:08x}", random(), random());
@@ -43,7 +49,7 @@ LabLink::LabLink(int channel, Death dead, std::chrono::seconds patience)
 
 Result<LabGreeting> LabLink::greet() {
   wake();
-  channel_.send(FrameKind::Greeting, to_json(HostGreeting{nonce_}));
+  channel_.send(FrameKind::Greeting, host_greeting(nonce_));
   while (!greeting_) VMM_TRY(step());
   return *greeting_;
 }
@@ -128,7 +134,7 @@ Result<void> LabLink::watch(Clock::duration waited, bool heard) {
     since_greeting_ += waited;
     if (since_greeting_ < kGreetingInterval) return {};
     since_greeting_ = {};
-    channel_.send(FrameKind::Greeting, to_json(HostGreeting{nonce_}));
+    channel_.send(FrameKind::Greeting, host_greeting(nonce_));
   } else if (!pinged_ && silence_ > patience_ / 4) {
     pinged_ = true;
     tell(Ping{});
@@ -167,7 +173,7 @@ Result<void> LabLink::handle_greeting(const std::string& text) {
   }
   if (greeting_) return fail(Error::lab("the lab has started anew on its own"));
   // It has just begun to listen, and may have missed what we said before.
-  if (greeting.nonce.empty()) channel_.send(FrameKind::Greeting, to_json(HostGreeting{nonce_}));
+  if (greeting.nonce.empty()) channel_.send(FrameKind::Greeting, host_greeting(nonce_));
   return {};
 }
 

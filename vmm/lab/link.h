@@ -35,6 +35,8 @@ class LabLink {
   // Asks for a sign of life and waits at most `limit` for it. Errors as above.
   Result<void> check(std::chrono::seconds limit);
 
+  void set_patience(std::chrono::seconds patience) { patience_ = patience; }
+
   // One question is open at a time; the stream that it speaks of is opened right after ask().
   void ask(const LabRequest& request);
   Result<LabReply> answer();

@@ -259,7 +259,7 @@ Result<T> checked(const JsonFields& fields, Result<T> value) {
 }  // namespace
 
 std::string to_json(const HostGreeting& greeting) {
-  return json{{"nonce", text_of_bytes(greeting.nonce)}}.dump();
+  return json{{"nonce", text_of_bytes(greeting.nonce)}, {"time", greeting.time_ns}}.dump();
 }
 
 std::string to_json(const LabGreeting& greeting) {
@@ -278,7 +278,7 @@ std::string to_json(const LabReply& reply) { return std::visit(ReplyFields{}, re
 
 Result<HostGreeting> parse_host_greeting(std::string_view text) {
   JsonFields fields(text);
-  HostGreeting greeting{fields.bytes("nonce")};
+  HostGreeting greeting{fields.bytes("nonce"), fields.number<std::uint64_t>("time")};
   return checked<HostGreeting>(fields, std::move(greeting));
 }
 

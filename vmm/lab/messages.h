@@ -23,6 +23,7 @@ constexpr std::size_t kMaxMessage = 1 << 20;  // bytes of JSON
 // same word.
 struct HostGreeting {
   std::string nonce;
+  std::uint64_t time_ns = 0;  // since 1970; a lab whose state was loaded is of another day
 };
 
 // Lab to host, in a greeting frame: unasked (empty nonce) when it begins to listen.

@@ -1,17 +1,24 @@
 #include "vmm/lab/qemu.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
 
 #include "vmm/base/descriptors.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/output_tail.h"
 #include "vmm/base/process.h"
+#include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
 #include "vmm/lab/lab_log.h"
-#include "vmm/lab/tsc_rate.h"
+#include "vmm/lab/qmp.h"
 
 namespace vmm {
 namespace {
@@ -36,10 +43,17 @@ constexpr const char* kInstructionTime = "shift=5";
 // The TSC counts nanoseconds then.
 constexpr std::uint32_t kInstructionTscKhz = 1'000'000;
 
+// How long a machine may take to be saved: some tenths of a second, if nothing else runs.
+constexpr std::chrono::seconds kSavePatience{30};
+constexpr int kSaveStep = 10;  // ms
+
 class Qemu final : public Emulator {
  public:
-  Qemu(ChildProcess process, Fd channel, OutputTail console)
-      : process_(std::move(process)), channel_(std::move(channel)), console_(std::move(console)) {}
+  Qemu(ChildProcess process, Fd channel, OutputTail console, Fd monitor)
+      : process_(std::move(process)),
+        channel_(std::move(channel)),
+        console_(std::move(console)),
+        monitor_(std::move(monitor)) {}
 
   const Fd& channel() const override { return channel_; }
 
@@ -60,11 +74,43 @@ class Qemu final : public Emulator {
   void pause() override { process_.pause(); }
   void resume() override { process_.resume(); }
 
+  // QEMU's migration, which stops the machine at its end.
+  Result<void> save(const Fd& file) override {
+    if (!monitor_) return Emulator::save(file);
+    Qmp monitor(std::move(monitor_), kSavePatience);
+    VMM_TRY(monitor.execute("migrate-set-parameters", {{"max-bandwidth", std::uint64_t{1} << 40}}));
+    VMM_TRY(monitor.execute("getfd", {{"fdname", "state"}}, file.get()));
+    VMM_TRY(monitor.execute("migrate", {{"uri", "fd:state"}}));
+    const auto deadline = std::chrono::steady_clock::now() + kSavePatience;
+    std::string status;
+    while (status != "completed") {
+      const auto answer = VMM_TRY(monitor.execute("query-migrate"));
+      status = answer.value("status", "");
+      if (status == "failed" || status == "cancelled")
+        return fail(Error::lab(fmt::format("QEMU's migration {}: {}", status,
+                                           printable(answer.value("error-desc", ""), 300))));
+      if (std::chrono::steady_clock::now() > deadline)
+        return fail(Error::lab(fmt::format("QEMU's migration is '{}' after {} s",
+                                           printable(status, 40), kSavePatience.count())));
+      ::poll(nullptr, 0, kSaveStep);
+    }
+    VMM_TRY(monitor.execute("cont"));
+    return {};
+  }
+
  private:
   ChildProcess process_;
   Fd channel_;
   OutputTail console_;
+  Fd monitor_;
 };
+
+Result<std::string> digest_of(const Fd& file) {
+  const off_t size = ::lseek(file.get(), 0, SEEK_END);
+  if (size <= 0) return fail(Error::system(ErrorKind::Lab, "the size of what a lab boots", errno));
+  const Mapping mapping = VMM_TRY(Mapping::shared(file, static_cast<std::size_t>(size)));
+  return sha256_hex(mapping.bytes());
+}
 
 // One word of a shell's command line, so that the kept configuration can be pasted.
 std::string quoted(const std::string& word) {
@@ -121,33 +167,61 @@ std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescripto
                            "-serial", "chardev:console", "-device", "virtio-serial-pci,max_ports=2",
                            "-chardev", fmt::format("socket,id=channel,fd={}", descriptors.channel),
                            "-device", "virtserialport,chardev=channel,name=org.vmm.lab"});
+  if (descriptors.monitor >= 0)
+    argv.insert(argv.end(),
+                {"-chardev", fmt::format("socket,id=monitor,fd={}", descriptors.monitor), "-mon",
+                 "chardev=monitor,mode=control"});
+  if (descriptors.state >= 0)
+    argv.insert(argv.end(), {"-incoming", fmt::format("fd:{}", descriptors.state)});
   return argv;
 }
 
-Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image) {
+Result<StateKey> qemu_state_key(const LabSpec& spec, const LabImage& image, std::uint32_t tsc_khz) {
+  std::string text = "1\n";  // raised when what is saved changes otherwise
+  struct stat program {};
+  const std::string path = find_program(kQemuProgram).value_or("");
+  if (::stat(path.c_str(), &program) != 0)
+    return fail(Error::system(ErrorKind::NoLab, fmt::format("stat {}", printable(path)), errno));
+  text += fmt::format("{} {} {}.{}\n", path, program.st_size, program.st_mtim.tv_sec,
+                      program.st_mtim.tv_nsec);
+  // The rate has a place of its own in the key: two measurements are never quite the same.
+  text += shell_line(qemu_arguments(spec, {}, 0, image.append));
+  for (const Fd* file : {&image.kernel, &image.initramfs}) text += VMM_TRY(digest_of(*file)) + "\n";
+  return StateKey{sha256_hex(text), tsc_khz};
+}
+
+Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage& image,
+                                             const QemuStart& start) {
   VMM_TRY(require_backend(LabBackend::Svm));
   SocketEnds channel = VMM_TRY(make_socket_pair(SOCK_STREAM));
   VMM_TRY(set_nonblocking(channel.ours.get()));
   Pipe console = VMM_TRY(make_pipe());
+  SocketEnds monitor;
+  if (start.savable) monitor = VMM_TRY(make_socket_pair(SOCK_STREAM));
 
   const QemuDescriptors descriptors = {.kernel = image.kernel.get(),
                                        .initramfs = image.initramfs.get(),
                                        .channel = channel.theirs.get(),
-                                       .console = console.write.get()};
+                                       .console = console.write.get(),
+                                       .monitor = monitor.theirs.get(),
+                                       .state = start.state};
   const std::vector<std::string> argv =
-      qemu_arguments(spec, descriptors, measure_tsc_khz(), image.append);
+      qemu_arguments(spec, descriptors, start.tsc_khz, image.append);
   VMM_TRY(keep_log(spec, "qemu-command", shell_line(argv)));
   OutputTail console_tail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")));
+  std::vector<int> inherited = {descriptors.kernel, descriptors.initramfs, descriptors.channel,
+                                descriptors.console};
+  for (const int fd : {descriptors.monitor, descriptors.state})
+    if (fd >= 0) inherited.push_back(fd);
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = argv,
        .environment = {},
        .directory = {},
-       .inherit = {descriptors.kernel, descriptors.initramfs, descriptors.channel,
-                   descriptors.console},
+       .inherit = inherited,
        .output = -1,
        .log = spec.log_dir.empty() ? std::string() : fmt::format("{}/qemu.log", spec.log_dir)}));
   return std::make_unique<Qemu>(std::move(process), std::move(channel.ours),
-                                std::move(console_tail));
+                                std::move(console_tail), std::move(monitor.ours));
 }
 
 }  // namespace vmm

@@ -48,12 +48,25 @@ TEST(QemuArguments, follow_the_spec) {
                         .kernel = {},
                         .modules = {},
                         .kvm_params = {},
+                        .fresh = false,
                         .log_dir = {}};
   const std::string text =
       joined(qemu_arguments(spec, kDescriptors, 2500000, "kvm.x=1 kvm_amd.npt=0"));
   EXPECT_THAT(text, HasSubstr("-cpu\nEPYC,+svm\n-smp\n2\n-m\n512M\n-icount\nshift=5\n"));
   EXPECT_THAT(text, HasSubstr("-accel\ntcg,thread=single\n"));
   EXPECT_THAT(text, HasSubstr(" kvm.x=1 kvm_amd.npt=0\n-chardev\n"));
+}
+
+TEST(QemuArguments, of_a_lab_that_is_saved_and_of_one_that_is_loaded) {
+  QemuDescriptors descriptors = kDescriptors;
+  descriptors.monitor = 9;
+  EXPECT_THAT(joined(qemu_arguments({}, descriptors, 2500000, "")),
+              testing::EndsWith("name=org.vmm.lab\n-chardev\nsocket,id=monitor,fd=9\n-mon\n"
+                                "chardev=monitor,mode=control\n"));
+  descriptors.monitor = -1;
+  descriptors.state = 10;
+  EXPECT_THAT(joined(qemu_arguments({}, descriptors, 2500000, "")),
+              testing::EndsWith("name=org.vmm.lab\n-incoming\nfd:10\n"));
 }
 
 // A PATH of our own with a fake emulator in it.
@@ -93,7 +106,7 @@ class QemuFake : public testing::Test {
 
 TEST_F(QemuFake, an_assertion_is_quoted) {
   put("echo 'ERROR:accel/tcg: assertion failed' >&2; kill -ABRT $$");
-  auto emulator = start_qemu({}, image());
+  auto emulator = start_qemu({}, image(), {});
   ASSERT_TRUE(emulator) << emulator.error().text();
   const std::string text = wait_for_death(**emulator);
   EXPECT_THAT(text, testing::StartsWith("qemu-system-x86_64 (PID "));
@@ -112,7 +125,7 @@ TEST_F(QemuFake, the_channel_and_the_console_reach_the_lab) {
   const std::string logs = directory_ + "/logs";
   LabSpec spec;
   spec.log_dir = logs;
-  auto emulator = start_qemu(spec, image());
+  auto emulator = start_qemu(spec, image(), {});
   ASSERT_TRUE(emulator) << emulator.error().text();
   std::string heard;
   for (int i = 0; i < 6000 && heard.empty(); ++i) {
@@ -138,7 +151,7 @@ TEST_F(QemuFake, the_channel_and_the_console_reach_the_lab) {
 
 TEST_F(QemuFake, a_missing_emulator_comes_with_the_apt_command) {
   ::setenv("PATH", directory_.c_str(), 1);
-  const auto emulator = start_qemu({}, image());
+  const auto emulator = start_qemu({}, image(), {});
   ASSERT_FALSE(emulator);
   EXPECT_EQ(emulator.error().kind(), ErrorKind::NoLab);
   EXPECT_THAT(emulator.error().text(), HasSubstr("qemu-system-x86_64"));

@@ -53,6 +53,7 @@ class Session final : public LabSession {
     const SigpipeGuard guard;
     return link_.check(limit);
   }
+  void set_patience(std::chrono::seconds patience) override { link_.set_patience(patience); }
   bool broken() const override { return link_.broken() || stuck_; }
 
   Result<LabExit> execute(const LabCommand& command, const LabStreams& streams,

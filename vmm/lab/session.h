@@ -88,6 +88,8 @@ class LabSession {
                                   int cancel = -1) = 0;
   // Nothing when the lab answers within `limit` of wall-clock time; else a final error.
   virtual Result<void> check(std::chrono::seconds limit) = 0;
+  // From now on.
+  virtual void set_patience(std::chrono::seconds patience) = 0;
   // After an error that is final: the lab is of no further use.
   virtual bool broken() const = 0;
   // Asks the lab to power off; does not wait for it.

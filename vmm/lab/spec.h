@@ -21,6 +21,7 @@ struct LabSpec {
   std::string kernel;            // a bzImage; empty is Debian's cloud kernel
   std::string modules;           // the /lib/modules/RELEASE that goes with it; empty likewise
   std::vector<std::string> kvm_params;  // "npt=0": of kvm_amd or kvm_intel; "kvm.NAME=V": of kvm
+  bool fresh = false;                   // svm: booted, though a saved state may be there
   std::string log_dir;                  // console, emulator log and configuration are kept here
 };
 

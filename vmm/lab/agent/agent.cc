@@ -159,6 +159,7 @@ Result<void> Agent::handle(const Channel::Message& message) {
   const HostGreeting greeting = VMM_TRY(parse_host_greeting(message.text));
   start_session();
   channel_->restart();
+  if (greeted_) greeted_(greeting);
   about_.nonce = greeting.nonce;
   channel_->send(FrameKind::Greeting, to_json(about_));
   return {};

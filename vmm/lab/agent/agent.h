@@ -2,6 +2,7 @@
 // streams meanwhile. Needs no machine of its own: any process that has a descriptor can serve.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,10 @@ class Agent {
   static Result<std::unique_ptr<Agent>> make(int channel, LabGreeting about, std::string root = "");
   // Kills the command that is still running.
   ~Agent();
+  // Called for each greeting of a host, before it is answered.
+  void on_greeting(std::function<void(const HostGreeting&)> greeted) {
+    greeted_ = std::move(greeted);
+  }
 
   // Greets, and serves until the channel is closed or the host asks for a power-off. When the
   // channel breaks, says so to the host, drops everything and waits for a new greeting.
@@ -70,6 +75,7 @@ class Agent {
   Fd children_;  // signalfd: SIGCHLD
   LabGreeting about_;
   std::string root_;
+  std::function<void(const HostGreeting&)> greeted_;
   std::optional<Channel> channel_;
   LabFiles files_;
   std::optional<Command> command_;

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/random.h>
 #include <sys/io.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -14,6 +16,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <thread>
 
 #include "vmm/base/descriptors.h"
@@ -140,6 +143,18 @@ Result<Fd> open_channel(const AgentConfig& config) {
     ::tcsetattr(fd.get(), TCSANOW, &settings);
   }
   return fd;
+}
+
+void live_with(const HostGreeting& greeting) {
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  const timespec now{static_cast<time_t>(greeting.time_ns / kSecond),
+                     static_cast<long>(greeting.time_ns % kSecond)};
+  if (::clock_settime(CLOCK_REALTIME, &now) != 0)
+    say(Error::system(ErrorKind::Lab, "clock_settime", errno).text());
+  const Fd random(::open("/dev/urandom", O_WRONLY | O_CLOEXEC));
+  if (!random || ::write(random.get(), greeting.nonce.data(), greeting.nonce.size()) < 0 ||
+      ::ioctl(random.get(), RNDRESEEDCRNG) != 0)
+    say(Error::system(ErrorKind::Lab, "/dev/urandom", errno).text());
 }
 
 void say(std::string_view text) {

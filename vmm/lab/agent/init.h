@@ -6,6 +6,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
 #include "vmm/lab/agent_config.h"
+#include "vmm/lab/messages.h"
 
 namespace vmm {
 
@@ -18,6 +19,9 @@ std::string loaded_backend();
 // there (within some seconds): the device itself, made raw if it is a terminal, or a socket that a
 // thread relays through the mailbox on a disk.
 Result<Fd> open_channel(const AgentConfig& config);
+// Takes over the host's clock, and its word into the random numbers: both are those of an earlier
+// lab in one that was loaded from a saved state.
+void live_with(const HostGreeting& greeting);
 // One line on the console.
 void say(std::string_view text);
 [[noreturn]] void power_off_machine(std::uint16_t shutdown_port);

@@ -59,6 +59,7 @@ Result<void> run_machine(AgentConfig& config) {
   VMM_TRY(load_modules(config));
   const Fd channel = VMM_TRY(open_channel(config));
   const auto agent = VMM_TRY(Agent::make(channel.get(), about_this_machine(loaded_backend())));
+  agent->on_greeting(live_with);
   // The host's end may be closed when we begin, and for a moment when its owner changes.
   for (int step = 0; step < kAbandonedSteps; ++step) {
     const auto begun = std::chrono::steady_clock::now();
