@@ -126,7 +126,7 @@ void VmmProcess::child_exec(const RunSetup& setup, int in, int out, int err) {
   if (setup.user != 0 && (setgid(setup.user) != 0 || setuid(setup.user) != 0)) _exit(126);
   for (const auto& [name, value] : setup.environment) setenv(name.c_str(), value.c_str(), 1);
   std::vector<char*> argv{const_cast<char*>(VMM_BINARY)};
-  std::vector<std::string> words = lab_words();
+  std::vector<std::string> words = setup.here ? std::vector<std::string>() : lab_words();
   words.insert(words.end(), setup.arguments.begin(), setup.arguments.end());
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);

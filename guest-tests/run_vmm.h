@@ -52,6 +52,7 @@ struct RunSetup {
   bool err_on_terminal = false;       // stderr is that pseudoterminal as well
   uid_t user = 0;                     // not 0: the child gives up root for this user before it runs
   std::chrono::seconds more_time{0};  // beside the limit above
+  bool here = false;                  // on this machine, even if there is a test_lab()
 };
 
 struct RunResult {
