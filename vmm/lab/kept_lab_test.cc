@@ -130,6 +130,8 @@ TEST_F(KeptLabTest, a_silent_vmx_lab_hints_at_what_bochs_cannot_interrupt) {
   EXPECT_EQ(run("one").error().hint_text(), "");
   backend_ = LabBackend::Vmx;
   EXPECT_THAT(run("two").error().hint_text(), HasSubstr("loops with interrupts off"));
+  script_.command_fails = "the lab was stopped";
+  EXPECT_EQ(run("three").error().hint_text(), "");
 }
 
 TEST_F(KeptLabTest, a_boot_that_fails_is_tried_again_by_the_next_command) {

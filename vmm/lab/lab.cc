@@ -121,7 +121,9 @@ Result<std::unique_ptr<Lab>> Lab::join(LabBackend backend, std::unique_ptr<Emula
 Result<LabExit> Lab::execute(const LabCommand& command, const LabStreams& streams, int cancel) {
   resume();
   auto result = session_->execute(command, streams, cancel);
-  if (result || backend_ != LabBackend::Vmx || healthy() || emulator_->death()) return result;
+  if (result || backend_ != LabBackend::Vmx || healthy() || emulator_->death() ||
+      result.error().text().find("silent") == std::string::npos)
+    return result;
   constexpr const char* kHint =
       "a guest that loops with interrupts off, without PAUSE and without exits, holds up a whole "
       "vmx "
