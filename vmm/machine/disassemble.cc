@@ -165,8 +165,8 @@ std::optional<std::uint64_t> general_register(const kvm_regs& r, ZydisRegister r
                                                 r.r12, r.r13, r.r14, r.r15};
   const ZydisRegisterClass kind = ZydisRegisterGetClass(reg);
   const ZyanI8 id = ZydisRegisterGetId(reg);
-  if (id < 0 || static_cast<std::size_t>(id) >= values.size()) return std::nullopt;
-  const std::uint64_t value = values[static_cast<std::size_t>(id)];
+  if (id < 0 || static_cast<ZyanU8>(id) >= values.size()) return std::nullopt;
+  const std::uint64_t value = values[static_cast<ZyanU8>(id)];
   if (kind == ZYDIS_REGCLASS_GPR64) return value;
   if (kind == ZYDIS_REGCLASS_GPR32) return value & 0xffffffff;
   if (kind == ZYDIS_REGCLASS_GPR16) return value & 0xffff;
