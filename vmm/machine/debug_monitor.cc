@@ -126,7 +126,7 @@ std::string place_name(const MonitorScene& scene, Gva address) {
   return fmt::format("{:x}h", address);
 }
 
-Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned vcpu) {
+Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned vcpu, Look look) {
   auto live = std::make_unique<LiveFacts>();
   const MachineAbout about = from.machine.about();
   CrashScene& scene = live->scene;
@@ -143,6 +143,7 @@ Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned
   scene.paging_features = from.paging;
   for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
     scene.hypervisors.push_back(from.machine.hypervisor_state(i));
+  if (look == Look::Everywhere) scene.refused_vmcbs = from.machine.refused_vmcbs();
   if ((live->l2 = l2_memory(scene, vcpu)) != nullptr) {
     scene.hypervisor_memory = scene.memory;
     scene.memory = live->l2.get();

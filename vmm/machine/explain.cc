@@ -304,15 +304,17 @@ std::string CrashCard::text() const {
   return all;
 }
 
-CrashCard explain(const CrashScene& scene) {
+CrashCard explain(const CrashScene& scene) { return explain(scene, nested_findings(scene)); }
+
+CrashCard explain(const CrashScene& scene, const std::vector<NestedFinding>& nested) {
   if (scene.hypervisor_memory == nullptr)
     if (const auto l2 = l2_memory(scene, scene.vcpu)) {
       CrashScene in_l2 = scene;
       in_l2.memory = l2.get();
       in_l2.hypervisor_memory = scene.memory;
-      return explain(in_l2);
+      return explain(in_l2, nested);
     }
-  const Facts facts(scene);
+  const Facts facts(scene, nested);
   return Card(facts, judge(facts)).make();
 }
 

@@ -21,9 +21,9 @@ namespace vmm {
 struct HypervisorState {
   std::vector<std::uint8_t> nested;             // KVM_GET_NESTED_STATE; empty: none
   std::map<std::uint32_t, std::uint64_t> msrs;  // VMX capabilities, VM_CR, VM_HSAVE_PA
-  // SVM: pages of RAM that look like a VMCB that VMRUN refused.
-  std::vector<Gpa> refused_vmcbs = {};
 };
+
+struct NestedFinding;
 
 // Everything that may be known about a death. Absent parts make the card shorter, never wrong.
 struct CrashScene {
@@ -44,6 +44,8 @@ struct CrashScene {
   std::vector<ProcessorStart> starts;
   // Per vCPU, for a model with VT-x or SVM; empty else.
   std::vector<HypervisorState> hypervisors;
+  // SVM: pages of RAM that look like a VMCB that VMRUN refused; empty where nobody looked for them.
+  std::vector<Gpa> refused_vmcbs;
   // Who keeps a bit of a VMX capability MSR from being set: the model, or the host. Empty: unknown.
   std::function<std::string(std::uint32_t msr, unsigned bit)> capability_origin;
   std::string kvm_backend;       // "vmx", "svm", "pvm"; empty when unknown
@@ -73,6 +75,8 @@ struct CrashCard {
 constexpr std::size_t kMaxCardLines = 25;
 
 CrashCard explain(const CrashScene& scene);
+// The same where nested_findings(scene) (explain_nested.h) are known already.
+CrashCard explain(const CrashScene& scene, const std::vector<NestedFinding>& nested);
 
 // The paging lint over a live machine: each finding one line, "paging: ...".
 std::vector<std::string> paging_lint_lines(const CrashScene& scene);

@@ -55,9 +55,9 @@ std::string FirstFault::name() const {
   return fmt::format("{} (error code {:x}h)", result, *error_code);
 }
 
-Facts::Facts(const CrashScene& s) : scene(s), cpu(cpu_of(s)) {
+Facts::Facts(const CrashScene& s, std::vector<NestedFinding> findings)
+    : scene(s), cpu(cpu_of(s)), nested(std::move(findings)) {
   cpuid_known = !scene.cpuid.entries().empty();
-  nested = nested_findings(scene);
   model = scene.model.empty() ? "this CPU model" : printable(scene.model, 60);
   if (const auto* failure = std::get_if<ending::InternalFailure>(&scene.outcome))
     error = decode_error(failure->error, scene.kvm_backend);

@@ -70,7 +70,9 @@ struct GateReport {
 };
 
 struct Facts {
-  explicit Facts(const CrashScene& scene);
+  explicit Facts(const CrashScene& s) : Facts(s, nested_findings(s)) {}
+  // With what nested_findings() gives, or nothing where guest hypervisors do not matter.
+  Facts(const CrashScene& s, std::vector<NestedFinding> findings);
 
   const CrashScene& scene;
   const CpuState* cpu = nullptr;  // of the vCPU that died; null: unknown

@@ -196,7 +196,9 @@ void find_svm(const CrashScene& scene, unsigned vcpu, const nested::NestedState&
                     state.vmcb_address));
     findings.push_back(std::move(finding));
   }
-  for (const Gpa address : scene.hypervisors[vcpu].refused_vmcbs)
+  // Of any vCPU's: they are told once.
+  if (vcpu != 0) return;
+  for (const Gpa address : scene.refused_vmcbs)
     findings.push_back(refused_vmcb(scene, vcpu, state, address));
 }
 

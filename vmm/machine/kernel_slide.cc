@@ -16,7 +16,7 @@ std::uint64_t kernel_slide(const CrashScene& scene) {
   // Since Linux 5.8, and before.
   auto linked = scene.symbols->address_of("asm_exc_divide_error");
   if (!linked) linked = scene.symbols->address_of("divide_error");
-  const Facts facts(scene);
+  const Facts facts(scene, {});
   if (!linked || *linked < kKernelMap || facts.mode != CpuMode::Long64) return 0;
   const kvm_dtable& idt = facts.cpu->sregs.idt;
   constexpr std::size_t kGate = 16;

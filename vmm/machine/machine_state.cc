@@ -4,7 +4,6 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
 #include "vmm/machine/machine.h"
-#include "vmm/nested/nested_state.h"
 
 namespace vmm {
 namespace {
@@ -21,29 +20,6 @@ bool waits_for_ever(const CpuState& cpu, bool other_wake_up) {
     default:
       return false;
   }
-}
-
-// Pages whose EXITCODE is -1 and whose reserved bytes before it are 0 (APM vol. 2 appendix B). KVM
-// keeps nothing of a VMRUN that failed, so that memory is all there is to look at.
-std::vector<Gpa> refused_vmcbs(const GuestMemory& memory) {
-  constexpr std::size_t kPage = 4096, kReserved = 0x18, kReservedEnd = 0x38, kExitCode = 0x70;
-  constexpr std::size_t kMost = 4;
-  // To look at more would take seconds.
-  constexpr std::uint64_t kLookedAt = 8_GiB;
-  std::vector<Gpa> found;
-  for (const GuestMemory::Region& region : memory.regions()) {
-    const std::uint64_t size = std::min<std::uint64_t>(region.host.size(), kLookedAt);
-    for (std::uint64_t at = 0; at + kPage <= size && found.size() < kMost; at += kPage) {
-      const auto page = region.host.subspan(at, kPage);
-      // Older KVM writes the low half alone.
-      const auto code = load<std::uint64_t>(page, kExitCode);
-      if (code != ~std::uint64_t{0} && code != 0xffffffff) continue;
-      const auto reserved = page.subspan(kReserved, kReservedEnd - kReserved);
-      if (std::ranges::all_of(reserved, [](std::uint8_t byte) { return byte == 0; }))
-        found.push_back(region.base + at);
-    }
-  }
-  return found;
 }
 
 }  // namespace
@@ -123,25 +99,6 @@ Result<void> Machine::set_cpu_state(unsigned vcpu, const CpuState& state) {
   return vcpus_[vcpu]->set_state(wanted);
 }
 
-HypervisorState Machine::hypervisor_state(unsigned vcpu) {
-  HypervisorState state;
-  const bool vmx = guest_cpuid_.bit(1, 0, CpuidReg::Ecx, 5);
-  const bool svm = guest_cpuid_.bit(0x80000001, 0, CpuidReg::Ecx, 2);
-  if (!vmx && !svm) return state;
-  if (auto nested = vcpus_[vcpu]->nested_state()) state.nested = std::move(*nested);
-  const auto read = [&](std::uint32_t index) {
-    // Not all of them are there in every model.
-    if (const auto value = vcpus_[vcpu]->msr(index)) state.msrs[index] = *value;
-  };
-  constexpr std::uint32_t kVmxBasic = 0x480, kVmxVmFunc = 0x491;
-  constexpr std::uint32_t kVmCr = 0xc0010114, kVmHsavePa = 0xc0010117;
-  for (std::uint32_t index = kVmxBasic; vmx && index <= kVmxVmFunc; ++index) read(index);
-  if (svm) read(kVmCr), read(kVmHsavePa);
-  // Once, since they belong to no vCPU.
-  if (svm && vcpu == 0 && state.msrs[kVmHsavePa] != 0) state.refused_vmcbs = refused_vmcbs(memory_);
-  return state;
-}
-
 bool Machine::write_memory(Gpa gpa, std::span<const std::uint8_t> data) {
   return memory_.write(gpa, data);
 }
@@ -150,14 +107,6 @@ Result<bool> Machine::can_wake_masked(unsigned vcpu) {
   if (kernel_chip_ != nullptr) return kernel_chip_->can_wake_masked(vcpu);
   auto board = board_.lock();
   return (*board)->user_chip()->can_wake_masked(vcpu);
-}
-
-// Whether the vCPU is halted in L2, and its hypervisor may end that.
-bool Machine::hypervisor_can_wake(unsigned vcpu) {
-  const auto bytes = vcpus_[vcpu]->nested_state();
-  if (!bytes || bytes->empty()) return false;
-  const auto state = nested::parse_nested_state(*bytes);
-  return state && nested::may_leave_halt(*state);
 }
 
 // All vCPUs stopped at one moment: what one of them could still send is already delivered, so the

@@ -80,6 +80,9 @@ class MonitorMachine {
   // What KVM holds of a guest hypervisor on the vCPU; empty where the model has neither VT-x nor
   // SVM.
   virtual HypervisorState hypervisor_state(unsigned vcpu) = 0;
+  // Pages of RAM that look like a VMCB that VMRUN refused; a search of all memory. Empty where the
+  // model has no SVM, or nobody uses it.
+  virtual std::vector<Gpa> refused_vmcbs() = 0;
   // Ends the run because its user wants that.
   virtual void quit() = 0;
   // Ends it as SIGHUP does: the debugger on standard input has gone.

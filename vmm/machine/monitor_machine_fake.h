@@ -35,6 +35,10 @@ class FakeMonitorMachine final : public MonitorMachine {
   HypervisorState hypervisor_state(unsigned vcpu) override {
     return vcpu < hypervisors.size() ? hypervisors[vcpu] : HypervisorState{};
   }
+  std::vector<Gpa> refused_vmcbs() override {
+    ++searches;
+    return refused;
+  }
   void quit() override { ended = true; }
   void hang_up() override { ended = true; }
   std::optional<std::string> crash_card() override { return card; }
@@ -44,6 +48,8 @@ class FakeMonitorMachine final : public MonitorMachine {
   IoapicView ioapic;
   std::vector<TraceEvent> events;
   std::vector<HypervisorState> hypervisors;
+  std::vector<Gpa> refused;
+  unsigned searches = 0;  // for them
   VgaSnapshot picture;
   std::optional<TraceAbout> trace;
   Gpa device_at = 0xfebf0000;

@@ -68,7 +68,7 @@ Result<nested::VmxEntry> entry_of(const Request& r, const HypervisorState& hyper
 
 MonitorAnswer level(const Request& r) {
   if (!r.words.empty()) return usage();
-  const auto live = live_facts(r.scene, r.scene.vcpu);
+  const auto live = live_facts(r.scene, r.scene.vcpu, Look::Everywhere);
   if (!live) return failed(live.error());
   std::string text;
   for (const NestedFinding& finding : (*live)->facts->nested)

@@ -80,5 +80,13 @@ TEST_F(MonitorNested, a_vmcb_is_shown_and_checked_by_its_address) {
   EXPECT_THAT(say("vmcb check 0xf0000000"), HasSubstr("not RAM"));
 }
 
+TEST_F(MonitorNested, only_level_searches_memory_for_refused_vmcbs) {
+  in_vmx_operation();
+  for (const char* line : {"vmcs", "vmcs check", "explain", "vmcb 0x60000"}) (void)say(line);
+  EXPECT_EQ(machine.searches, 0u);
+  (void)say("level");
+  EXPECT_EQ(machine.searches, 1u);
+}
+
 }  // namespace
 }  // namespace vmm

@@ -51,7 +51,12 @@ struct LiveFacts {
   std::unique_ptr<MemoryReader> l2;  // what `scene` reads where the vCPU is in L2
   std::optional<Facts> facts;        // refers to `scene`
 };
-Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& scene, unsigned vcpu);
+enum class Look : std::uint8_t {
+  AtVcpu,      // and what guest hypervisors are about on each
+  Everywhere,  // also through all of memory, for VMCBs that VMRUN refused
+};
+Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& scene, unsigned vcpu,
+                                              Look look = Look::AtVcpu);
 
 // By file.
 MonitorAnswer walk(const Request& request);

@@ -125,6 +125,12 @@ std::string digest_of(const CpuidTable& cpuid) {
 }
 
 // A guest may end by itself because its VM entry was refused: with an exit code, or a reset.
+bool may_be_a_refusal(const RunOutcome& outcome) {
+  const auto* exit = std::get_if<ending::GuestExit>(&outcome);
+  return (exit == nullptr || exit->value != 0) &&
+         !std::holds_alternative<ending::PowerOff>(outcome);
+}
+
 bool ended_by_refusal(const RunReport& report) {
   const auto* exit = std::get_if<ending::GuestExit>(&report.outcome);
   if (exit != nullptr ? exit->value == 0 : !std::holds_alternative<ending::Reset>(report.outcome))
@@ -234,6 +240,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.kvm_backend = backend_name(host.backend);
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     scene.hypervisors.push_back(machine.hypervisor_state(i));
+  if (may_be_a_refusal(outcome)) scene.refused_vmcbs = machine.refused_vmcbs();
   scene.capability_origin = [&](std::uint32_t msr, unsigned bit) {
     return why_capability_is_off(cpu, msr, bit);
   };
@@ -247,7 +254,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
       moved = moved_symbols(machine.symbols(), slide);
       scene.symbols = &moved;
     }
-    report.card = explain(scene);
+    report.card = explain(scene, report.hypervisors);
   }
   if (spec.lint_paging) report.paging_lint = paging_lint_lines(scene);
   return report;
