@@ -233,7 +233,8 @@ void add_vmcs_command(CLI::App& app, Command& chosen) {
     CLI::App* command = vmcs->add_subcommand(name, what);
     command
         ->add_option("BLOB", options->files,
-                     "a VMCS (KVM's layout), what KVM_GET_NESTED_STATE gave, or a VMCB")
+                     "a VMCS (KVM's layout), what KVM_GET_NESTED_STATE gave, a VMCB, or what the "
+                     "monitor's vmcs dump and vmcb dump print")
         ->required()
         ->expected(static_cast<int>(files))
         ->type_name("");

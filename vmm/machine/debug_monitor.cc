@@ -58,10 +58,10 @@ std::span<const Command> commands() {
       {"step", "irq on|off", "whether single steps take interrupts (off)", step},
       {"trace", "", "whether --trace is on, and how far it is", trace},
       {"tss", "", "the stacks in the TSS", tss},
-      {"vmcb", "[show|check] ADDRESS", "the VMCB there, or the rules of VMRUN that it breaks",
-       vmcb},
-      {"vmcs", "[show|check] [ADDRESS]",
-       "the vCPU's current VMCS (or one in memory), or the rules of VM entry that it breaks", vmcs},
+      {"vmcb", "[show|check|dump] ADDRESS",
+       "the VMCB there, the rules of VMRUN that it breaks, or its bytes for vmm vmcs", vmcb},
+      {"vmcs", "[show|check|dump] [ADDRESS]",
+       "the vCPU's current VMCS (or one in memory), the rules that it breaks, or its bytes", vmcs},
       {"walk", "ADDRESS", "how the guest's tables translate it, and which rule fails", walk, kJson},
   };
   return kCommands;

@@ -6,6 +6,7 @@
 #include "vmm/base/text.h"
 #include "vmm/machine/explain_nested.h"
 #include "vmm/machine/monitor_parts.h"
+#include "vmm/nested/dump.h"
 #include "vmm/nested/svm_entry.h"
 #include "vmm/nested/vmcb.h"
 #include "vmm/nested/vmcs_text.h"
@@ -24,16 +25,24 @@ std::string report_text(const nested::CheckReport& report) {
   return text;
 }
 
-// "show" or "check" in front of the rest; "show" where neither is said.
+// "show", "check" or "dump" in front of the rest; "show" where none is said.
 struct Wish {
-  bool check = false;
+  std::string_view act = "show";
   std::span<const std::string_view> rest;
 };
 
 Wish wish_of(const Request& r) {
-  if (!r.words.empty() && (r.words[0] == "show" || r.words[0] == "check"))
-    return {r.words[0] == "check", r.words.subspan(1)};
-  return {false, r.words};
+  if (!r.words.empty() && (r.words[0] == "show" || r.words[0] == "check" || r.words[0] == "dump"))
+    return {r.words[0], r.words.subspan(1)};
+  return {"show", r.words};
+}
+
+// For `vmm vmcs` to read.
+MonitorAnswer dumped(const Request& r, const std::string& what,
+                     std::span<const std::uint8_t> bytes) {
+  const std::string model = r.scene.machine.about().model;
+  return done(
+      nested::dump_text(model.empty() ? what : what + ", CPU model " + printable(model), bytes));
 }
 
 // The current VMCS of the vCPU, from KVM, or one that lies in memory as VMCLEAR left it.
@@ -82,7 +91,14 @@ MonitorAnswer vmcs(const Request& r) {
   const HypervisorState hypervisor = r.scene.machine.hypervisor_state(r.scene.vcpu);
   auto entry = entry_of(r, hypervisor, wish.rest);
   if (!entry) return failed(entry.error());
-  if (!wish.check)
+  if (wish.act == "dump") {
+    if (wish.rest.empty())
+      return dumped(r, fmt::format("KVM's nested state of vCPU {}", r.scene.vcpu),
+                    hypervisor.nested);
+    return dumped(r, fmt::format("VMCS in memory at {:X}h", *entry->vmcs_address),
+                  entry->vmcs.bytes());
+  }
+  if (wish.act == "show")
     return done(fmt::format("VMCS at {:X}h{}: {}", *entry->vmcs_address,
                             wish.rest.empty() ? " (as KVM holds it)" : " (as memory has it)",
                             nested::vmcs_text(entry->vmcs, false)));
@@ -100,7 +116,8 @@ MonitorAnswer vmcb(const Request& r) {
   std::array<std::uint8_t, nested::kVmcbSize> bytes{};
   if (!r.scene.target.memory().read(*address, bytes))
     return failed(fmt::format("{:X}h is not RAM", *address));
-  if (!wish.check)
+  if (wish.act == "dump") return dumped(r, fmt::format("VMCB at {:X}h", *address), bytes);
+  if (wish.act == "show")
     return done(fmt::format("VMCB at {:X}h\n{}\n", *address,
                             fmt::join(nested::describe(nested::Vmcb(bytes)), "\n")));
   nested::SvmEntry entry{.vmcb = bytes,

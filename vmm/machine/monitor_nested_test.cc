@@ -6,6 +6,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/machine/monitor_rig.h"
+#include "vmm/nested/dump.h"
 #include "vmm/nested/vmx_entry_fake.h"
 
 namespace vmm {
@@ -78,6 +79,21 @@ TEST_F(MonitorNested, a_vmcb_is_shown_and_checked_by_its_address) {
   EXPECT_THAT(say("vmcb 0x60000"), HasSubstr("Guest ASID"));
   EXPECT_THAT(say("vmcb check 0x60000"), AllOf(HasSubstr("A23"), HasSubstr("VMEXIT_INVALID")));
   EXPECT_THAT(say("vmcb check 0xf0000000"), HasSubstr("not RAM"));
+}
+
+TEST_F(MonitorNested, what_is_dumped_can_be_read_again) {
+  in_vmx_operation();
+  machine.about_machine.model = "skylake-server@5,+vmx";
+  const std::string text = say("vmcs dump");
+  EXPECT_THAT(text, HasSubstr("KVM's nested state of vCPU 0, CPU model skylake-server@5,+vmx"));
+  EXPECT_EQ(nested::parse_dump(text).value(), machine.hypervisors[0].nested);
+  target.ram.put(0x60000, {fake.entry.vmcs.bytes().begin(), fake.entry.vmcs.bytes().end()});
+  EXPECT_EQ(nested::parse_dump(say("vmcs dump 0x60000")).value()->size(), 4096u);
+  target.ram.put32(0x61058, 7);
+  const auto vmcb = nested::parse_dump(say("vmcb dump 0x61000")).value();
+  ASSERT_TRUE(vmcb);
+  EXPECT_EQ((*vmcb)[0x58], 7);
+  EXPECT_EQ(ask("vmcb dump").status, Status::Usage);
 }
 
 TEST_F(MonitorNested, only_level_searches_memory_for_refused_vmcbs) {

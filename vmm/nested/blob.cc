@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "vmm/base/bytes.h"
+#include "vmm/nested/dump.h"
 #include "vmm/nested/vmcb_fields.h"
 
 namespace vmm::nested {
@@ -25,6 +26,9 @@ bool is_vmcs(std::span<const std::uint8_t> bytes) {
 }  // namespace
 
 Result<Blob> read_blob(std::span<const std::uint8_t> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto dumped = VMM_TRY(parse_dump(text));
+  if (dumped) bytes = *dumped;
   if (is_vmcs(bytes))
     return Blob{.what = "a VMCS in KVM's layout (vmcs12)", .vmcs = VMM_TRY(Vmcs::from(bytes))};
   if (is_nested_state(bytes)) {

@@ -22,7 +22,8 @@ struct Blob {
 };
 
 // KVM's nested state is known by its header, a VMCS by KVM's revision identifier; any other 4096
-// bytes are taken for a VMCB, which nothing marks. Image errors say what does not fit.
+// bytes are taken for a VMCB, which nothing marks. A dump (dump.h) stands for its bytes. Image
+// errors say what does not fit.
 Result<Blob> read_blob(std::span<const std::uint8_t> bytes);
 
 }  // namespace vmm::nested
