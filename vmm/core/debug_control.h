@@ -11,7 +11,8 @@
 namespace vmm {
 
 namespace spec {
-constexpr std::uint64_t DR6_BS = 1ull << 14;  // a single step
+constexpr std::uint64_t DR6_BS = 1ull << 14;     // a single step
+constexpr std::uint64_t RFLAGS_RF = 1ull << 16;  // no instruction breakpoint at the next one
 }  // namespace spec
 
 // One of DR0 to DR3 with its part of DR7 (SDM vol. 3B 17.2.4).
@@ -32,6 +33,7 @@ struct DebugControl {
   bool int3 = false;              // every #BP of the guest stops
   bool inject_int3 = false;       // once, at the next entry: the #BP belongs to the guest
   bool inject_debug = false;      // the same for a #DB
+  bool resume = false;  // once: the slot at which it stands lets it pass (RFLAGS.RF, SDM 17.3.1.1)
   std::array<std::optional<HardwareBreakpoint>, kSlots> slots;
 
   bool operator==(const DebugControl&) const = default;
@@ -45,6 +47,7 @@ struct DebugSupport {
   bool hardware = false;     // slots that stop at an instruction
   bool watchpoints = false;  // slots that stop after an access to data
   bool inject_int3 = false;
+  bool resume = false;               // slots heed RFLAGS.RF
   bool steps_into_handlers = false;  // a step that takes an interrupt stops in its handler
 
   bool operator==(const DebugSupport&) const = default;

@@ -11,6 +11,7 @@
 #include "vmm/core/debug_control.h"
 #include "vmm/core/debug_registers.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/nested_position.h"
 #include "vmm/core/symbols.h"
 
 namespace vmm {
@@ -59,6 +60,8 @@ class DebugTarget {
     static const CpuidTable none;
     return none;
   }
+  // Only of a vCPU whose guest may be a hypervisor is there more to say than that it is in L1.
+  virtual NestedPosition nested_position(unsigned /*vcpu*/) { return {}; }
   // Holds until it is set anew.
   virtual Result<void> set_debug_control(unsigned /*vcpu*/, const DebugControl& /*control*/) {
     return fail(Error::internal("this target cannot be debugged"));

@@ -18,7 +18,8 @@ class FakeDebugTarget final : public DebugTarget {
     bool operator==(const RunCall&) const = default;
   };
 
-  explicit FakeDebugTarget(unsigned vcpus) : controls(vcpus), states(vcpus), ram(0x4000) {
+  explicit FakeDebugTarget(unsigned vcpus)
+      : controls(vcpus), states(vcpus), positions(vcpus), ram(0x4000) {
     for (CpuState& state : states) {
       state.sregs.cr0 = spec::CR0_PE;
       state.sregs.cs.db = 1;
@@ -54,6 +55,7 @@ class FakeDebugTarget final : public DebugTarget {
     return {};
   }
   DebugSupport debug_support() const override { return support; }
+  NestedPosition nested_position(unsigned vcpu) override { return positions[vcpu]; }
   Result<void> set_debug_control(unsigned vcpu, const DebugControl& control) override {
     controls[vcpu] = control;
     return {};
@@ -69,9 +71,11 @@ class FakeDebugTarget final : public DebugTarget {
                        .hardware = true,
                        .watchpoints = true,
                        .inject_int3 = true,
+                       .resume = true,
                        .steps_into_handlers = true};
   std::vector<DebugControl> controls;
   std::vector<CpuState> states;
+  std::vector<NestedPosition> positions;
   FakeRam ram;
   std::vector<RunCall> runs;
   SymbolTable names;

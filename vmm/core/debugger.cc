@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/check.h"
@@ -20,6 +21,18 @@ Gva instruction_of(const CpuState& state) {
   // Segments other than FS and GS have no base in 64-bit mode.
   if (cpu_mode(state.sregs) == CpuMode::Long64) return Gva{state.regs.rip};
   return static_cast<Gva>(static_cast<std::uint32_t>(state.sregs.cs.base + state.regs.rip));
+}
+
+// Into free slots, then in place of what is in the others, the last ones first.
+void put_landings(std::span<std::optional<HardwareBreakpoint>> slots,
+                  const std::vector<Gva>& landings) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < slots.size(); ++i)
+    if (!slots[i]) order.push_back(i);
+  for (std::size_t i = slots.size(); i-- > 0;)
+    if (slots[i]) order.push_back(i);
+  for (std::size_t i = 0; i < std::min(order.size(), landings.size()); ++i)
+    slots[order[i]] = HardwareBreakpoint{landings[i], HardwareBreakpoint::Kind::Execute, 1};
 }
 
 bool is_in_range(const GoOn& how, std::uint64_t rip) {
@@ -44,7 +57,7 @@ Result<void> Debugger::go(const std::vector<GoOn>& how) {
   for (unsigned i = 0; i < vcpus_.size(); ++i) {
     Vcpu& vcpu = vcpus_[i];
     vcpu.how = how[i];
-    vcpu.passes = false;
+    vcpu.passes = vcpu.resumes = false;
     if (steps_for_watch()) VMM_TRY(look_before_steps(i));
     if (vcpu.how.how == How::Hold || !vcpu.stood) continue;
     const Gva at = instruction_of(VMM_TRY(target_.cpu_state(i)));
@@ -71,8 +84,26 @@ Result<void> Debugger::check_step(unsigned index) {
   return {};
 }
 
+// A step that crosses between levels.
+void Debugger::look_for_levels(unsigned index) {
+  Vcpu& vcpu = vcpus_[index];
+  vcpu.enters = false;
+  vcpu.landings.clear();
+  const bool steps = vcpu.how.how == How::OneStep || vcpu.how.how == How::Range;
+  if (!support_.resume || (!steps && !vcpu.passes)) return;
+  NestedPosition position = target_.nested_position(index);
+  if (!position.enters && position.level == 1) return;
+  vcpu.landings = std::move(position.landings);
+  if (!position.enters) return;
+  vcpu.passes = false;
+  vcpu.resumes = true;
+  vcpu.enters = steps;
+  if (!steps) vcpu.landings.clear();
+}
+
 // One after the other passes the breakpoint at which it stands, then all go on together.
 Result<void> Debugger::resume() {
+  for (unsigned i = 0; i < vcpus_.size(); ++i) look_for_levels(i);
   const auto first = std::ranges::find_if(vcpus_, &Vcpu::passes);
   passing_.reset();
   if (first != vcpus_.end()) passing_ = static_cast<unsigned>(first - vcpus_.begin());
@@ -95,7 +126,7 @@ Result<void> Debugger::set_controls(const std::vector<bool>& who) {
     if (!who[i]) continue;
     // Without a breakpoint of ours the guest keeps its own to itself.
     DebugControl control{.int3 = !planted_.empty(), .slots = slots_};
-    control.step = alone || stepping_ || vcpu.how.how != How::Run;
+    control.step = (alone || stepping_ || vcpu.how.how != How::Run) && !vcpu.enters;
     control.block_interrupts = control.step && support_.block_interrupts &&
                                (vcpu.how.how == How::Run ? alone : !interrupts_in_steps_) &&
                                !vcpu.halted;
@@ -105,6 +136,8 @@ Result<void> Debugger::set_controls(const std::vector<bool>& who) {
     if (alone)
       for (auto& slot : control.slots)
         if (slot && slot->kind == HardwareBreakpoint::Kind::Execute) slot.reset();
+    put_landings(control.slots, vcpu.landings);
+    control.resume = std::exchange(vcpu.resumes, false);
     control.inject_int3 = vcpu.inject == Inject::Int3;
     control.inject_debug = vcpu.inject == Inject::Debug;
     vcpu.inject = Inject::Nothing;
@@ -117,7 +150,7 @@ Result<std::optional<DebugReport>> Debugger::interrupted() {
   take_out();
   running_ = false;
   others_wait_ = false;
-  for (Vcpu& vcpu : vcpus_) vcpu.passes = false;
+  for (Vcpu& vcpu : vcpus_) vcpu.passes = vcpu.resumes = false;
   passing_.reset();
   std::optional<DebugReport> first;
   for (unsigned i = 0; i < who_.size(); ++i) {
@@ -199,6 +232,9 @@ Result<std::optional<DebugReport>> Debugger::stopped(unsigned index, const Debug
     return go_on();
   }
   if (stop.exception == kDebugException) {
+    // What it has in its debug registers is not what slots_ says.
+    const auto landings = std::exchange(vcpu.landings, {});
+    if (std::ranges::find(landings, stop.pc) != landings.end()) return stepped(index);
     if (const Breakpoint* watch = watch_hit(stop.dr6)) {
       vcpu.passes = false;
       return std::optional<DebugReport>(

@@ -9,6 +9,10 @@
 // Where KVM delivers no watchpoints those for writes are stepped: while there is one the guest goes
 // on by single steps, and the watched bytes are compared after each. One vCPU after the other takes
 // a step, so that it is certain who wrote; those that sleep run along, for they may be woken.
+//
+// A single step ends with the level of nested virtualization that it began in. VMLAUNCH, VMRESUME
+// and VMRUN are passed by RFLAGS.RF instead, wherefore breakpoints there are debug registers; and
+// whoever steps across an entry or an exit has registers of its own where it may land.
 #pragma once
 
 #include <cstdint>
@@ -115,8 +119,11 @@ class Debugger {
     // Where it was last told to stand at a breakpoint: that one is passed before the guest goes on.
     std::optional<Gva> stood;
     Inject inject = Inject::Nothing;
-    bool passes = false;  // has that still before it
-    bool halted = false;  // as it is to step
+    bool passes = false;        // has that still before it
+    bool resumes = false;       // by RFLAGS.RF
+    bool enters = false;        // is to step, and does so by a VM entry
+    std::vector<Gva> landings;  // where its step may end besides
+    bool halted = false;        // as it is to step
     // Its next step, if that may take an interrupt.
     std::optional<CpuState> before;
     // For stepped watchpoints.
@@ -135,6 +142,7 @@ class Debugger {
   void take_out();
   Result<void> resume();
   Result<void> check_step(unsigned vcpu);
+  void look_for_levels(unsigned vcpu);
   std::vector<bool> choose_who();
   Result<void> set_controls(const std::vector<bool>& who);
   std::vector<WatchedRange> stepped_ranges() const;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/core/debugger.h"
+#include "vmm/core/vcpu_memory.h"
 
 namespace vmm {
 namespace {
@@ -117,15 +118,18 @@ void Debugger::remove_all() {
   conditions_.clear();
 }
 
-// By the tables of the first vCPU that maps it: kernels share theirs.
+// By the tables of the first vCPU that maps it: kernels share theirs. Nothing where int3 would be
+// in the way of a VM entry.
 std::optional<Gpa> Debugger::place_of(Gva address) {
   for (unsigned i = 0; i < target_.vcpu_count(); ++i) {
-    const auto state = target_.cpu_state(i);
-    if (!state) continue;
-    const Walk walk =
-        walk_page(target_.memory(), PagingContext::from(*state, features_), address, {});
+    const auto memory = VcpuMemory::of(target_, i, features_);
+    if (!memory) continue;
+    const auto place = memory->place(address);
     std::uint8_t byte = 0;
-    if (walk.gpa && target_.memory().read(*walk.gpa, std::span(&byte, 1))) return walk.gpa;
+    if (!place || !target_.memory().read(*place, std::span(&byte, 1))) continue;
+    std::array<std::uint8_t, 3> code{};
+    if (support_.resume && memory->read(address, code) && is_vm_entry(code)) return std::nullopt;
+    return place;
   }
   return std::nullopt;
 }

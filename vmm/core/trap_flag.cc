@@ -8,18 +8,18 @@
 namespace vmm {
 namespace {
 
-constexpr std::uint64_t kResume = 1ull << 16;  // RFLAGS.RF
-
 // The memory of a vCPU by linear address, a byte at a time: what is looked at may cross pages.
 class Memory {
  public:
-  Memory(DebugTarget& target, const CpuState& state, const PagingFeatures& features)
-      : target_(target), context_(PagingContext::from(state, features)) {}
+  Memory(DebugTarget& target, unsigned vcpu, const CpuState& state, const PagingFeatures& features)
+      : target_(target),
+        context_(PagingContext::from(state, features)),
+        l2_(target.nested_position(vcpu).memory) {}
 
   std::optional<std::uint8_t> read(Gva address) const {
-    const Walk walk = walk_page(target_.memory(), context_, address, {});
+    const auto at = place(address);
     std::uint8_t byte = 0;
-    if (!walk.gpa || !target_.memory().read(*walk.gpa, std::span(&byte, 1))) return std::nullopt;
+    if (!at || !target_.memory().read(*at, std::span(&byte, 1))) return std::nullopt;
     return byte;
   }
   std::optional<std::uint64_t> read(Gva address, unsigned size) const {
@@ -36,13 +36,19 @@ class Memory {
     const auto byte = read(flags + 1);
     if (!byte) return;
     const auto cleared = static_cast<std::uint8_t>(*byte & ~1u);
-    const Walk walk = walk_page(target_.memory(), context_, flags + 1, {});
-    (void)target_.write_memory(*walk.gpa, std::span(&cleared, 1));
+    (void)target_.write_memory(*place(flags + 1), std::span(&cleared, 1));
   }
 
  private:
+  std::optional<Gpa> place(Gva address) const {
+    const MemoryReader& physical = l2_ != nullptr ? *l2_ : target_.memory();
+    const auto gpa = walk_page(physical, context_, address, {}).gpa;
+    return gpa && l2_ != nullptr ? l2_->place(*gpa) : gpa;
+  }
+
   DebugTarget& target_;
   PagingContext context_;
+  std::shared_ptr<const NestedMemory> l2_;
 };
 
 bool is_long_mode(const CpuState& state) { return (state.sregs.efer & spec::EFER_LMA) != 0; }
@@ -67,7 +73,7 @@ bool is_frame_of(const CpuState& before, const Memory& memory, Gva at, unsigned 
   if (!rip || !cs || !flags) return false;
   const std::uint64_t changed = (*flags ^ before.regs.rflags) & mask;
   if (((*rip - before.regs.rip) & mask) > kLongestInstruction ||
-      (*cs & 0xffff) != before.sregs.cs.selector || (changed & ~kResume) != spec::RFLAGS_TF)
+      (*cs & 0xffff) != before.sregs.cs.selector || (changed & ~spec::RFLAGS_RF) != spec::RFLAGS_TF)
     return false;
   return word != 8 || (field(3) == before.regs.rsp && field(4) == before.sregs.ss.selector);
 }
@@ -82,7 +88,7 @@ Result<void> remove_stored_trap_flag(DebugTarget& target, unsigned vcpu, const C
   const bool may_be_syscall =
       after.regs.rcx == before.regs.rip + 2 && (after.regs.r11 & spec::RFLAGS_TF) != 0;
   if (after.regs.rsp == before.regs.rsp && !may_be_syscall) return {};
-  Memory memory(target, after, features);
+  Memory memory(target, vcpu, after, features);
   const Gva stack = stack_address(after);
   const unsigned word = frame_word(after);
   // Below the frame: an error code, and what the handler's first instruction may have pushed.

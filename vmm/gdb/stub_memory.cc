@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/vcpu_memory.h"
 #include "vmm/gdb/stub.h"
 #include "vmm/gdb/stub_answers.h"
 
@@ -16,15 +17,14 @@ constexpr std::uint64_t kMostRead = kPacketSize / 2 - 16;
 
 }  // namespace
 
-// How a packet's addresses lead to bytes: by the tables of the vCPU that is looked at, whose
-// registers are read once for all pages of the packet.
+// How a packet's addresses lead to bytes of the machine's memory: by the tables of the vCPU that is
+// looked at, in L2 its hypervisor's as well. Its registers are read once for all pages of the
+// packet.
 std::function<std::optional<Gpa>(std::uint64_t)> Stub::translation(unsigned vcpu) const {
   if (physical_) return [](std::uint64_t address) { return std::optional<Gpa>(address); };
-  const auto state = target_.cpu_state(vcpu);
-  if (!state) return [](std::uint64_t) { return std::optional<Gpa>(); };
-  return [this, context = PagingContext::from(*state, options_.paging)](std::uint64_t address) {
-    return walk_page(target_.memory(), context, address, {}).gpa;
-  };
+  auto memory = VcpuMemory::of(target_, vcpu, options_.paging);
+  if (!memory) return [](std::uint64_t) { return std::optional<Gpa>(); };
+  return [memory = std::move(*memory)](std::uint64_t address) { return memory.place(address); };
 }
 
 std::vector<std::uint8_t> Stub::read(unsigned vcpu, std::uint64_t address, std::size_t size) const {

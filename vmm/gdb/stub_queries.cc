@@ -72,8 +72,9 @@ std::string Stub::thread_state(unsigned vcpu) const {
       state->mp_state == KVM_MP_STATE_INIT_RECEIVED)
     return "waits for a SIPI";
   const std::string halted = state->mp_state == KVM_MP_STATE_HALTED ? "halted, " : "";
-  return fmt::format("{}{}, CPL {}", halted, mode_text(cpu_mode(state->sregs)),
-                     static_cast<unsigned>(state->sregs.ss.dpl));
+  return fmt::format("{}{}, CPL {}{}", halted, mode_text(cpu_mode(state->sregs)),
+                     static_cast<unsigned>(state->sregs.ss.dpl),
+                     target_.nested_position(vcpu).level == 2 ? ", in L2" : "");
 }
 
 std::string Stub::threads_xml() const {

@@ -47,6 +47,15 @@ class Probe {
     return VMM_TRY(run_to_exit()) == exception;
   }
 
+  // Whether a vCPU that has stopped at a slot passes it when RFLAGS.RF says so.
+  Result<bool> resumes(DebugControl control) {
+    VMM_TRY(start(kNops, spec::RFLAGS_FIXED, control));
+    if (VMM_TRY(run_to_exit()) != 1U) return false;
+    control.resume = true;
+    VMM_TRY(vcpu_->set_debug_control(control));
+    return !VMM_TRY(run_to_exit());
+  }
+
   // Whether a step that takes an interrupt stops at the beginning of its handler.
   Result<bool> steps_into_handler() {
     VMM_TRY(start(kNops, spec::RFLAGS_FIXED | spec::RFLAGS_IF, {.step = true, .slots = {}}));
@@ -111,6 +120,7 @@ Result<DebugSupport> probe_debug_support(const Kvm& kvm, const CpuidTable& cpuid
   DebugControl execute;
   execute.slots[0] = HardwareBreakpoint{kCode + 1, HardwareBreakpoint::Kind::Execute, 1};
   if (support.hardware) support.hardware = VMM_TRY(probe.stops(kNops, execute, 1));
+  if (support.hardware) support.resume = VMM_TRY(probe.resumes(execute));
   if (support.int3) support.int3 = VMM_TRY(probe.stops(kInt3, {.int3 = true, .slots = {}}, 3));
   DebugControl watch;
   watch.slots[0] = HardwareBreakpoint{kWatched, HardwareBreakpoint::Kind::Write, 1};

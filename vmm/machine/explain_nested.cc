@@ -5,11 +5,9 @@
 #include <algorithm>
 #include <array>
 
-#include "vmm/nested/ept_memory.h"
-#include "vmm/nested/svm_entry.h"
+#include "vmm/machine/explain_nested_parts.h"
 #include "vmm/nested/svm_exits.h"
 #include "vmm/nested/vmcb.h"
-#include "vmm/nested/vmx_entry.h"
 #include "vmm/nested/vmx_exits.h"
 
 namespace vmm {
@@ -19,44 +17,6 @@ using nested::VmcsField;
 
 constexpr std::size_t kShownViolations = 8;
 constexpr std::uint32_t kVmHsavePa = 0xc0010117;
-
-const CpuState* cpu_of(const CrashScene& scene, unsigned vcpu) {
-  return vcpu < scene.vcpus.size() ? &scene.vcpus[vcpu] : nullptr;
-}
-
-const MemoryReader* physical_memory(const CrashScene& scene) {
-  return scene.hypervisor_memory != nullptr ? scene.hypervisor_memory : scene.memory;
-}
-
-nested::EptFeatures ept_features(const CrashScene& scene, unsigned vcpu, const nested::Vmcs& vmcs) {
-  constexpr unsigned kWidest = 52;
-  return nested::EptFeatures::from(
-      nested::VmxCapabilities(scene.hypervisors[vcpu].msrs).get(nested::kMsrVmxEptVpid),
-      scene.cpuid.entries().empty() ? kWidest : scene.cpuid.phys_bits(),
-      vmcs.secondary(nested::kModeBasedExecute));
-}
-
-// As far as it is known. The hypervisor stands behind the instruction by now: the rules that are
-// about its own registers cannot be checked any more, but EFER lasts.
-nested::VmxEntry entry_of(const CrashScene& scene, unsigned vcpu,
-                          const nested::NestedState& state) {
-  nested::VmxEntry entry{.vmcs = *state.vmcs};
-  entry.vmcs_address = state.vmcs_address;
-  entry.vmxon_address = state.vmxon_address;
-  entry.capabilities = nested::VmxCapabilities(scene.hypervisors[vcpu].msrs);
-  if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
-  entry.memory = physical_memory(scene);
-  if (const CpuState* cpu = cpu_of(scene, vcpu)) {
-    const kvm_sregs& s = cpu->sregs;
-    entry.hypervisor = nested::VmxHypervisor{.cr0 = s.cr0,
-                                             .cr4 = s.cr4,
-                                             .efer = s.efer,
-                                             .rflags = cpu->regs.rflags,
-                                             .cpl = s.cs.dpl,
-                                             .cs_l = s.cs.l != 0};
-  }
-  return entry;
-}
 
 bool breaks(const nested::CheckReport& report, auto wanted) {
   return std::ranges::any_of(report.violations, [&](const nested::Violation& violation) {
@@ -83,21 +43,14 @@ std::string failure_of(const nested::Vmcs& vmcs, const nested::CheckReport& repo
   return {};
 }
 
-std::string region_text(std::string_view name, std::uint64_t address) {
-  return address == nested::kNoAddress ? fmt::format("no {}", name)
-                                       : fmt::format("{} {:X}h", name, address);
-}
-
 // Where L2's RIP leads through its own tables and then through EPT, when the latter refuses it.
 void describe_ept(const CrashScene& scene, const NestedFinding& finding,
                   std::vector<std::string>& lines) {
   const CpuState* cpu = cpu_of(scene, finding.vcpu);
   const auto l2 = l2_memory(scene, finding.vcpu);
   if (cpu == nullptr || l2 == nullptr) return;
-  const PagingContext paging =
-      PagingContext::from(*cpu, scene.cpuid.entries().empty() ? PagingFeatures::all_allowed()
-                                                              : PagingFeatures::from(scene.cpuid));
-  const Walk walk = walk_page(*l2, paging, cpu->sregs.cs.base + cpu->regs.rip, {.fetch = true});
+  const Walk walk =
+      walk_page(*l2, paging_of(scene, *cpu), cpu->sregs.cs.base + cpu->regs.rip, {.fetch = true});
   if (!walk.gpa) return;
   const nested::Vmcs& vmcs = *finding.state.vmcs;
   const nested::EptWalk ept =
@@ -117,18 +70,6 @@ void describe_l2(const NestedFinding& finding, std::vector<std::string>& lines) 
                   "{:X}h, RSP {:X}h, CR3 {:X}h",
                   finding.vcpu, vmcs.get(VmcsField::HostRip), vmcs.get(VmcsField::HostRsp),
                   vmcs.get(VmcsField::HostCr3)));
-}
-
-void describe_violations(const CrashScene& scene, NestedFinding& finding) {
-  std::size_t shown = 0;
-  for (const nested::Violation& violation : finding.report.violations) {
-    if (shown++ == kShownViolations) {
-      finding.lines.push_back(
-          fmt::format("... and {} more", finding.report.violations.size() - kShownViolations));
-      break;
-    }
-    finding.lines.push_back(violation_text(scene, violation));
-  }
 }
 
 void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
@@ -156,17 +97,7 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
   std::array<std::uint8_t, nested::kVmcbSize> bytes{};
   const MemoryReader* memory = physical_memory(scene);
   if (memory == nullptr || !memory->read(address, bytes)) return finding;
-  nested::SvmEntry entry{.vmcb = bytes, .vmcb_pa = address, .memory = memory};
-  if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
-  if (const CpuState* cpu = cpu_of(scene, vcpu)) {
-    entry.host.cr0 = cpu->sregs.cr0;
-    entry.host.efer = cpu->sregs.efer;
-    entry.host.cpl = cpu->sregs.cs.dpl;
-  }
-  const auto& msrs = scene.hypervisors[vcpu].msrs;
-  if (const auto found = msrs.find(kVmHsavePa); found != msrs.end())
-    entry.host.hsave_pa = found->second;
-  finding.report = nested::check_vmrun(entry);
+  finding.report = nested::check_vmrun(svm_entry_of(scene, vcpu, bytes, address));
   // After VMRUN they would be judged by what is no longer there: #VMEXIT clears EVENTINJ, and KVM
   // leaves the hypervisor's CR3 in the VMCB when PDPTEs were the reason.
   std::erase_if(finding.report.violations, [](const nested::Violation& violation) {
@@ -187,31 +118,80 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
   return finding;
 }
 
-void find_svm(const CrashScene& scene, unsigned vcpu, const nested::NestedState& state,
-              std::vector<NestedFinding>& findings) {
-  if (state.guest_mode) {
-    NestedFinding finding{.vcpu = vcpu, .state = state};
-    finding.lines.push_back(
-        fmt::format("vCPU {} is in L2 (the registers are L2's), by the VMCB at {:X}h", vcpu,
-                    state.vmcb_address));
-    findings.push_back(std::move(finding));
-  }
-  // Of any vCPU's: they are told once.
-  if (vcpu != 0) return;
-  for (const Gpa address : scene.refused_vmcbs)
-    findings.push_back(refused_vmcb(scene, vcpu, state, address));
+NestedFinding l2_of_svm(unsigned vcpu, const nested::NestedState& state) {
+  NestedFinding finding{.vcpu = vcpu, .state = state};
+  std::string line = fmt::format("vCPU {} is in L2 (the registers are L2's), by the VMCB at {:X}h",
+                                 vcpu, state.vmcb_address);
+  if (const auto hypervisor = nested::Vmcb::view(state.vmcb))
+    line += fmt::format("; an exit goes on in L1 at {:X}h, RSP {:X}h, CR3 {:X}h",
+                        hypervisor->get(nested::VmcbId::Rip), hypervisor->get(nested::VmcbId::Rsp),
+                        hypervisor->get(nested::VmcbId::Cr3));
+  finding.lines.push_back(std::move(line));
+  return finding;
 }
 
 }  // namespace
 
-std::unique_ptr<MemoryReader> l2_memory(const CrashScene& scene, unsigned vcpu) {
-  if (vcpu >= scene.hypervisors.size() || physical_memory(scene) == nullptr) return nullptr;
-  const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
-  if (!state || !state->guest_mode || !state->vmcs || !state->vmcs->secondary(nested::kEnableEpt))
-    return nullptr;
-  return std::make_unique<nested::EptMemory>(*physical_memory(scene),
-                                             state->vmcs->get(VmcsField::EptPointer),
-                                             ept_features(scene, vcpu, *state->vmcs));
+nested::EptFeatures ept_features(const CrashScene& scene, unsigned vcpu, const nested::Vmcs& vmcs) {
+  constexpr unsigned kWidest = 52;
+  return nested::EptFeatures::from(
+      nested::VmxCapabilities(scene.hypervisors[vcpu].msrs).get(nested::kMsrVmxEptVpid),
+      scene.cpuid.entries().empty() ? kWidest : scene.cpuid.phys_bits(),
+      vmcs.secondary(nested::kModeBasedExecute));
+}
+
+nested::VmxEntry vmx_entry_of(const CrashScene& scene, unsigned vcpu,
+                              const nested::NestedState& state) {
+  nested::VmxEntry entry{.vmcs = *state.vmcs};
+  entry.vmcs_address = state.vmcs_address;
+  entry.vmxon_address = state.vmxon_address;
+  entry.capabilities = nested::VmxCapabilities(scene.hypervisors[vcpu].msrs);
+  if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
+  entry.memory = physical_memory(scene);
+  if (const CpuState* cpu = cpu_of(scene, vcpu)) {
+    const kvm_sregs& s = cpu->sregs;
+    const bool blocked = (cpu->events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS) != 0;
+    entry.hypervisor = nested::VmxHypervisor{.cr0 = s.cr0,
+                                             .cr4 = s.cr4,
+                                             .efer = s.efer,
+                                             .rflags = cpu->regs.rflags,
+                                             .cpl = s.cs.dpl,
+                                             .cs_l = s.cs.l != 0,
+                                             .blocked_by_mov_ss = blocked};
+  }
+  return entry;
+}
+
+nested::SvmEntry svm_entry_of(const CrashScene& scene, unsigned vcpu,
+                              std::span<const std::uint8_t, nested::kVmcbSize> vmcb, Gpa address) {
+  nested::SvmEntry entry{.vmcb = vmcb, .vmcb_pa = address, .memory = physical_memory(scene)};
+  if (!scene.cpuid.entries().empty()) entry.cpuid = &scene.cpuid;
+  if (const CpuState* cpu = cpu_of(scene, vcpu)) {
+    entry.host.cr0 = cpu->sregs.cr0;
+    entry.host.efer = cpu->sregs.efer;
+    entry.host.cpl = cpu->sregs.cs.dpl;
+  }
+  const auto& msrs = scene.hypervisors[vcpu].msrs;
+  if (const auto found = msrs.find(kVmHsavePa); found != msrs.end())
+    entry.host.hsave_pa = found->second;
+  return entry;
+}
+
+std::string region_text(std::string_view name, std::uint64_t address) {
+  return address == nested::kNoAddress ? fmt::format("no {}", name)
+                                       : fmt::format("{} {:X}h", name, address);
+}
+
+void describe_violations(const CrashScene& scene, NestedFinding& finding) {
+  std::size_t shown = 0;
+  for (const nested::Violation& violation : finding.report.violations) {
+    if (shown++ == kShownViolations) {
+      finding.lines.push_back(
+          fmt::format("... and {} more", finding.report.violations.size() - kShownViolations));
+      break;
+    }
+    finding.lines.push_back(violation_text(scene, violation));
+  }
 }
 
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation) {
@@ -230,13 +210,19 @@ std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
     const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
     if (!state) continue;
     if (state->format == nested::NestedState::Format::Svm) {
-      find_svm(scene, vcpu, *state, findings);
+      if (state->guest_mode) findings.push_back(l2_of_svm(vcpu, *state));
+      // Of any vCPU's: they are told once.
+      if (vcpu == 0)
+        for (const Gpa address : scene.refused_vmcbs)
+          findings.push_back(refused_vmcb(scene, vcpu, *state, address));
       continue;
     }
     if (state->vmxon_address == nested::kNoAddress) continue;
     NestedFinding finding{.vcpu = vcpu, .state = *state};
     if (state->vmcs && !state->guest_mode) {
-      finding.report = nested::check_vm_entry(entry_of(scene, vcpu, *state));
+      // The hypervisor stands behind the instruction by now: the rules that are about its own
+      // registers cannot be checked any more, but EFER lasts.
+      finding.report = nested::check_vm_entry(vmx_entry_of(scene, vcpu, *state));
       finding.failure = failure_of(*state->vmcs, finding.report);
       finding.what = fmt::format("VM entry failed on vCPU {}", vcpu);
     }

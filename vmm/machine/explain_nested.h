@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/core/nested_position.h"
 #include "vmm/machine/explain.h"
 #include "vmm/nested/nested_state.h"
 #include "vmm/nested/rule.h"
@@ -30,9 +31,11 @@ struct NestedFinding {
 // Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out.
 std::vector<NestedFinding> nested_findings(const CrashScene& scene);
 
-// L2's memory as the hypervisor's EPT maps it, where the vCPU is in L2 with EPT; null elsewhere.
-// Refers to `scene`.
-std::unique_ptr<MemoryReader> l2_memory(const CrashScene& scene, unsigned vcpu);
+// In which level the vCPU is, and where it may land when it crosses to another.
+NestedPosition nested_position(const CrashScene& scene, unsigned vcpu);
+// L2's memory as the hypervisor's nested tables map it, where the vCPU is in L2 with such; null
+// elsewhere. Refers to `scene`.
+std::shared_ptr<const NestedMemory> l2_memory(const CrashScene& scene, unsigned vcpu);
 // Who keeps the capability away that would allow it; empty where that is not known.
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation);
 // `violation`, and that.

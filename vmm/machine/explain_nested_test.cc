@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "vmm/base/bytes.h"
+#include "vmm/nested/svm_fake.h"
 #include "vmm/nested/vmx_entry_fake.h"
 
 namespace vmm {
@@ -108,6 +109,70 @@ TEST(ExplainNested, l2_whose_code_ept_does_not_map_shows_the_walk) {
   const std::string text = s.card(true).text();
   EXPECT_THAT(text, HasSubstr("L2's RIP 200010h is at 200010h of its memory:"));
   EXPECT_THAT(text, HasSubstr("EPT violation: the EPT PDE is not present"));
+}
+
+// KVM's nested state of an SVM vCPU in L2: controls of L2, registers of its hypervisor.
+std::vector<std::uint8_t> svm_state_in_l2() {
+  nested::FakeSvm svm;
+  svm.put(nested::VmcbId::Efer, spec::EFER_LME | spec::EFER_LMA | spec::EFER_SVME);
+  svm.put(nested::VmcbId::Cr4, spec::CR4_PAE);
+  svm.put(nested::VmcbId::NCr3, 0x9000);
+  svm.put(nested::VmcbId::Rip, 0x7003);
+  std::vector<std::uint8_t> blob(128 + 4096);
+  store(std::span(blob), 0, std::uint16_t{1});
+  store(std::span(blob), 2, std::uint16_t{1});
+  store(std::span(blob), 4, static_cast<std::uint32_t>(blob.size()));
+  store(std::span(blob), 8, std::uint64_t{0x6000});
+  std::ranges::copy(svm.bytes, blob.begin() + 128);
+  return blob;
+}
+
+TEST(ExplainNested, memory_of_an_l2_of_svm_is_read_through_nested_tables) {
+  Scene s;
+  s.scene.cpuid = {};
+  s.scene.hypervisors = {{svm_state_in_l2(), {}}};
+  s.fake.ram.put64(0x9000, 0xa007);
+  s.fake.ram.put64(0xa000, 0xb007);
+  s.fake.ram.put64(0xb000, 0xc007);
+  s.fake.ram.put64(0xc008, 0xd007);  // 1000h of L2's memory is at D000h
+  s.fake.ram.put(0xd010, {0x5a});
+  const auto l2 = l2_memory(s.scene, 0);
+  ASSERT_NE(l2, nullptr);
+  EXPECT_EQ(l2->place(0x1010), 0xd010u);
+  EXPECT_EQ(l2->read_value<std::uint8_t>(0x1010), 0x5a);
+  EXPECT_EQ(l2->place(0x2000), std::nullopt);
+  EXPECT_THAT(l2->describe(0x2000), Contains(HasSubstr("EXITINFO1")));
+  EXPECT_THAT(nested_findings(s.scene).front().lines,
+              Contains(HasSubstr("by the VMCB at 6000h; an exit goes on in L1 at 7003h")));
+}
+
+TEST(ExplainNested, a_vcpu_in_l2_lands_where_its_hypervisor_goes_on) {
+  Scene s;
+  s.scene.hypervisors = {{svm_state_in_l2(), {}}};
+  const NestedPosition of_svm = nested_position(s.scene, 0);
+  EXPECT_EQ(of_svm.level, 2u);
+  EXPECT_THAT(of_svm.landings, testing::ElementsAre(0x7003));
+  s.fake.set(VmcsField::HostRip, 0x123000);
+  s.card(true);
+  EXPECT_THAT(nested_position(s.scene, 0).landings, testing::ElementsAre(0x123000));
+  EXPECT_EQ(nested_position(s.scene, 1).level, 1u) << "no such vCPU";
+}
+
+TEST(ExplainNested, a_vcpu_before_a_vm_entry_lands_in_l2_or_behind_it) {
+  Scene s;
+  s.fake.set(VmcsField::HostRip, 0x123000);
+  s.fake.set(VmcsField::GuestRip, 0x7c00);
+  s.scene.vcpus[0] = CpuState{};
+  s.scene.vcpus[0].sregs.cr0 = spec::CR0_PE;
+  s.scene.vcpus[0].sregs.cs.db = 1;
+  s.scene.vcpus[0].regs.rip = 0x7000;
+  s.fake.ram.put(0x7000, {0x0f, 0x01, 0xc3});
+  s.card();
+  const NestedPosition position = nested_position(s.scene, 0);
+  EXPECT_TRUE(position.enters);
+  EXPECT_THAT(position.landings, testing::ElementsAre(0x7003, 0x7c00, 0x123000));
+  s.fake.ram.put(0x7000, {0x90});
+  EXPECT_FALSE(nested_position(s.scene, 0).enters);
 }
 
 TEST(ExplainNested, a_missing_capability_says_who_keeps_it) {

@@ -69,6 +69,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<void> reset_vcpu(unsigned vcpu);
   HypervisorState hypervisor_state(unsigned vcpu) override;
   std::vector<Gpa> refused_vmcbs() override;
+  NestedPosition nested_position(unsigned vcpu) override;
   bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override;
   const SymbolTable& symbols() const override { return symbols_; }
   DebugSupport debug_support() const override { return debug_support_; }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "vmm/base/bytes.h"
+#include "vmm/machine/explain_nested.h"
 #include "vmm/machine/machine.h"
 #include "vmm/nested/nested_state.h"
 
@@ -60,6 +61,20 @@ std::vector<Gpa> Machine::refused_vmcbs() {
     if (const auto hsave = vcpu->msr(kVmHsavePa); hsave && *hsave != 0)
       return find_refused_vmcbs(memory_);
   return {};
+}
+
+NestedPosition Machine::nested_position(unsigned vcpu) {
+  if (!has_vmx(guest_cpuid_) && !has_svm(guest_cpuid_)) return {};
+  CrashScene scene;
+  scene.cpuid = guest_cpuid_;
+  scene.memory = &memory_;
+  scene.vcpus.resize(vcpu + 1);
+  scene.hypervisors.resize(vcpu + 1);
+  const auto state = cpu_state(vcpu);
+  if (!state) return {};
+  scene.vcpus[vcpu] = *state;
+  scene.hypervisors[vcpu] = hypervisor_state(vcpu);
+  return vmm::nested_position(scene, vcpu);
 }
 
 // Whether the vCPU is halted in L2, and its hypervisor may end that.

@@ -7,6 +7,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
+#include "vmm/core/vcpu_memory.h"
 #include "vmm/machine/monitor_parts.h"
 #include "vmm/machine/register_text.h"
 #include "vmm/machine/state_json.h"
@@ -75,13 +76,28 @@ MonitorAnswer walk(const Request& r) {
   const auto address = number_of(r.scene, r.words[0]);
   if (!address)
     return usage(fmt::format("{}: no number, symbol or $register", printable(r.words[0])));
-  const auto state = r.scene.target.cpu_state(r.scene.vcpu);
-  if (!state) return failed(state.error());
-  const Walk found =
-      walk_page(r.scene.target.memory(), PagingContext::from(*state, r.scene.paging), *address, {});
-  if (r.json) return done_json(walk_json(*address, found));
-  std::string text = fmt::format("{:x}h on vCPU {}:\n", *address, r.scene.vcpu);
+  const auto memory = VcpuMemory::of(r.scene.target, r.scene.vcpu, r.scene.paging);
+  if (!memory) return failed(memory.error());
+  const Walk found = memory->walk(*address);
+  const NestedPosition& position = memory->position();
+  const bool in_l2 = position.level == 2;
+  const NestedMemory* nested = position.memory.get();
+  if (r.json) {
+    json document = walk_json(*address, found);
+    document["level"] = position.level;
+    if (nested != nullptr) {
+      const auto place = found.gpa ? nested->place(*found.gpa) : std::nullopt;
+      document["l1_gpa"] = place ? json(json_hex(*place)) : json();
+    }
+    return done_json(document);
+  }
+  std::string text =
+      fmt::format("{:x}h on vCPU {}{}:\n", *address, r.scene.vcpu, in_l2 ? ", in L2" : "");
   for (const std::string& line : describe(found)) text += "  " + line + "\n";
+  if (nested != nullptr && found.gpa) {
+    text += fmt::format("{:x}h of L2's memory by its hypervisor's nested tables:\n", *found.gpa);
+    for (const std::string& line : nested->describe(*found.gpa)) text += "  " + line + "\n";
+  }
   return done(std::move(text));
 }
 

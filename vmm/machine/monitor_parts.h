@@ -48,8 +48,8 @@ std::string place_name(const MonitorScene& scene, Gva address);
 // The facts about one vCPU of the machine as it stands.
 struct LiveFacts {
   CrashScene scene;
-  std::unique_ptr<MemoryReader> l2;  // what `scene` reads where the vCPU is in L2
-  std::optional<Facts> facts;        // refers to `scene`
+  std::shared_ptr<const NestedMemory> l2;  // what `scene` reads where the vCPU is in L2
+  std::optional<Facts> facts;              // refers to `scene`
 };
 enum class Look : std::uint8_t {
   AtVcpu,      // and what guest hypervisors are about on each

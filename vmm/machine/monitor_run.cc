@@ -47,8 +47,9 @@ MonitorAnswer explain_stopped(const Request& r) {
   if (const auto card = r.scene.machine.crash_card()) return done(*card);
   const auto live = live_facts(r.scene, r.scene.vcpu);
   if (!live) return failed(live.error());
-  std::string text = fmt::format("{}; vCPU {} of {}:\n", why_text(r.scene), r.scene.vcpu,
-                                 r.scene.target.vcpu_count());
+  std::string text = fmt::format(
+      "{}; vCPU {} of {}{}:\n", why_text(r.scene), r.scene.vcpu, r.scene.target.vcpu_count(),
+      r.scene.target.nested_position(r.scene.vcpu).level == 2 ? ", in L2" : "");
   for (const std::string& line : explain_stop(*(*live)->facts)) text += line + "\n";
   return done(std::move(text));
 }
