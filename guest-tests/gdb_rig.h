@@ -16,8 +16,8 @@
 
 namespace vmm {
 
-class Gdb : public KvmTest {
- protected:
+class GdbRig {
+ public:
   std::string socket() const { return folder_.file("gdb.sock"); }
   std::unique_ptr<VmmProcess> start(const std::string& guest,
                                     std::vector<std::string> options = {}) {
@@ -48,7 +48,12 @@ class Gdb : public KvmTest {
     return client;
   }
 
+  const TempFolder& folder() const { return folder_; }
+
+ protected:
   const TempFolder folder_;
 };
+
+class Gdb : public KvmTest, protected GdbRig {};
 
 }  // namespace vmm

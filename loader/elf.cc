@@ -42,7 +42,8 @@ Result<Segment> parse_load(const ProgramHeader& header, unsigned number, bool is
                  .file_size = header.filesz,
                  .memory_size = header.memsz,
                  .vaddr = header.vaddr,
-                 .number = number};
+                 .number = number,
+                 .executable = (header.flags & PF_X) != 0};
 }
 
 // A position-independent image is loaded where its program headers say, so it needs no relocation

@@ -32,6 +32,7 @@ template <typename Phdr>
 ProgramHeader read_program_header(Bytes bytes, std::size_t offset) {
   const auto raw = load<Phdr>(bytes, offset);
   return {.type = raw.p_type,
+          .flags = raw.p_flags,
           .offset = raw.p_offset,
           .vaddr = raw.p_vaddr,
           .paddr = raw.p_paddr,

@@ -30,6 +30,7 @@ struct FileHeader {
 
 struct ProgramHeader {
   std::uint32_t type = 0;
+  std::uint32_t flags = 0;
   std::uint64_t offset = 0;
   std::uint64_t vaddr = 0;
   std::uint64_t paddr = 0;

@@ -106,6 +106,18 @@ TYPED_TEST(ElfClasses, segment_outside_of_the_file_is_refused) {
   EXPECT_THAT(error_text(parse(bytes)), HasSubstr("run over the end of the file"));
 }
 
+TYPED_TEST(ElfClasses, a_segment_is_executable_where_its_flags_say_so) {
+  ByteVector bytes = minimal_elf<TypeParam>();
+  edit<typename TypeParam::Phdr>(bytes, ElfBuilder<TypeParam>::program_header(0),
+                                 [](auto& p) { p.p_flags = PF_R | PF_X; });
+  edit<typename TypeParam::Phdr>(bytes, ElfBuilder<TypeParam>::program_header(1),
+                                 [](auto& p) { p.p_flags = PF_R | PF_W; });
+  const auto image = parse(bytes);
+  ASSERT_TRUE(image) << error_text(image);
+  for (const Segment& segment : image->segments)
+    EXPECT_EQ(segment.executable, segment.number == 0) << segment.number;
+}
+
 TYPED_TEST(ElfClasses, memory_smaller_than_the_file_part_is_refused) {
   ByteVector bytes = minimal_elf<TypeParam>();
   edit<typename TypeParam::Phdr>(bytes, ElfBuilder<TypeParam>::program_header(0),

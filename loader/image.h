@@ -36,6 +36,7 @@ struct Segment {
   std::uint64_t memory_size = 0;  // at least 1, at least file_size; gpa + memory_size does not wrap
   Gva vaddr = 0;                  // where the kernel was linked
   unsigned number = 0;            // of the ELF program header, from 0; errors name it
+  bool executable = true;         // as far as the format says
 
   Gpa end() const { return gpa + memory_size; }
 };

@@ -55,6 +55,7 @@ struct RunOptions {
   bool gdb_nowait = false;
   bool gdb_allow_remote = false;
   std::string gdb_arch;
+  std::vector<std::string> catches;
   std::string on_crash;
   std::string core;
   std::string outcome_json;
@@ -166,6 +167,12 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--on-crash", o.on_crash,
                  "exit, or gdb: keep a guest that died for the debugger (exit)")
       ->group(debugging);
+  run.add_option("--catch", o.catches,
+                 "vmentry, vmentry-fail or vmexit[:REASON], each with @ADDRESS or @SYMBOL: a guest "
+                 "hypervisor's VM entries, those that will fail, its VM exits; repeatable")
+      ->group(debugging)
+      ->type_size(1)
+      ->allow_extra_args(false);
   run.add_option("--gdb-arch", o.gdb_arch,
                  "x86-64, i386 or i8086: how registers are shown (default by the image)")
       ->group(debugging);
@@ -262,6 +269,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
                     .hint("such as --gdb unix:gdb.sock"));
   spec.gdb_nowait = o.gdb_nowait;
   if (spec.gdb && spec.gdb->kind == DebugAddress::Kind::Stdio) VMM_TRY(check_gdb_on_stdio(spec));
+  for (const std::string& text : o.catches) spec.catches.push_back(VMM_TRY(parse_catch(text)));
   if (!o.on_crash.empty()) spec.on_crash = VMM_TRY(parse_on_crash(o.on_crash));
   if (spec.on_crash == OnCrash::Gdb && !spec.gdb)
     return fail(Error::usage("--on-crash gdb needs --gdb")

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "vmm/base/bytes.h"
@@ -179,8 +180,11 @@ const Breakpoint* Debugger::watch_hit(std::uint64_t dr6) const {
 // One whose condition is false is passed as if it had been told.
 Debugger::Hit Debugger::breakpoint_hit(unsigned vcpu, Gva address) {
   Hit hit;
-  for (const Breakpoint& b : breakpoints_) {
-    if (is_watch(b) || b.address != address) continue;
+  // A condition may insert others.
+  std::vector<Breakpoint> here;
+  std::ranges::copy_if(breakpoints_, std::back_inserter(here),
+                       [&](const Breakpoint& b) { return !is_watch(b) && b.address == address; });
+  for (const Breakpoint& b : here) {
     hit.there = true;
     const auto condition = conditions_.find(b);
     if (condition != conditions_.end() && !condition->second(vcpu)) continue;

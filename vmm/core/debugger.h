@@ -33,7 +33,8 @@ struct Breakpoint {
   enum class Kind : std::uint8_t { Software, Hardware, Write, Access };
   Kind kind = Kind::Software;
   Gva address = 0;
-  unsigned length = 1;  // of a watched range
+  unsigned length = 1;    // of a watched range
+  bool catching = false;  // --catch has set it: it is no user's to see or to remove
 
   // clang-tidy 14 takes the comparison with 0 in what the compiler writes here for a null pointer.
   auto operator<=>(const Breakpoint&) const = default;  // NOLINT(modernize-use-nullptr)
@@ -77,6 +78,7 @@ class Debugger {
   // what is not there does nothing. No condition (which watchpoints never have): it always stops.
   Result<void> insert(const Breakpoint& breakpoint, StopCondition condition = {});
   void remove(const Breakpoint& breakpoint);
+  // But for --catch's.
   void remove_all();
   const std::vector<Breakpoint>& breakpoints() const { return breakpoints_; }
   // Interrupts are blocked in steps unless this is set.

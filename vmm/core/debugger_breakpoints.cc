@@ -114,8 +114,8 @@ void Debugger::remove(const Breakpoint& breakpoint) {
 }
 
 void Debugger::remove_all() {
-  breakpoints_.clear();
-  conditions_.clear();
+  std::erase_if(breakpoints_, [](const Breakpoint& b) { return !b.catching; });
+  std::erase_if(conditions_, [](const auto& entry) { return !entry.first.catching; });
 }
 
 // By the tables of the first vCPU that maps it: kernels share theirs. Nothing where int3 would be

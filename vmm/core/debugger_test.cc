@@ -485,6 +485,39 @@ TEST_F(DebuggerTest, a_landing_takes_a_free_register_before_one_in_use) {
   EXPECT_EQ(slots[2]->address, 0x2000u) << "in place of the last that is watched";
 }
 
+TEST_F(DebuggerTest, breakpoints_of_catch_are_no_users_to_remove) {
+  Debugger& debugger = make();
+  unsigned asked = 0;
+  const Breakpoint caught{.kind = Kind::Hardware, .address = 0x1000, .catching = true};
+  ASSERT_TRUE(debugger.insert(caught, [&](unsigned) { return ++asked > 1; }));
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}, [](unsigned) { return false; }));
+  debugger.remove({Kind::Hardware, 0x1000});
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x2000}));
+  debugger.remove_all();
+  EXPECT_EQ(debugger.breakpoints(), std::vector<Breakpoint>{caught});
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(stop(0, slot_hit(0, 0x1000)));
+  EXPECT_EQ(asked, 1u);
+  ASSERT_TRUE(stop(0, stepped(0x1001)) == std::nullopt);
+  const auto report = stop(0, slot_hit(0, 0x1000));
+  ASSERT_TRUE(report);
+  EXPECT_TRUE(report->breakpoint.catching);
+}
+
+TEST_F(DebuggerTest, a_condition_may_insert_another_breakpoint) {
+  Debugger& debugger = make();
+  for (Gva address = 0x2000; address < 0x2010; ++address)
+    ASSERT_TRUE(debugger.insert({Kind::Software, address}));
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}, [&](unsigned) {
+    return debugger.insert({Kind::Software, 0x3000}).has_value();
+  }));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_TRUE(stop(0, slot_hit(0, 0x1000)));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_TRUE(stop(0, stepped(0x1001)) == std::nullopt);
+  EXPECT_EQ(target_->ram.bytes()[0x3000], 0xcc);
+}
+
 // L2's memory at 2000h of the machine's, one page.
 class OnePage final : public NestedMemory {
  public:

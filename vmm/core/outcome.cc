@@ -21,6 +21,7 @@ int exit_code(const RunOutcome& outcome, ExitProtocol protocol) {
                         [](const TripleFault&) { return 80; },
                         [](const InternalFailure&) { return 81; },
                         [](const EntryFailure&) { return 81; },
+                        [](const Caught&) { return 81; },
                         [](const HaltedForever&) { return 82; },
                         [](const Stalled&) { return 82; },
                         [](const TimedOut&) { return 124; },
@@ -39,6 +40,7 @@ std::string_view kind_name(const RunOutcome& outcome) {
                         [](const TripleFault&) { return "triple-fault"; },
                         [](const InternalFailure&) { return "internal-error"; },
                         [](const EntryFailure&) { return "entry-failure"; },
+                        [](const Caught&) { return "caught"; },
                         [](const HaltedForever&) { return "halted"; },
                         [](const Stalled&) { return "stalled"; },
                         [](const TimedOut&) { return "timeout"; },
@@ -79,6 +81,10 @@ std::string headline(const RunOutcome& outcome) {
             return fmt::format("VM entry failed on vCPU {}, hardware reason {:x}h", e.vcpu,
                                e.reason);
           },
+          [](const Caught& e) {
+            return fmt::format("caught on vCPU {}: {} would fail (--catch vmentry-fail)", e.vcpu,
+                               e.what);
+          },
           [](const HaltedForever&) { return std::string("every vCPU is halted for ever"); },
           [](const Stalled& e) {
             return fmt::format("no progress for {} s (--stall-timeout)", e.seconds);
@@ -102,6 +108,7 @@ bool wants_explanation(const RunOutcome& outcome) {
                         [](const TripleFault&) { return true; },
                         [](const InternalFailure&) { return true; },
                         [](const EntryFailure&) { return true; },
+                        [](const Caught&) { return true; },
                         [](const HaltedForever&) { return true; },
                         [](const Stalled&) { return true; },
                         [](const TimedOut&) { return true; },

@@ -39,6 +39,11 @@ struct EntryFailure {  // KVM_EXIT_FAIL_ENTRY
   std::uint32_t host_cpu = 0;
   bool operator==(const EntryFailure&) const = default;
 };
+struct Caught {  // --catch vmentry-fail: a guest hypervisor before a VM entry that will fail
+  unsigned vcpu = 0;
+  std::string what;  // "VMLAUNCH at 101440h (vmx_enter+62h)"
+  bool operator==(const Caught&) const = default;
+};
 struct HaltedForever {  // every vCPU halted with IF=0, or waiting for a SIPI that no one can send
   bool operator==(const HaltedForever&) const = default;
 };
@@ -64,10 +69,11 @@ struct MonitorFailure {  // our own fault or a system call that failed while the
 
 }  // namespace ending
 
-using RunOutcome = std::variant<ending::GuestExit, ending::PowerOff, ending::Reset,
-                                ending::TripleFault, ending::InternalFailure, ending::EntryFailure,
-                                ending::HaltedForever, ending::Stalled, ending::TimedOut,
-                                ending::Stopped, ending::Quit, ending::MonitorFailure>;
+using RunOutcome =
+    std::variant<ending::GuestExit, ending::PowerOff, ending::Reset, ending::TripleFault,
+                 ending::InternalFailure, ending::EntryFailure, ending::Caught,
+                 ending::HaltedForever, ending::Stalled, ending::TimedOut, ending::Stopped,
+                 ending::Quit, ending::MonitorFailure>;
 
 // --exit-protocol: what a write of v to port f4h becomes.
 enum class ExitProtocol {

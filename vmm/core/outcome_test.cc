@@ -34,6 +34,8 @@ std::vector<Case> every_ending() {
        "KVM internal error on vCPU 0, suberror 1 (EMULATION)", true},
       {ending::EntryFailure{1, 0x80000021, 5}, 81, "entry-failure", "guest",
        "VM entry failed on vCPU 1, hardware reason 80000021h", true},
+      {ending::Caught{1, "VMLAUNCH at 1000h"}, 81, "caught", "guest",
+       "caught on vCPU 1: VMLAUNCH at 1000h would fail (--catch vmentry-fail)", true},
       {ending::HaltedForever{}, 82, "halted", "guest", "every vCPU is halted for ever", true},
       {ending::Stalled{2.5}, 82, "stalled", "guest", "no progress for 2.5 s (--stall-timeout)",
        true},

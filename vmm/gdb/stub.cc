@@ -140,7 +140,8 @@ std::string Stub::stop_reply() const {
   std::string reply = fmt::format("T{:02x}thread:{:x};", signal, general_ + 1);
   if (!report_) return reply;
   const Breakpoint& b = report_->breakpoint;
-  if (report_->why == DebugReport::Why::Breakpoint)
+  // gdb takes no notice of a breakpoint that it has not set.
+  if (report_->why == DebugReport::Why::Breakpoint && !b.catching)
     reply += b.kind == Breakpoint::Kind::Software ? "swbreak:;" : "hwbreak:;";
   if (report_->why == DebugReport::Why::Watch)
     reply +=

@@ -25,27 +25,29 @@ bool has_input(int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<DebugSession>> DebugSession::open(const DebugAddress& address,
+Result<std::unique_ptr<DebugSession>> DebugSession::open(const std::optional<DebugAddress>& address,
                                                          DebugTarget& target,
                                                          MonitorMachine& machine, gdb::Arch arch) {
   const DebugSupport support = target.debug_support();
   if (!support.step)
-    return fail(
-        Error::host("--gdb: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
-                    "single steps"));
+    return fail(Error::host(
+        "--gdb, --catch: this host's KVM has no KVM_CAP_SET_GUEST_DEBUG2 (Linux 5.13) with "
+        "single steps"));
   Listener listener;
   std::string name;
-  if (address.kind != DebugAddress::Kind::Stdio) {
-    listener = VMM_TRY(listen_at(address));
-    name = remote_name(address, listener);
+  const bool on_stdio = address && address->kind == DebugAddress::Kind::Stdio;
+  if (address && !on_stdio) {
+    listener = VMM_TRY(listen_at(*address));
+    name = remote_name(*address, listener);
   }
   return std::unique_ptr<DebugSession>(
-      new DebugSession(std::move(listener), std::move(name), target, machine, arch));
+      new DebugSession(std::move(listener), std::move(name), on_stdio, target, machine, arch));
 }
 
-DebugSession::DebugSession(Listener listener, std::string name, DebugTarget& target,
+DebugSession::DebugSession(Listener listener, std::string name, bool on_stdio, DebugTarget& target,
                            MonitorMachine& machine, gdb::Arch arch)
     : listener_(std::move(listener)),
+      on_stdio_(on_stdio),
       name_(std::move(name)),
       target_(target),
       machine_(machine),
@@ -54,11 +56,11 @@ DebugSession::DebugSession(Listener listener, std::string name, DebugTarget& tar
       stub_(target, debugger_,
             {.arch = arch,
              .paging = paging_,
-             .started_us = on_stdio(),
+             .started_us = on_stdio_,
              .monitor = [this](std::string_view command, unsigned vcpu) {
                return monitor(command, vcpu).text;
              }}) {
-  if (on_stdio()) client_ = Client{.owned = Fd(), .in = STDIN_FILENO, .out = STDOUT_FILENO};
+  if (on_stdio_) client_ = Client{.owned = Fd(), .in = STDIN_FILENO, .out = STDOUT_FILENO};
 }
 
 MonitorAnswer DebugSession::monitor(std::string_view command, unsigned vcpu) {
@@ -141,6 +143,11 @@ Result<std::optional<DebugReport>> DebugSession::stop_guest() {
   return debugger_.interrupted();
 }
 
+Result<void> DebugSession::halt() {
+  VMM_TRY(stop_guest());
+  return {};
+}
+
 Result<void> DebugSession::interrupt() {
   if (const auto report = VMM_TRY(stop_guest()))
     tell(*report);
@@ -156,7 +163,7 @@ void DebugSession::tell(const DebugReport& report) {
 
 Result<void> DebugSession::receive() {
   // Descriptors that are not ours may block.
-  if (on_stdio() && !has_input(client_->in)) return {};
+  if (on_stdio_ && !has_input(client_->in)) return {};
   std::array<std::uint8_t, 64 * 1024> bytes;
   const ssize_t n = ::read(client_->in, bytes.data(), bytes.size());
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return {};
@@ -198,7 +205,7 @@ Result<void> DebugSession::lose_client() {
   output_.clear();
   VMM_TRY(stop_guest());
   debugger_.remove_all();
-  if (on_stdio() && !let_go_) {
+  if (on_stdio_ && !let_go_) {
     if (takes_output(STDERR_FILENO, 0))
       fmt::print(stderr, "vmm: gdb: the debugger has closed standard input: the run ends\n");
     machine_.hang_up();
@@ -209,7 +216,7 @@ Result<void> DebugSession::lose_client() {
 }
 
 Result<bool> DebugSession::take_interrupt() {
-  if (!on_stdio() || !client_) return false;
+  if (!on_stdio_ || !client_) return false;
   if (!debugger_.running()) return true;
   VMM_TRY(interrupt());
   output_ += stub_.take_output();
@@ -220,8 +227,8 @@ Result<bool> DebugSession::take_interrupt() {
 // Standard output belongs to others as well, so that O_NONBLOCK is not for us to set: a pipe or a
 // socket that poll() calls writable takes PIPE_BUF bytes without blocking.
 void DebugSession::send() {
-  while (!output_.empty() && (!on_stdio() || takes_output(client_->out, 0))) {
-    const std::size_t most = on_stdio() ? std::size_t{PIPE_BUF} : output_.size();
+  while (!output_.empty() && (!on_stdio_ || takes_output(client_->out, 0))) {
+    const std::size_t most = on_stdio_ ? std::size_t{PIPE_BUF} : output_.size();
     const ssize_t n = ::write(client_->out, output_.data(), std::min(output_.size(), most));
     // A client that has gone is found out by the next read.
     if (n <= 0) {
@@ -238,6 +245,11 @@ Result<void> DebugSession::stopped(unsigned vcpu, const DebugStop& stop) {
 }
 
 Result<void> DebugSession::pass_on(const DebugReport& report) {
+  // Whoever connects finds the guest where --catch has stopped it.
+  if (!client_ && report.breakpoint.catching) {
+    stop_ = {.kind = StopReason::Kind::Reported, .report = report};
+    return {};
+  }
   if (!client_) return run();
   tell(report);
   output_ += stub_.take_output();

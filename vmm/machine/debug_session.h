@@ -1,5 +1,6 @@
 // A debugger at a machine: the listening socket, or standard input and output; the client that is
-// connected; the stub that answers it. Lives on the event loop's thread; nothing here blocks.
+// connected; the stub that answers it. Without any of them it serves --catch alone. Lives on the
+// event loop's thread; nothing here blocks.
 #pragma once
 
 #include <poll.h>
@@ -20,7 +21,8 @@ namespace vmm {
 class DebugSession {
  public:
   // The guest is stopped, and outlives this, as does the machine, which is the same one.
-  static Result<std::unique_ptr<DebugSession>> open(const DebugAddress& address,
+  // Without an address nobody can connect.
+  static Result<std::unique_ptr<DebugSession>> open(const std::optional<DebugAddress>& address,
                                                     DebugTarget& target, MonitorMachine& machine,
                                                     gdb::Arch arch);
 
@@ -28,6 +30,12 @@ class DebugSession {
   const std::string& name() const { return name_; }
   // The guest runs from now on although nobody is connected.
   Result<void> run();
+  // And stops, for whoever is connected to nothing.
+  Result<void> halt();
+  // For breakpoints that no client sees.
+  Debugger& debugger() { return debugger_; }
+  const std::vector<bool>& who() const { return debugger_.who(); }
+  bool has_client() const { return client_.has_value(); }
   // Whether the guest is stopped for the debugger's sake.
   bool holds_guest() const { return !debugger_.running(); }
 
@@ -55,8 +63,8 @@ class DebugSession {
   void ended(int exit_code, double seconds);
 
  private:
-  DebugSession(Listener listener, std::string name, DebugTarget& target, MonitorMachine& machine,
-               gdb::Arch arch);
+  DebugSession(Listener listener, std::string name, bool on_stdio, DebugTarget& target,
+               MonitorMachine& machine, gdb::Arch arch);
   Result<void> accept();
   Result<void> receive();
   Result<void> hear_last_words();
@@ -75,9 +83,8 @@ class DebugSession {
     int out = -1;
   };
 
-  bool on_stdio() const { return !listener_; }
-
   Listener listener_;  // none on stdio
+  bool on_stdio_;
   std::optional<Client> client_;
   bool let_go_ = false;  // it said that the guest should go on without it
   std::string name_;

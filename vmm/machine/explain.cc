@@ -71,6 +71,7 @@ class Card {
     if (std::holds_alternative<ending::TripleFault>(outcome))
       return f_.scene.registers_trusted || !f_.is_reset_state();
     return f_.holds_internal_error() || std::holds_alternative<ending::EntryFailure>(outcome) ||
+           std::holds_alternative<ending::Caught>(outcome) ||
            (std::holds_alternative<ending::HaltedForever>(outcome) && f_.scene.vcpus.size() == 1);
   }
   bool halted() const { return std::holds_alternative<ending::HaltedForever>(f_.scene.outcome); }

@@ -1,11 +1,17 @@
-// Where a vCPU stands between L1 and L2, and what it crosses to.
+// Where a vCPU stands between L1 and L2, and what it crosses to: the entry before it, the exit
+// behind.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 
 #include "vmm/machine/explain_facts.h"
 #include "vmm/machine/explain_nested_parts.h"
 #include "vmm/nested/ept_memory.h"
 #include "vmm/nested/npt_memory.h"
+#include "vmm/nested/svm_exits.h"
 #include "vmm/nested/vmcb.h"
+#include "vmm/nested/vmx_exits.h"
 
 namespace vmm {
 namespace {
@@ -14,6 +20,7 @@ using nested::VmcbId;
 using nested::VmcsField;
 
 constexpr unsigned kEntryBytes = 3;  // of each of the three instructions
+constexpr std::uint32_t kVmCr = 0xc0010114;
 
 std::optional<nested::NestedState> state_of(const CrashScene& scene, unsigned vcpu) {
   if (vcpu >= scene.hypervisors.size()) return std::nullopt;
@@ -64,12 +71,112 @@ Gva linear_of(const nested::Vmcb& vmcb) {
   return (vmcb.get(VmcbId::CsBase) + rip) & 0xffffffff;
 }
 
+// Rules about the instruction alone: where there is no control block to look at.
+void keep_rules_until(nested::CheckReport& report, std::string_view last) {
+  std::erase_if(report.violations, [&](const nested::Violation& v) { return v.rule->id > last; });
+}
+
+void judge(const CrashScene& scene, EntryAhead& ahead) {
+  NestedFinding& finding = ahead.finding;
+  finding.what = fmt::format("{} on vCPU {} would fail", ahead.instruction, finding.vcpu);
+  if (!finding.report.clean()) {
+    finding.failure = nested::result_text(finding.report.violations.front().rule->result);
+    finding.lines.push_back("it would give " + finding.failure);
+  }
+  describe_violations(scene, finding);
+}
+
+void look_at_vmx(const CrashScene& scene, unsigned vcpu, EntryAhead& ahead) {
+  NestedFinding& finding = ahead.finding;
+  const nested::NestedState& state = finding.state;
+  nested::NestedState with_vmcs = state;
+  if (!with_vmcs.vmcs) with_vmcs.vmcs = nested::empty_vmcs();
+  nested::VmxEntry entry = vmx_entry_of(scene, vcpu, with_vmcs);
+  entry.instruction = ahead.instruction == "VMLAUNCH" ? nested::VmxInstruction::Vmlaunch
+                                                      : nested::VmxInstruction::Vmresume;
+  finding.report = nested::check_vm_entry(entry);
+  if (state.vmcs) {
+    ahead.block = state.vmcs_address;
+    ahead.l2_rip = state.vmcs->get(VmcsField::GuestRip);
+  } else {
+    keep_rules_until(finding.report, "I006");
+  }
+  finding.lines.push_back(fmt::format("vCPU {} is in L1 at {} {:X}h: {}, {}{}", vcpu,
+                                      ahead.instruction, ahead.address,
+                                      region_text("VMXON region", state.vmxon_address),
+                                      region_text("current VMCS", state.vmcs_address),
+                                      !state.vmcs                       ? ""
+                                      : state.vmcs->launch_state() == 0 ? " (clear)"
+                                                                        : " (launched)"));
+  judge(scene, ahead);
+}
+
+void look_at_svm(const CrashScene& scene, unsigned vcpu, EntryAhead& ahead) {
+  NestedFinding& finding = ahead.finding;
+  const Gpa address = cpu_of(scene, vcpu)->regs.rax;
+  const auto vmcb = vmcb_at(scene, address);
+  const nested::VmcbBytes bytes = vmcb.value_or(nested::VmcbBytes{});
+  nested::SvmEntry entry = svm_entry_of(scene, vcpu, bytes, address);
+  entry.host.rflags = cpu_of(scene, vcpu)->regs.rflags;
+  const auto& msrs = scene.hypervisors[vcpu].msrs;
+  if (const auto found = msrs.find(kVmCr); found != msrs.end()) entry.host.vm_cr = found->second;
+  finding.report = nested::check_vmrun(entry);
+  ahead.block = address;
+  if (vmcb)
+    ahead.l2_rip = nested::Vmcb(bytes).get(VmcbId::Rip);
+  else
+    keep_rules_until(finding.report, "A05");
+  finding.lines.push_back(fmt::format("vCPU {} is in L1 at VMRUN {:X}h: VMCB at {:X}h{}", vcpu,
+                                      ahead.address, address, vmcb ? "" : ", where no RAM is"));
+  judge(scene, ahead);
+}
+
 }  // namespace
 
 PagingContext paging_of(const CrashScene& scene, const CpuState& cpu) {
   return PagingContext::from(cpu, scene.cpuid.entries().empty()
                                       ? PagingFeatures::all_allowed()
                                       : PagingFeatures::from(scene.cpuid));
+}
+
+std::optional<EntryAhead> entry_ahead(const CrashScene& scene, unsigned vcpu) {
+  const CpuState* cpu = cpu_of(scene, vcpu);
+  auto state = state_of(scene, vcpu);
+  if (cpu == nullptr || !state || state->guest_mode) return std::nullopt;
+  EntryAhead ahead{.instruction = entry_at(scene, *cpu), .address = linear_rip(*cpu)};
+  if (ahead.instruction.empty() || (ahead.instruction == "VMRUN") != has_svm(*state))
+    return std::nullopt;
+  ahead.finding.vcpu = vcpu;
+  ahead.finding.state = std::move(*state);
+  if (has_svm(ahead.finding.state))
+    look_at_svm(scene, vcpu, ahead);
+  else
+    look_at_vmx(scene, vcpu, ahead);
+  return ahead;
+}
+
+std::optional<ExitBehind> exit_behind(const CrashScene& scene, unsigned vcpu) {
+  const CpuState* cpu = cpu_of(scene, vcpu);
+  const auto state = state_of(scene, vcpu);
+  if (cpu == nullptr || !state || state->guest_mode) return std::nullopt;
+  if (has_svm(*state)) {
+    const auto bytes = vmcb_at(scene, cpu->regs.rax);
+    if (!bytes) return std::nullopt;
+    const nested::Vmcb vmcb(*bytes);
+    const std::uint64_t code = vmcb.get(VmcbId::ExitCode);
+    const std::string info =
+        nested::svm_exit_info_text(code, vmcb.get(VmcbId::ExitInfo1), vmcb.get(VmcbId::ExitInfo2));
+    return ExitBehind{code, vmcb.get(VmcbId::Rip),
+                      nested::svm_exit_text(code) + (info.empty() ? "" : ", " + info)};
+  }
+  if (!state->vmcs) return std::nullopt;
+  const nested::Vmcs& vmcs = *state->vmcs;
+  const auto reason = static_cast<std::uint32_t>(vmcs.get(VmcsField::VmExitReason));
+  const std::string qualification =
+      nested::vmx_qualification_text(reason, vmcs.get(VmcsField::ExitQualification));
+  return ExitBehind{
+      reason, vmcs.get(VmcsField::GuestRip),
+      nested::vmx_exit_text(reason) + (qualification.empty() ? "" : ", " + qualification)};
 }
 
 std::shared_ptr<const NestedMemory> l2_memory(const CrashScene& scene, unsigned vcpu) {

@@ -206,7 +206,13 @@ std::string violation_text(const CrashScene& scene, const nested::Violation& vio
 
 std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
   std::vector<NestedFinding> findings;
+  const auto* caught = std::get_if<ending::Caught>(&scene.outcome);
   for (unsigned vcpu = 0; vcpu < scene.hypervisors.size(); ++vcpu) {
+    if (caught != nullptr && caught->vcpu == vcpu)
+      if (auto ahead = entry_ahead(scene, vcpu)) {
+        findings.push_back(std::move(ahead->finding));
+        continue;
+      }
     const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
     if (!state) continue;
     if (state->format == nested::NestedState::Format::Svm) {

@@ -20,16 +20,41 @@ struct NestedFinding {
   // Of the current VMCS, where there is one and the vCPU is not in L2 (it has been entered with
   // then); of a VMCB that VMRUN refused.
   nested::CheckReport report = {};
-  // The last entry failed, in words: "VM-instruction error 8 (...)". Empty: none is known to have.
+  // The last entry failed, or the next one will, in words: "VM-instruction error 8 (...)". Empty:
+  // none is known to. Where it is not, a rule is broken.
   std::string failure = {};
-  // What failed: "VM entry failed on vCPU 0", "VMRUN refused the VMCB at 10A000h".
+  // What failed: "VM entry failed on vCPU 0", "VMRUN refused the VMCB at 10A000h", "VMLAUNCH on
+  // vCPU 0 would fail".
   std::string what = {};
   // The lines of a card: level and regions, what failed, the rules that are broken.
   std::vector<std::string> lines = {};
 };
 
-// Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out.
+// Those of vCPUs that are, or were, in VMX operation; what cannot be read is left out. Where the
+// run ended before a VM entry (ending::Caught) that vCPU's is entry_ahead().
 std::vector<NestedFinding> nested_findings(const CrashScene& scene);
+
+// What the vCPU is about to execute.
+struct EntryAhead {
+  std::string_view instruction;   // "VMLAUNCH", "VMRESUME", "VMRUN"
+  Gva address = 0;                // of the instruction, linear
+  std::optional<Gpa> block = {};  // the current VMCS, or the VMCB in RAX
+  std::uint64_t l2_rip = 0;       // as that says
+  NestedFinding finding = {};
+};
+
+// Of a vCPU in L1 that stands at VMLAUNCH, VMRESUME or VMRUN: what that will find. Nothing
+// elsewhere.
+std::optional<EntryAhead> entry_ahead(const CrashScene& scene, unsigned vcpu);
+
+// The VM exit that brought the vCPU back to L1, where it has not gone on since.
+struct ExitBehind {
+  std::uint64_t code = 0;  // the exit reason of a VMCS, EXITCODE of a VMCB
+  std::uint64_t l2_rip = 0;
+  std::string text;  // "30 (port I/O), OUT to port 3F8h"
+};
+// Of the current VMCS, or the VMCB whose address RAX has.
+std::optional<ExitBehind> exit_behind(const CrashScene& scene, unsigned vcpu);
 
 // In which level the vCPU is, and where it may land when it crosses to another.
 NestedPosition nested_position(const CrashScene& scene, unsigned vcpu);

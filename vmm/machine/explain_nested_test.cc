@@ -111,6 +111,29 @@ TEST(ExplainNested, l2_whose_code_ept_does_not_map_shows_the_walk) {
   EXPECT_THAT(text, HasSubstr("EPT violation: the EPT PDE is not present"));
 }
 
+// One stands before the instruction, which has not been executed yet.
+TEST(ExplainNested, an_entry_that_was_caught_is_the_cause) {
+  Scene s;
+  s.fake.set(VmcsField::HostTrSelector, 0);
+  s.scene.outcome = ending::Caught{0, "VMLAUNCH at 7000h"};
+  CpuState& cpu = s.scene.vcpus[0];
+  cpu.sregs.cr0 = 0x31;
+  cpu.sregs.cr4 = 0x2000;
+  cpu.sregs.cs.db = 1;
+  cpu.sregs.efer = 0;
+  cpu.regs.rip = 0x7000;
+  cpu.regs.rflags = 2;
+  s.fake.ram.put(0x7000, {0x0f, 0x01, 0xc2});
+  s.fake.host32();
+  const CrashCard card = s.card();
+  EXPECT_EQ(card.rule, "vm-entry-i098") << card.text();
+  EXPECT_EQ(card.cause,
+            "the guest hypervisor's VMLAUNCH on vCPU 0 would fail: HOST_TR selector must not be 0");
+  EXPECT_THAT(card.text(), HasSubstr("vCPU 0 is in L1 at VMLAUNCH 7000h: VMXON region 2000h"));
+  EXPECT_THAT(card.text(), HasSubstr("it would give VMfail, VM-instruction error 8"));
+  EXPECT_THAT(card.text(), HasSubstr("caught on vCPU 0: VMLAUNCH at 7000h would fail"));
+}
+
 // KVM's nested state of an SVM vCPU in L2: controls of L2, registers of its hypervisor.
 std::vector<std::uint8_t> svm_state_in_l2() {
   nested::FakeSvm svm;

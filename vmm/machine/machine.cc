@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "vmm/machine/catcher.h"
 #include "vmm/machine/control_session.h"
 #include "vmm/machine/debug_session.h"
 #include "vmm/machine/keyboard.h"
@@ -210,8 +211,11 @@ Result<RunOutcome> Machine::run() {
   VMM_TRY(start_guest());
   VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();
-  if (debugger_ != nullptr && !is_kept())
+  if (debugger_ != nullptr && !is_kept()) {
+    // Memory is the guest's own again, without breakpoints.
+    VMM_TRY(debugger_->debugger().interrupted());
     debugger_->ended(exit_code(*threads_->ending(), spec_.exit_protocol), kFlushSeconds);
+  }
   if (control_ != nullptr) control_->ended(kFinishSeconds);
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
@@ -308,7 +312,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     if (const std::uint64_t exits = threads_->exits(); exits != seen_exits) {
       seen_exits = exits;
       last_progress = now;
-    } else if (!threads_->ending() && debugger_ == nullptr && halted_for_ever()) {
+    } else if (!threads_->ending() && !spec_.gdb && halted_for_ever()) {
       threads_->end(ending::HaltedForever{});
     }
     if (spec_.stall_timeout > 0 && seconds_since(last_progress) >= spec_.stall_timeout)

@@ -30,6 +30,8 @@ class TraceFile;
 class LiveScreen;
 class Keyboard;
 class DebugSession;
+class Catcher;
+struct CaughtEvent;
 struct MonitorAnswer;
 class ControlSession;
 
@@ -158,6 +160,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
                                   const OnBus& on_bus);
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
+  Result<void> open_catcher(const LoadedImage& image, const ResolvedCpu& cpu);
+  bool hear_catch(const CaughtEvent& event);
   Result<void> open_control();
   Result<MonitorAnswer> control(std::string_view line);
   Result<MonitorAnswer> peek_beside_debugger(std::string_view line, unsigned vcpu);
@@ -168,6 +172,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
   bool paused();
+  std::vector<bool> everyone() const { return std::vector<bool>(vcpu_count(), true); }
   void stop();
   Result<void> power_on(unsigned vcpu, const CpuState& start);
   CpuState power_on_registers(Board& board, unsigned vcpu);
@@ -222,7 +227,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;
   std::unique_ptr<DiskThread> disk_thread_;  // where there are disks
-  std::unique_ptr<DebugSession> debugger_;   // with --gdb
+  std::unique_ptr<DebugSession> debugger_;   // with --gdb or --catch
+  std::unique_ptr<Catcher> catcher_;         // with --catch; its breakpoints are the debugger's
+  std::uint64_t untold_catches_ = 0;         // since stderr took the last one
   std::unique_ptr<ControlSession> control_;  // with --ctl
   // Stops of vCPUs that the event loop has not seen yet.
   Guarded<std::vector<std::pair<unsigned, DebugStop>>> debug_stops_;

@@ -25,6 +25,15 @@ Result<unsigned> take_vcpu(std::string_view& line, unsigned vcpus) {
   return static_cast<unsigned>(*number);
 }
 
+// What only the socket has.
+void add_own_help(std::string_view line, MonitorAnswer& answer) {
+  if (line != "help" && !line.empty()) return;
+  answer.text +=
+      "pause                                stops the guest until resume\n"
+      "resume                               lets it run\n"
+      "vcpu N COMMAND                       the same about vCPU N instead of 0\n";
+}
+
 }  // namespace
 
 Result<void> Machine::open_control() {
@@ -50,19 +59,24 @@ Result<MonitorAnswer> Machine::control(std::string_view line) {
   line = trim(line);
   const auto vcpu = take_vcpu(line, vcpu_count());
   if (!vcpu) return MonitorAnswer{Status::Usage, vcpu.error().text() + "\n"};
-  if (debugger_ != nullptr) {
-    if (line == "pause" || line == "resume")
-      return MonitorAnswer{Status::Failed, "a debugger (--gdb) has the guest: use that\n"};
-    if (debugger_->holds_guest()) return debugger_->monitor(line, *vcpu);
-    return peek_beside_debugger(line, *vcpu);
-  }
+  if (spec_.gdb && (line == "pause" || line == "resume"))
+    return MonitorAnswer{Status::Failed, "a debugger (--gdb) has the guest: use that\n"};
   const bool ran = !paused();
   if (line == "resume") {
-    if (!ran) VMM_TRY(resume());
+    if (!ran) VMM_TRY(debugger_ != nullptr ? debugger_->run() : resume());
     return MonitorAnswer{Status::Done, ran ? "the guest runs already\n" : "the guest runs\n"};
   }
+  if (line == "pause") {
+    VMM_TRY(debugger_ != nullptr ? debugger_->halt() : pause());
+    return MonitorAnswer{Status::Done, "the guest is stopped\n"};
+  }
+  if (debugger_ != nullptr) {
+    MonitorAnswer answer = debugger_->holds_guest() ? debugger_->monitor(line, *vcpu)
+                                                    : VMM_TRY(peek_beside_debugger(line, *vcpu));
+    if (!spec_.gdb) add_own_help(line, answer);
+    return answer;
+  }
   VMM_TRY(pause());
-  if (line == "pause") return MonitorAnswer{Status::Done, "the guest is stopped\n"};
   const PagingFeatures paging = PagingFeatures::from(guest_cpuid_);
   MonitorAnswer answer = run_monitor({.target = *this,
                                       .machine = *this,
@@ -71,11 +85,7 @@ Result<MonitorAnswer> Machine::control(std::string_view line) {
                                       .vcpu = *vcpu,
                                       .stop = {.kind = StopReason::Kind::Asked}},
                                      line);
-  if (line == "help" || line.empty())
-    answer.text +=
-        "pause                                stops the guest until resume\n"
-        "resume                               lets it run\n"
-        "vcpu N COMMAND                       the same about vCPU N instead of 0\n";
+  add_own_help(line, answer);
   if (ran && !threads_->ending()) VMM_TRY(resume());
   return answer;
 }

@@ -78,15 +78,15 @@ bool Machine::is_behind_halt(unsigned vcpu, Gva pc) {
 
 // What the image is made for decides how the registers are shown.
 Result<void> Machine::open_debugger(const Kvm& kvm, const LoadedImage& image) {
-  if (!spec_.gdb) return {};
+  if (!spec_.gdb && spec_.catches.empty()) return {};
   debug_support_ =
       VMM_TRY_CONTEXT(probe_debug_support(kvm, guest_cpuid_), "try what a debugger can do here");
-  debugger_ = VMM_TRY(DebugSession::open(*spec_.gdb, *this, *this, debug_arch(spec_, image)));
+  debugger_ = VMM_TRY(DebugSession::open(spec_.gdb, *this, *this, debug_arch(spec_, image)));
   return {};
 }
 
 bool Machine::is_kept() const {
-  return spec_.on_crash == OnCrash::Gdb && debugger_ != nullptr && is_death(*threads_->ending());
+  return spec_.on_crash == OnCrash::Gdb && spec_.gdb && is_death(*threads_->ending());
 }
 
 Result<void> Machine::keep_for_debugger(unsigned vcpu, const CpuState& registers, int exit_code,
@@ -116,7 +116,7 @@ std::string Machine::debugger_name() const {
 Result<void> Machine::start_guest() {
   if (debugger_ == nullptr) return resume();
   VMM_TRY(pause());
-  if (spec_.gdb_nowait) return debugger_->run();
+  if (!spec_.gdb || spec_.gdb_nowait) return debugger_->run();
   return {};
 }
 

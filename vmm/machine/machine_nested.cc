@@ -1,10 +1,19 @@
-// The machine's guest hypervisors: what KVM holds of them.
+// The machine's guest hypervisors: what KVM holds of them, and --catch.
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "vmm/base/bytes.h"
+#include "vmm/base/text.h"
+#include "vmm/cpu/why.h"
+#include "vmm/machine/catch_sites.h"
+#include "vmm/machine/catcher.h"
+#include "vmm/machine/debug_session.h"
 #include "vmm/machine/explain_nested.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/terminal.h"
 #include "vmm/nested/nested_state.h"
 
 namespace vmm {
@@ -83,6 +92,47 @@ bool Machine::hypervisor_can_wake(unsigned vcpu) {
   if (!bytes || bytes->empty()) return false;
   const auto state = nested::parse_nested_state(*bytes);
   return state && nested::may_leave_halt(*state);
+}
+
+Result<void> Machine::open_catcher(const LoadedImage& image, const ResolvedCpu& cpu) {
+  if (spec_.catches.empty()) return {};
+  const bool svm = has_svm(guest_cpuid_);
+  if (!svm && !has_vmx(guest_cpuid_))
+    return fail(Error::usage(fmt::format("--catch {}: {} has neither VT-x nor SVM",
+                                         printable(catch_text(spec_.catches[0])), cpu.text))
+                    .hint("--cpu-model ...,+vmx or ...,+svm offers them to the guest"));
+  catcher_ = std::make_unique<Catcher>(
+      *this, *this, debugger_->debugger(),
+      Catcher::Setup{
+          .specs = spec_.catches,
+          .sites = find_vm_entries(image),
+          .svm = svm,
+          .capability_origin = [cpu](std::uint32_t msr,
+                                     unsigned bit) { return why_capability_is_off(cpu, msr, bit); },
+          .caught = [this](const CaughtEvent& event) { return hear_catch(event); }});
+  return catcher_->start();
+}
+
+// An entry that will fail ends the run, and the card says why; a debugger is given the guest
+// instead. Everything else is a line, and a stop where a debugger is connected.
+bool Machine::hear_catch(const CaughtEvent& event) {
+  const bool fatal = event.what == CatchSpec::What::VmEntryFail;
+  if (fatal && !spec_.gdb) {
+    threads_->end(ending::Caught{event.vcpu, event.place});
+    return true;
+  }
+  if (takes_output(STDERR_FILENO, 0)) {
+    if (const auto untold = std::exchange(untold_catches_, 0); untold != 0)
+      fmt::print(stderr, "vmm: catch: {} lines are missing here: nobody took them\n", untold);
+    fmt::print(stderr, "vmm: catch: {}\n", event.text);
+  } else {
+    ++untold_catches_;
+  }
+  if (fatal && !debugger_->has_client())
+    fmt::print(stderr,
+               "vmm: catch: the guest waits there for a debugger: gdb -ex 'target remote {}'\n",
+               printable(debugger_->name()));
+  return fatal || debugger_->has_client();
 }
 
 }  // namespace vmm

@@ -59,6 +59,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   VMM_TRY(machine->open_outside());
   VMM_TRY(machine->set_entry_state(start));
   VMM_TRY(machine->open_debugger(kvm, image));
+  VMM_TRY(machine->open_catcher(image, cpu));
   VMM_TRY(machine->open_control());
   return machine;
 }

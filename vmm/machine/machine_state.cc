@@ -3,6 +3,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/units.h"
+#include "vmm/machine/debug_session.h"
 #include "vmm/machine/machine.h"
 
 namespace vmm {
@@ -39,7 +40,7 @@ Result<void> Machine::pause() {
   return hold_time();
 }
 
-Result<void> Machine::resume() { return run_some(std::vector<bool>(vcpu_count(), true)); }
+Result<void> Machine::resume() { return run_some(everyone()); }
 
 Result<void> Machine::run_some(const std::vector<bool>& who) {
   const std::lock_guard rest(rest_);
@@ -116,6 +117,8 @@ bool Machine::halted_for_ever() {
   if (held_) return false;
   // No clock is touched: this is done several times a second, and the guest must not notice.
   threads_->pause();
+  // A stop of --catch's is for the event loop, and whoever stands there does not go on before.
+  if (!debug_stops_.lock()->empty()) return false;
   // What a disk still has to do may end with an interrupt.
   bool dead = disk_thread_ == nullptr || !disk_thread_->busy();
   for (unsigned i = 0; i < vcpu_count() && dead; ++i) {
@@ -123,7 +126,7 @@ bool Machine::halted_for_ever() {
     const auto other = can_wake_masked(i);
     dead = state && other && waits_for_ever(*state, *other) && !hypervisor_can_wake(i);
   }
-  if (!dead) threads_->resume();
+  if (!dead) threads_->resume(debugger_ != nullptr ? debugger_->who() : everyone());
   return dead;
 }
 

@@ -104,6 +104,15 @@ TEST_F(MonitorNested, only_level_searches_memory_for_refused_vmcbs) {
   EXPECT_EQ(machine.searches, 1u);
 }
 
+TEST_F(MonitorNested, explain_says_what_a_vm_entry_will_find) {
+  fake.set(VmcsField::HostTrSelector, 0);
+  in_vmx_operation();
+  EXPECT_THAT(say("explain"), testing::Not(HasSubstr("\n  entry")));
+  target.ram.put(kCode, {0x0f, 0x01, 0xc2});
+  EXPECT_THAT(say("explain"), AllOf(HasSubstr("entry   vCPU 0 is in L1 at VMLAUNCH 10000h"),
+                                    HasSubstr("I098 HOST_TR selector must not be 0")));
+}
+
 // L2's memory: the machine's from 8000h on.
 class Beyond final : public NestedMemory {
  public:

@@ -30,7 +30,9 @@ std::string why_text(const MonitorScene& scene) {
     case DebugReport::Why::Stepped:
       return fmt::format("vCPU {} stopped after a step", report.vcpu);
     case DebugReport::Why::Breakpoint:
-      return fmt::format("vCPU {} stopped at the breakpoint at {}", report.vcpu, place);
+      return fmt::format(
+          "vCPU {} stopped at {} {}", report.vcpu,
+          report.breakpoint.catching ? "what --catch asks for, at" : "the breakpoint at", place);
     case DebugReport::Why::Watch:
       return fmt::format(
           "vCPU {} stopped behind {} the {} bytes that are watched at {}", report.vcpu,
@@ -50,7 +52,14 @@ MonitorAnswer explain_stopped(const Request& r) {
   std::string text = fmt::format(
       "{}; vCPU {} of {}{}:\n", why_text(r.scene), r.scene.vcpu, r.scene.target.vcpu_count(),
       r.scene.target.nested_position(r.scene.vcpu).level == 2 ? ", in L2" : "");
-  for (const std::string& line : explain_stop(*(*live)->facts)) text += line + "\n";
+  std::vector<std::string> lines = explain_stop(*(*live)->facts);
+  if (const auto ahead = entry_ahead((*live)->scene, r.scene.vcpu)) {
+    std::vector<std::string> entry = ahead->finding.lines;
+    if (ahead->finding.report.clean()) entry.emplace_back("it breaks no rule of VM entry");
+    for (std::size_t i = 0; i < entry.size(); ++i)
+      add_labelled(lines, i == 0 ? "entry" : "", entry[i]);
+  }
+  for (const std::string& line : lines) text += line + "\n";
   return done(std::move(text));
 }
 

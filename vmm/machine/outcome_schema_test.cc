@@ -47,6 +47,7 @@ TEST(OutcomeSchema, every_kind_of_ending_gives_a_valid_document) {
                                            ending::TripleFault{1},
                                            ending::InternalFailure{0, internal},
                                            ending::EntryFailure{0, 7, 1},
+                                           ending::Caught{0, "VMRUN at 1000h"},
                                            ending::HaltedForever{},
                                            ending::Stalled{1.5},
                                            ending::TimedOut{2},

@@ -43,6 +43,10 @@ json ending_json(const RunOutcome& outcome, ExitProtocol protocol) {
                    j["vcpu"] = e.vcpu;
                    j["reason"] = hex(e.reason);
                  },
+                 [&](const ending::Caught& e) {
+                   j["vcpu"] = e.vcpu;
+                   j["what"] = e.what;
+                 },
                  [](const ending::HaltedForever&) {},
                  [&](const ending::Stalled& e) { j["seconds"] = e.seconds; },
                  [&](const ending::TimedOut& e) { j["seconds"] = e.seconds; },
@@ -124,11 +128,13 @@ std::string digest_of(const CpuidTable& cpuid) {
   return sha256_hex(text);
 }
 
-// A guest may end by itself because its VM entry was refused: with an exit code, or a reset.
+// A guest may end by itself because its VM entry was refused: with an exit code, or a reset. One
+// that was caught before its entry has not been refused yet.
 bool may_be_a_refusal(const RunOutcome& outcome) {
   const auto* exit = std::get_if<ending::GuestExit>(&outcome);
   return (exit == nullptr || exit->value != 0) &&
-         !std::holds_alternative<ending::PowerOff>(outcome);
+         !std::holds_alternative<ending::PowerOff>(outcome) &&
+         !std::holds_alternative<ending::Caught>(outcome);
 }
 
 bool ended_by_refusal(const RunReport& report) {
@@ -210,6 +216,8 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
     died = internal->vcpu;
   } else if (const auto* entry = std::get_if<ending::EntryFailure>(&outcome)) {
     died = entry->vcpu;
+  } else if (const auto* caught = std::get_if<ending::Caught>(&outcome)) {
+    died = caught->vcpu;
   }
   report.vcpu = died;
   std::vector<ProcessorStart> starts;

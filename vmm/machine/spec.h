@@ -13,6 +13,7 @@
 #include "vmm/cpu/resolve.h"
 #include "vmm/disk/disk.h"
 #include "vmm/gdb/registers.h"
+#include "vmm/machine/catch_spec.h"
 #include "vmm/machine/debug_socket.h"
 
 namespace vmm {
@@ -69,6 +70,7 @@ struct MachineSpec {
   std::optional<DebugAddress> gdb;    // --gdb
   bool gdb_nowait = false;            // --gdb-nowait
   OnCrash on_crash = OnCrash::End;    // --on-crash
+  std::vector<CatchSpec> catches;     // --catch
   std::optional<gdb::Arch> gdb_arch;  // --gdb-arch; by the image otherwise
 
   double timeout = 0;        // seconds, 0: none

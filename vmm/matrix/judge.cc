@@ -52,7 +52,7 @@ std::string ending_text(const CellOutcome& outcome) {
 
 bool is_crash(std::string_view kind) {
   return kind == "triple-fault" || kind == "internal-error" || kind == "entry-failure" ||
-         kind == "halted";
+         kind == "caught" || kind == "halted";
 }
 
 // No verdict on the guest is possible, or this host cannot run it.

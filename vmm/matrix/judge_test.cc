@@ -42,6 +42,7 @@ TEST(Judge, endings_without_an_expectation) {
   EXPECT_EQ(verdict(plain, ended("triple-fault", 80)), CellVerdict::Crash);
   EXPECT_EQ(verdict(plain, ended("internal-error", 81)), CellVerdict::Crash);
   EXPECT_EQ(verdict(plain, ended("entry-failure", 81)), CellVerdict::Crash);
+  EXPECT_EQ(verdict(plain, ended("caught", 81)), CellVerdict::Crash);
   EXPECT_EQ(verdict(plain, ended("halted", 82)), CellVerdict::Crash);
   EXPECT_EQ(verdict(plain, ended("stalled", 82)), CellVerdict::Timeout);
   EXPECT_EQ(verdict(plain, ended("timeout", 124)), CellVerdict::Timeout);

@@ -29,8 +29,8 @@ const std::vector<std::string> kGuestKeys = {"kernel", "initrd",   "module", "op
 
 // What `outcome` may name: how a guest can end (docs/outcome.md).
 const std::vector<std::string> kEndings = {
-    "guest-exit",    "power-off", "reset",   "triple-fault", "internal-error",
-    "entry-failure", "halted",    "stalled", "timeout",      "not-started"};
+    "guest-exit", "power-off", "reset",   "triple-fault", "internal-error", "entry-failure",
+    "caught",     "halted",    "stalled", "timeout",      "not-started"};
 
 Error unknown_word(std::string_view key, std::string_view word,
                    const std::vector<std::string>& known) {
