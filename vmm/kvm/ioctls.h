@@ -73,5 +73,6 @@ inline constexpr IoctlRequest GET_DEVICE_ATTR{KVM_GET_DEVICE_ATTR, "KVM_GET_DEVI
 inline constexpr IoctlRequest SET_DEVICE_ATTR{KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR"};
 inline constexpr IoctlRequest KVMCLOCK_CTRL{KVM_KVMCLOCK_CTRL, "KVM_KVMCLOCK_CTRL"};
 inline constexpr IoctlRequest TRANSLATE{KVM_TRANSLATE, "KVM_TRANSLATE"};
+inline constexpr IoctlRequest GET_STATS_FD{KVM_GET_STATS_FD, "KVM_GET_STATS_FD"};
 
 }  // namespace vmm::request

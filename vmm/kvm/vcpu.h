@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "vmm/base/fd.h"
 #include "vmm/core/backend.h"
@@ -73,6 +75,9 @@ class Vcpu final : public VcpuBackend {
   Result<void> set_full_state(const VcpuState& state);
   // KVM_GET_NESTED_STATE; empty where KVM offers none.
   Result<std::vector<std::uint8_t>> nested_state();
+  // What KVM has counted of the vCPU, by KVM's names (counters.h); an error where the kernel has no
+  // such file (Linux before 5.14).
+  Result<std::map<std::string, std::uint64_t>> counters();
   // IA32_TSC_DEADLINE of KVM's LAPIC; 0: not armed, or a vCPU without that timer.
   Result<std::uint64_t> tsc_deadline();
   // Exactly what KVM adds to the host's (scaled) TSC; nothing where the host has no such attribute

@@ -1,5 +1,6 @@
 // All that KVM keeps for one vCPU, read and written in the order that KVM wants.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -7,6 +8,7 @@
 #include <cstring>
 
 #include "vmm/base/bytes.h"
+#include "vmm/kvm/counters.h"
 #include "vmm/kvm/ioctls.h"
 #include "vmm/kvm/varsized.h"
 #include "vmm/kvm/vcpu.h"
@@ -184,6 +186,21 @@ Result<std::vector<std::uint8_t>> Vcpu::nested_state() {
   VMM_TRY(fd_.ioctl(request::GET_NESTED_STATE, nested));
   bytes.resize(std::min<std::size_t>(nested->size, bytes.size()));
   return bytes;
+}
+
+Result<std::map<std::string, std::uint64_t>> Vcpu::counters() {
+  const Fd file(VMM_TRY(fd_.ioctl(request::GET_STATS_FD)));
+  std::vector<std::uint8_t> bytes(kMaxCounterBytes);
+  std::size_t size = 0;
+  // A file that goes on from read to read, and cannot be positioned.
+  while (size < bytes.size()) {
+    const ssize_t n = ::read(file.get(), bytes.data() + size, bytes.size() - size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(Error::system(ErrorKind::Host, "read KVM's statistics", errno));
+    if (n == 0) break;
+    size += static_cast<std::size_t>(n);
+  }
+  return parse_counters(std::span(bytes).first(size));
 }
 
 Result<void> Vcpu::read_areas(VcpuState& state) {

@@ -143,7 +143,11 @@ Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& from, unsigned
   scene.paging_features = from.paging;
   for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
     scene.hypervisors.push_back(from.machine.hypervisor_state(i));
-  if (look == Look::Everywhere) scene.refused_vmcbs = from.machine.refused_vmcbs();
+  if (look == Look::Everywhere) {
+    scene.refused_vmcbs = from.machine.refused_vmcbs();
+    for (unsigned i = 0; i < from.target.vcpu_count(); ++i)
+      scene.hypervisors[i].counters = from.machine.counters(i);
+  }
   if ((live->l2 = l2_memory(scene, vcpu)) != nullptr) {
     scene.hypervisor_memory = scene.memory;
     scene.memory = live->l2.get();

@@ -21,6 +21,8 @@ namespace vmm {
 struct HypervisorState {
   std::vector<std::uint8_t> nested;             // KVM_GET_NESTED_STATE; empty: none
   std::map<std::uint32_t, std::uint64_t> msrs;  // VMX capabilities, VM_CR, VM_HSAVE_PA
+  // What KVM has counted of the vCPU, by its names; empty where nobody asked.
+  std::map<std::string, std::uint64_t> counters = {};
 };
 
 struct NestedFinding;

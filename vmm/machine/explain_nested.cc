@@ -72,6 +72,24 @@ void describe_l2(const NestedFinding& finding, std::vector<std::string>& lines) 
                   vmcs.get(VmcsField::HostCr3)));
 }
 
+// The VM entries that KVM has made for the hypervisor.
+constexpr const char* kEntries = "nested_run";
+
+std::uint64_t count_of(const CrashScene& scene, unsigned vcpu, const char* name) {
+  const auto& counters = scene.hypervisors[vcpu].counters;
+  const auto found = counters.find(name);
+  return found == counters.end() ? 0 : found->second;
+}
+
+void describe_counters(const CrashScene& scene, NestedFinding& finding) {
+  finding.counters = scene.hypervisors[finding.vcpu].counters;
+  if (finding.counters.empty()) return;
+  finding.lines.push_back(fmt::format(
+      "by KVM's counters: {} entries into L2, {} exits of either level to KVM (why, only "
+      "tracefs knows)",
+      count_of(scene, finding.vcpu, kEntries), count_of(scene, finding.vcpu, "exits")));
+}
+
 void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   const nested::NestedState& state = finding.state;
   std::vector<std::string>& lines = finding.lines;
@@ -85,6 +103,7 @@ void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
     if (state.vmcs) line += state.vmcs->launch_state() == 0 ? " (clear)" : " (launched)";
     lines.push_back(std::move(line));
   }
+  describe_counters(scene, finding);
   if (!state.vmcs) return;
   if (!finding.failure.empty()) lines.push_back("its last VM entry failed: " + finding.failure);
   describe_violations(scene, finding);
@@ -118,15 +137,19 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
   return finding;
 }
 
-NestedFinding l2_of_svm(unsigned vcpu, const nested::NestedState& state) {
+NestedFinding vcpu_of_svm(const CrashScene& scene, unsigned vcpu,
+                          const nested::NestedState& state) {
   NestedFinding finding{.vcpu = vcpu, .state = state};
-  std::string line = fmt::format("vCPU {} is in L2 (the registers are L2's), by the VMCB at {:X}h",
-                                 vcpu, state.vmcb_address);
-  if (const auto hypervisor = nested::Vmcb::view(state.vmcb))
+  std::string line = fmt::format("vCPU {} is in L1", vcpu);
+  if (state.guest_mode)
+    line = fmt::format("vCPU {} is in L2 (the registers are L2's), by the VMCB at {:X}h", vcpu,
+                       state.vmcb_address);
+  if (const auto hypervisor = nested::Vmcb::view(state.vmcb); hypervisor && state.guest_mode)
     line += fmt::format("; an exit goes on in L1 at {:X}h, RSP {:X}h, CR3 {:X}h",
                         hypervisor->get(nested::VmcbId::Rip), hypervisor->get(nested::VmcbId::Rsp),
                         hypervisor->get(nested::VmcbId::Cr3));
   finding.lines.push_back(std::move(line));
+  describe_counters(scene, finding);
   return finding;
 }
 
@@ -210,13 +233,15 @@ std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
   for (unsigned vcpu = 0; vcpu < scene.hypervisors.size(); ++vcpu) {
     if (caught != nullptr && caught->vcpu == vcpu)
       if (auto ahead = entry_ahead(scene, vcpu)) {
+        describe_counters(scene, ahead->finding);
         findings.push_back(std::move(ahead->finding));
         continue;
       }
     const auto state = nested::parse_nested_state(scene.hypervisors[vcpu].nested);
     if (!state) continue;
     if (state->format == nested::NestedState::Format::Svm) {
-      if (state->guest_mode) findings.push_back(l2_of_svm(vcpu, *state));
+      if (state->guest_mode || count_of(scene, vcpu, kEntries) != 0)
+        findings.push_back(vcpu_of_svm(scene, vcpu, *state));
       // Of any vCPU's: they are told once.
       if (vcpu == 0)
         for (const Gpa address : scene.refused_vmcbs)

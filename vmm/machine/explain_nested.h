@@ -2,6 +2,7 @@
 // rules of VM entry it breaks.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +27,8 @@ struct NestedFinding {
   // What failed: "VM entry failed on vCPU 0", "VMRUN refused the VMCB at 10A000h", "VMLAUNCH on
   // vCPU 0 would fail".
   std::string what = {};
+  // What KVM has counted of the vCPU.
+  std::map<std::string, std::uint64_t> counters = {};
   // The lines of a card: level and regions, what failed, the rules that are broken.
   std::vector<std::string> lines = {};
 };

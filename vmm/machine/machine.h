@@ -70,6 +70,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   // vector, another waits for a SIPI. Its TSC goes on.
   Result<void> reset_vcpu(unsigned vcpu);
   HypervisorState hypervisor_state(unsigned vcpu) override;
+  std::map<std::string, std::uint64_t> counters(unsigned vcpu) override;
   std::vector<Gpa> refused_vmcbs() override;
   NestedPosition nested_position(unsigned vcpu) override;
   bool write_memory(Gpa gpa, std::span<const std::uint8_t> data) override;

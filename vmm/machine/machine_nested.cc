@@ -64,6 +64,12 @@ HypervisorState Machine::hypervisor_state(unsigned vcpu) {
   return state;
 }
 
+std::map<std::string, std::uint64_t> Machine::counters(unsigned vcpu) {
+  if (!has_vmx(guest_cpuid_) && !has_svm(guest_cpuid_)) return {};
+  auto counters = vcpus_[vcpu]->counters();
+  return counters ? std::move(*counters) : std::map<std::string, std::uint64_t>();
+}
+
 std::vector<Gpa> Machine::refused_vmcbs() {
   if (!has_svm(guest_cpuid_)) return {};
   for (const auto& vcpu : vcpus_)

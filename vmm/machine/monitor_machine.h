@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -80,6 +81,8 @@ class MonitorMachine {
   // What KVM holds of a guest hypervisor on the vCPU; empty where the model has neither VT-x nor
   // SVM.
   virtual HypervisorState hypervisor_state(unsigned vcpu) = 0;
+  // What KVM has counted of a vCPU, by KVM's names ("nested_run"); empty where it cannot be had.
+  virtual std::map<std::string, std::uint64_t> counters(unsigned /*vcpu*/) { return {}; }
   // Pages of RAM that look like a VMCB that VMRUN refused; a search of all memory. Empty where the
   // model has no SVM, or nobody uses it.
   virtual std::vector<Gpa> refused_vmcbs() = 0;

@@ -53,7 +53,7 @@ struct LiveFacts {
 };
 enum class Look : std::uint8_t {
   AtVcpu,      // and what guest hypervisors are about on each
-  Everywhere,  // also through all of memory, for VMCBs that VMRUN refused
+  Everywhere,  // also through all of memory, for VMCBs that VMRUN refused, and at KVM's counters
 };
 Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& scene, unsigned vcpu,
                                               Look look = Look::AtVcpu);

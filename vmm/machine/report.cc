@@ -162,6 +162,7 @@ json hypervisors_json(const std::vector<NestedFinding>& findings) {
                     {"vmxon", address(state.vmxon_address)},
                     {"control_block", address(vmx ? state.vmcs_address : state.vmcb_address)},
                     {"failure", finding.failure.empty() ? json() : json(finding.failure)},
+                    {"counters", finding.counters},
                     {"lines", finding.lines},
                     {"violations", std::move(violations)}});
   }
@@ -248,6 +249,8 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.kvm_backend = backend_name(host.backend);
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     scene.hypervisors.push_back(machine.hypervisor_state(i));
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+    scene.hypervisors[i].counters = machine.counters(i);
   if (may_be_a_refusal(outcome)) scene.refused_vmcbs = machine.refused_vmcbs();
   scene.capability_origin = [&](std::uint32_t msr, unsigned bit) {
     return why_capability_is_off(cpu, msr, bit);

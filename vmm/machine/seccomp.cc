@@ -54,7 +54,7 @@ constexpr SeccompRule kRules[] = {
     {kDisk, "getpid", "a failed check: abort() names the process"},
     // The main thread serves descriptors that are already open, then reports.
     {kMain, "ppoll", "the event loop; waiting until the console or the report is taken"},
-    {kMain, "read", "console input, the eventfd, the signalfd"},
+    {kMain, "read", "console input, the eventfd, the signalfd; KVM's statistics at the end"},
     {kMain, "write", "console output, the report on stderr, files that are already open"},
     {kMain, "futex", "the board's lock; waiting for vCPUs to park"},
     {kMain, "ioctl", "all the state of parked vCPUs and of KVM's chips; the terminal's mode"},
