@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "vmm/core/debug_target_fake.h"
+#include "vmm/core/debugger_rig.h"
 
 namespace vmm {
 namespace {
@@ -13,34 +13,6 @@ using Kind = Breakpoint::Kind;
 using How = GoOn::How;
 using Why = DebugReport::Why;
 using Hardware = HardwareBreakpoint;
-
-constexpr DebugStop int3_at(Gva pc) { return {.exception = 3, .pc = pc, .dr6 = 0, .dr7 = 0}; }
-constexpr DebugStop stepped(Gva pc) {
-  return {.exception = 1, .pc = pc, .dr6 = 1u << 14, .dr7 = 0};
-}
-constexpr DebugStop slot_hit(unsigned slot, Gva pc) {
-  return {.exception = 1, .pc = pc, .dr6 = 1u << slot, .dr7 = 0};
-}
-
-class DebuggerTest : public ::testing::Test {
- protected:
-  Debugger& make(unsigned vcpus = 1) {
-    target_.emplace(vcpus);
-    return remake();
-  }
-  Debugger& remake() { return debugger_.emplace(*target_, PagingFeatures()); }
-  void set_rip(unsigned vcpu, std::uint64_t rip) { target_->states[vcpu].regs.rip = rip; }
-  std::optional<DebugReport> stop(unsigned vcpu, const DebugStop& why) {
-    set_rip(vcpu, why.pc);
-    return debugger_->stopped(vcpu, why).value();
-  }
-  std::vector<GoOn> all(How how) const {
-    return std::vector<GoOn>(target_->states.size(), GoOn{.how = how});
-  }
-
-  std::optional<FakeDebugTarget> target_;
-  std::optional<Debugger> debugger_;
-};
 
 TEST_F(DebuggerTest, memory_has_the_int3_only_while_the_guest_runs) {
   Debugger& debugger = make();
@@ -420,127 +392,6 @@ TEST(Dr7, has_the_kind_and_length_of_each_slot) {
   EXPECT_EQ(dr7_of(slots), 0x90000682U);
   slots[1] = {0x1000, Hardware::Kind::Access, 4};
   EXPECT_EQ(dr7_of(slots), 0x90f0068aU);
-}
-
-// --- levels of nested virtualization
-// ---------------------------------------------------------------------------
-
-TEST_F(DebuggerTest, a_breakpoint_at_a_vm_entry_is_a_register_and_passed_without_a_step) {
-  Debugger& debugger = make(2);
-  target_->ram.put(0x1000, {0x0f, 0x01, 0xc2});
-  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_EQ(target_->ram.bytes()[0x1000], 0x0f) << "an int3 there could not be passed";
-  EXPECT_EQ(target_->controls[0].slots[0]->address, 0x1000u);
-  ASSERT_TRUE(stop(0, slot_hit(0, 0x1000)));
-  target_->positions[0] = {.enters = true, .landings = {0x1003, 0x2000}};
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_TRUE(target_->controls[0].resume);
-  EXPECT_FALSE(target_->controls[0].step);
-  EXPECT_EQ(target_->controls[0].slots[0]->address, 0x1000u) << "for the next time";
-  EXPECT_EQ(target_->runs.back().who, (std::vector<bool>{true, true})) << "nobody waits";
-  EXPECT_FALSE(target_->controls[1].resume);
-}
-
-TEST_F(DebuggerTest, a_step_into_l2_ends_where_it_lands) {
-  Debugger& debugger = make(2);
-  target_->positions[0] = {.enters = true, .landings = {0x1003, 0x2000, 0x3000}};
-  set_rip(0, 0x1000);
-  ASSERT_TRUE(debugger.go({{.how = How::OneStep}, {.how = How::Hold}}));
-  EXPECT_FALSE(target_->controls[0].step) << "its trap flag would stay in L1";
-  EXPECT_TRUE(target_->controls[0].resume);
-  EXPECT_EQ(target_->controls[0].slots[1], (Hardware{0x2000, Hardware::Kind::Execute, 1}));
-  target_->positions[0] = {.level = 2, .landings = {0x3000}};
-  const auto report = stop(0, slot_hit(1, 0x2000));
-  ASSERT_TRUE(report);
-  EXPECT_EQ(report->why, Why::Stepped);
-}
-
-TEST_F(DebuggerTest, a_step_in_l2_may_end_in_l1) {
-  Debugger& debugger = make();
-  target_->positions[0] = {.level = 2, .landings = {0x3000}};
-  set_rip(0, 0x2000);
-  ASSERT_TRUE(debugger.go(all(How::OneStep)));
-  EXPECT_TRUE(target_->controls[0].step);
-  EXPECT_FALSE(target_->controls[0].resume);
-  EXPECT_EQ(target_->controls[0].slots[0]->address, 0x3000u);
-  target_->positions[0] = {};
-  const auto report = stop(0, slot_hit(0, 0x3000));
-  ASSERT_TRUE(report);
-  EXPECT_EQ(report->why, Why::Stepped);
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_FALSE(target_->controls[0].slots[0]) << "it was for that step";
-}
-
-TEST_F(DebuggerTest, a_landing_takes_a_free_register_before_one_in_use) {
-  Debugger& debugger = make();
-  for (const Gva address : {0x100, 0x200, 0x300})
-    ASSERT_TRUE(debugger.insert({Kind::Write, address, 8}));
-  target_->positions[0] = {.enters = true, .landings = {0x1003, 0x2000}};
-  ASSERT_TRUE(debugger.go(all(How::OneStep)));
-  const auto& slots = target_->controls[0].slots;
-  EXPECT_EQ(slots[0]->address, 0x100u);
-  EXPECT_EQ(slots[1]->address, 0x200u);
-  EXPECT_EQ(slots[3]->address, 0x1003u);
-  EXPECT_EQ(slots[2]->address, 0x2000u) << "in place of the last that is watched";
-}
-
-TEST_F(DebuggerTest, breakpoints_of_catch_are_no_users_to_remove) {
-  Debugger& debugger = make();
-  unsigned asked = 0;
-  const Breakpoint caught{.kind = Kind::Hardware, .address = 0x1000, .catching = true};
-  ASSERT_TRUE(debugger.insert(caught, [&](unsigned) { return ++asked > 1; }));
-  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}, [](unsigned) { return false; }));
-  debugger.remove({Kind::Hardware, 0x1000});
-  ASSERT_TRUE(debugger.insert({Kind::Software, 0x2000}));
-  debugger.remove_all();
-  EXPECT_EQ(debugger.breakpoints(), std::vector<Breakpoint>{caught});
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_FALSE(stop(0, slot_hit(0, 0x1000)));
-  EXPECT_EQ(asked, 1u);
-  ASSERT_TRUE(stop(0, stepped(0x1001)) == std::nullopt);
-  const auto report = stop(0, slot_hit(0, 0x1000));
-  ASSERT_TRUE(report);
-  EXPECT_TRUE(report->breakpoint.catching);
-}
-
-TEST_F(DebuggerTest, a_condition_may_insert_another_breakpoint) {
-  Debugger& debugger = make();
-  for (Gva address = 0x2000; address < 0x2010; ++address)
-    ASSERT_TRUE(debugger.insert({Kind::Software, address}));
-  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x1000}, [&](unsigned) {
-    return debugger.insert({Kind::Software, 0x3000}).has_value();
-  }));
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_TRUE(stop(0, slot_hit(0, 0x1000)));
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_TRUE(stop(0, stepped(0x1001)) == std::nullopt);
-  EXPECT_EQ(target_->ram.bytes()[0x3000], 0xcc);
-}
-
-// L2's memory at 2000h of the machine's, one page.
-class OnePage final : public NestedMemory {
- public:
-  explicit OnePage(const MemoryReader& ram) : ram_(ram) {}
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    return gpa < 0x1000 && ram_.read(gpa + 0x2000, data);
-  }
-  std::optional<Gpa> place(Gpa gpa) const override {
-    return gpa < 0x1000 ? std::optional<Gpa>(gpa + 0x2000) : std::nullopt;
-  }
-  std::vector<std::string> describe(Gpa) const override { return {}; }
-
- private:
-  const MemoryReader& ram_;
-};
-
-TEST_F(DebuggerTest, a_breakpoint_in_l2_is_planted_where_nested_tables_lead) {
-  Debugger& debugger = make();
-  target_->positions[0] = {.level = 2, .memory = std::make_shared<OnePage>(target_->ram)};
-  ASSERT_TRUE(debugger.insert({Kind::Software, 0x800}));
-  ASSERT_TRUE(debugger.go(all(How::Run)));
-  EXPECT_EQ(target_->ram.bytes()[0x2800], 0xcc);
-  EXPECT_EQ(target_->ram.bytes()[0x800], 0);
 }
 
 }  // namespace

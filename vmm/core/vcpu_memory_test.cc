@@ -4,26 +4,10 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/core/debug_target_fake.h"
+#include "vmm/core/nested_memory_fake.h"
 
 namespace vmm {
 namespace {
-
-// Each page of L2's memory is 2000h higher in the machine's; nothing beyond 2000h.
-class Shifted final : public NestedMemory {
- public:
-  explicit Shifted(const MemoryReader& ram) : ram_(ram) {}
-  bool read(Gpa gpa, std::span<std::uint8_t> data) const override {
-    const auto at = place(gpa);
-    return at && ram_.read(*at, data);
-  }
-  std::optional<Gpa> place(Gpa gpa) const override {
-    return gpa < 0x2000 ? std::optional<Gpa>(gpa + 0x2000) : std::nullopt;
-  }
-  std::vector<std::string> describe(Gpa) const override { return {}; }
-
- private:
-  const MemoryReader& ram_;
-};
 
 TEST(VcpuMemory, is_the_machines_own_in_l1) {
   FakeDebugTarget target(1);
@@ -38,7 +22,8 @@ TEST(VcpuMemory, is_the_machines_own_in_l1) {
 
 TEST(VcpuMemory, goes_through_nested_tables_in_l2) {
   FakeDebugTarget target(1);
-  target.positions[0] = {.level = 2, .memory = std::make_shared<Shifted>(target.ram)};
+  target.positions[0] = {.level = 2,
+                         .memory = std::make_shared<FakeNestedMemory>(target.ram, 0x2000, 0x2000)};
   // 32-bit paging: L2's directory at 0, its table at 1000h maps the first page to 1000h.
   CpuState& cpu = target.states[0];
   cpu.sregs.cr0 |= spec::CR0_PG;
