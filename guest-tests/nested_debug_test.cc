@@ -56,6 +56,10 @@ TEST_F(Nested, vmx_catch_ends_the_run_before_an_entry_that_will_fail) {
   EXPECT_EQ(document["ending"]["kind"], "caught");
   EXPECT_EQ(document["cause"]["rule"], "vm-entry-i098");
   EXPECT_EQ(document["hypervisors"][0]["violations"][0]["rule"], "I098");
+  const RunResult again =
+      run_vmm({.arguments = {"vmcs", "check", outcome, "--cpu-model", "skylake-server,+vmx"}});
+  EXPECT_EQ(again.code, 1) << again.text();
+  EXPECT_THAT(again.out, HasSubstr("I098 HOST_TR selector must not be 0"));
 }
 
 // What is said in front of each entry is what the guest then finds, whatever this processor made of

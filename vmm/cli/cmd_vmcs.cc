@@ -32,11 +32,34 @@ struct Options {
   bool json = false;
 };
 
+// An outcome is as long as its guest had processors.
+constexpr std::size_t kMaxFile = 4 * 1024 * 1024;
+
+// The dump in an outcome: of the vCPU whose entry failed, else the first. Nothing where it has
+// none, or is no outcome.
+std::optional<std::string> dump_of_outcome(std::span<const std::uint8_t> bytes) {
+  if (bytes.empty() || bytes[0] != '{') return std::nullopt;
+  const json document = json::parse(bytes.begin(), bytes.end(), nullptr, false);
+  if (!document.is_object() || !document.contains("hypervisors")) return std::nullopt;
+  const json* chosen = nullptr;
+  for (const json& one : document["hypervisors"]) {
+    if (!one.is_object() || !one.value("dump", json()).is_array() || one["dump"].empty()) continue;
+    const bool failed = one.value("failure", json()).is_string();
+    if (chosen == nullptr || failed) chosen = &one;
+    if (failed) break;
+  }
+  if (chosen == nullptr) return std::nullopt;
+  std::string text;
+  for (const json& line : (*chosen)["dump"])
+    if (line.is_string()) text += line.get<std::string>() + "\n";
+  return text;
+}
+
 Result<nested::Blob> read_file(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail(Error::system(ErrorKind::Image, printable(path), errno));
   // One byte more, so that a file that is too long is seen to be.
-  std::vector<std::uint8_t> bytes(nested::kMaxBlobBytes + 1);
+  std::vector<std::uint8_t> bytes(kMaxFile + 1);
   std::size_t size = 0;
   while (size < bytes.size()) {
     const ssize_t count = ::read(fd.get(), bytes.data() + size, bytes.size() - size);
@@ -45,10 +68,12 @@ Result<nested::Blob> read_file(const std::string& path) {
     if (count < 0) return fail(Error::system(ErrorKind::Image, printable(path), errno));
     size += static_cast<std::size_t>(count);
   }
-  if (size > nested::kMaxBlobBytes)
+  bytes.resize(size);
+  const auto dump = dump_of_outcome(bytes);
+  if (dump) bytes.assign(dump->begin(), dump->end());
+  if (bytes.size() > nested::kMaxBlobBytes)
     return fail(Error::image(fmt::format("{}: more than {} bytes, so neither a VMCS nor a VMCB",
                                          printable(path), nested::kMaxBlobBytes)));
-  bytes.resize(size);
   auto blob = nested::read_blob(bytes);
   if (!blob) return fail(std::move(blob).error().at(printable(path)));
   if (!blob->vmcs && blob->vmcb.empty())
@@ -233,8 +258,8 @@ void add_vmcs_command(CLI::App& app, Command& chosen) {
     CLI::App* command = vmcs->add_subcommand(name, what);
     command
         ->add_option("BLOB", options->files,
-                     "a VMCS (KVM's layout), what KVM_GET_NESTED_STATE gave, a VMCB, or what the "
-                     "monitor's vmcs dump and vmcb dump print")
+                     "what the monitor's vmcs dump or vmcb dump printed, an outcome, a VMCS (KVM's "
+                     "layout), what KVM_GET_NESTED_STATE gave, or a VMCB")
         ->required()
         ->expected(static_cast<int>(files))
         ->type_name("");

@@ -7,7 +7,9 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "vmm/base/text.h"
 #include "vmm/cli/commands.h"
+#include "vmm/nested/dump.h"
 #include "vmm/nested/vmcs.h"
 #include "vmm/nested/vmx_entry_fake.h"
 
@@ -118,6 +120,31 @@ TEST_F(VmcsCommands, foreign_files_are_refused) {
   const std::vector<std::uint8_t> large(70000);
   EXPECT_THAT(vmm_vmcs({"show", file("large", large)}).error, HasSubstr("more than 65536 bytes"));
   EXPECT_EQ(vmm_vmcs({"check", vmcs("a"), "--cpu-model", "skylake-servre"}).code, 64);
+}
+
+TEST_F(VmcsCommands, an_outcome_has_the_dump_of_the_entry_that_failed) {
+  const auto lines = [](std::span<const std::uint8_t> bytes) {
+    json list = json::array();
+    const std::string text = nested::dump_text("a VMCS", bytes);
+    for (const std::string_view line : split(text, '\n')) list.push_back(line);
+    return list;
+  };
+  json outcome = {{"hypervisors",
+                   {{{"failure", nullptr}, {"dump", json::array()}},
+                    {{"failure", nullptr}, {"dump", lines(fake.entry.vmcs.bytes())}}}}};
+  const auto written = [&] {
+    const std::string text = outcome.dump(2);
+    return file("outcome.json", {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  };
+  EXPECT_EQ(vmm_vmcs({"check", written()}).code, 0);
+  fake.set(VmcsField::HostTrSelector, 0);
+  outcome["hypervisors"].push_back(
+      {{"failure", "error 8"}, {"dump", lines(fake.entry.vmcs.bytes())}});
+  const Answer broken = vmm_vmcs({"check", written()});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_THAT(broken.out, HasSubstr("I098"));
+  outcome = {{"hypervisors", "none"}};
+  EXPECT_NE(vmm_vmcs({"show", written()}).code, 0);
 }
 
 }  // namespace

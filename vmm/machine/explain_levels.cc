@@ -122,10 +122,13 @@ void look_at_svm(const CrashScene& scene, unsigned vcpu, EntryAhead& ahead) {
   if (const auto found = msrs.find(kVmCr); found != msrs.end()) entry.host.vm_cr = found->second;
   finding.report = nested::check_vmrun(entry);
   ahead.block = address;
-  if (vmcb)
+  if (vmcb) {
     ahead.l2_rip = nested::Vmcb(bytes).get(VmcbId::Rip);
-  else
+    finding.bytes.assign(bytes.begin(), bytes.end());
+    finding.bytes_name = fmt::format("VMCB at {:X}h", address);
+  } else {
     keep_rules_until(finding.report, "A05");
+  }
   finding.lines.push_back(fmt::format("vCPU {} is in L1 at VMRUN {:X}h: VMCB at {:X}h{}", vcpu,
                                       ahead.address, address, vmcb ? "" : ", where no RAM is"));
   judge(scene, ahead);

@@ -124,6 +124,8 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
     return id == "A17" || id == "A18" || id == "A19" || id == "A38";
   });
   finding.what = fmt::format("VMRUN refused the VMCB at {:X}h", address);
+  finding.bytes.assign(bytes.begin(), bytes.end());
+  finding.bytes_name = fmt::format("VMCB at {:X}h", address);
   finding.lines.push_back(
       fmt::format("VMCB at {:X}h: {}", address,
                   nested::svm_exit_text(nested::Vmcb(bytes).get(nested::VmcbId::ExitCode))));
@@ -135,6 +137,13 @@ NestedFinding refused_vmcb(const CrashScene& scene, unsigned vcpu, const nested:
     finding.failure = "VMEXIT_INVALID";
   describe_violations(scene, finding);
   return finding;
+}
+
+// What `vmm vmcs` can read later.
+void keep_state(const CrashScene& scene, NestedFinding& finding) {
+  if (!finding.state.vmcs && finding.state.vmcb.empty()) return;
+  finding.bytes = scene.hypervisors[finding.vcpu].nested;
+  finding.bytes_name = fmt::format("KVM's nested state of vCPU {}", finding.vcpu);
 }
 
 NestedFinding vcpu_of_svm(const CrashScene& scene, unsigned vcpu,
@@ -150,6 +159,7 @@ NestedFinding vcpu_of_svm(const CrashScene& scene, unsigned vcpu,
                         hypervisor->get(nested::VmcbId::Cr3));
   finding.lines.push_back(std::move(line));
   describe_counters(scene, finding);
+  keep_state(scene, finding);
   return finding;
 }
 
@@ -234,6 +244,7 @@ std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
     if (caught != nullptr && caught->vcpu == vcpu)
       if (auto ahead = entry_ahead(scene, vcpu)) {
         describe_counters(scene, ahead->finding);
+        if (ahead->finding.bytes.empty()) keep_state(scene, ahead->finding);
         findings.push_back(std::move(ahead->finding));
         continue;
       }
@@ -258,6 +269,7 @@ std::vector<NestedFinding> nested_findings(const CrashScene& scene) {
       finding.what = fmt::format("VM entry failed on vCPU {}", vcpu);
     }
     describe_vmx(scene, finding);
+    keep_state(scene, finding);
     findings.push_back(std::move(finding));
   }
   return findings;

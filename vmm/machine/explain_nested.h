@@ -27,6 +27,9 @@ struct NestedFinding {
   // What failed: "VM entry failed on vCPU 0", "VMRUN refused the VMCB at 10A000h", "VMLAUNCH on
   // vCPU 0 would fail".
   std::string what = {};
+  // What was looked at, and its name: KVM's nested state, or a VMCB.
+  std::vector<std::uint8_t> bytes = {};
+  std::string bytes_name = {};
   // What KVM has counted of the vCPU.
   std::map<std::string, std::uint64_t> counters = {};
   // The lines of a card: level and regions, what failed, the rules that are broken.

@@ -12,6 +12,7 @@
 #include "vmm/machine/kernel_slide.h"
 #include "vmm/machine/state_json.h"
 #include "vmm/machine/trace_file.h"
+#include "vmm/nested/dump.h"
 
 namespace vmm {
 namespace {
@@ -153,7 +154,11 @@ json hypervisors_json(const std::vector<NestedFinding>& findings) {
     const auto address = [](std::uint64_t value) {
       return value == nested::kNoAddress ? json() : json(hex(value));
     };
-    json violations = json::array();
+    json violations = json::array(), dump = json::array();
+    if (!finding.bytes.empty()) {
+      const std::string text = nested::dump_text(finding.bytes_name, finding.bytes);
+      for (const std::string_view line : split(trim(text), '\n')) dump.push_back(line);
+    }
     for (const nested::Violation& violation : finding.report.violations)
       violations.push_back(violation_json(violation));
     list.push_back({{"vcpu", finding.vcpu},
@@ -163,6 +168,7 @@ json hypervisors_json(const std::vector<NestedFinding>& findings) {
                     {"control_block", address(vmx ? state.vmcs_address : state.vmcb_address)},
                     {"failure", finding.failure.empty() ? json() : json(finding.failure)},
                     {"counters", finding.counters},
+                    {"dump", std::move(dump)},
                     {"lines", finding.lines},
                     {"violations", std::move(violations)}});
   }
