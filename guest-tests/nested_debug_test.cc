@@ -112,6 +112,14 @@ TEST_F(Nested, svm_catch_is_refused_where_only_steps_work) {
   EXPECT_THAT(r.err, HasSubstr("delivers no breakpoints, only single steps"));
 }
 
+// Past VMLAUNCH (0F 01 C2). One step does, but that this emulator may tell of a stop anew before
+// the instruction is executed (docs/debugger.md).
+std::string past_vmlaunch(const GdbRig& rig) {
+  return "source " + rig.folder().write("past_vmlaunch",
+                                        "while (*(unsigned int *)$rip & 0xffffff) == 0xc2010f\n"
+                                        "stepi\nend\n");
+}
+
 TEST_F(Nested, vmx_debugger_steps_into_l2_and_reads_its_memory) {
   GdbRig rig;
   const auto vmm = rig.start("vmx-vmfunc.elf", with(kVmx, {"--catch", "vmentry"}));
@@ -120,12 +128,12 @@ TEST_F(Nested, vmx_debugger_steps_into_l2_and_reads_its_memory) {
       "past_vmfunc", "while (*(unsigned int *)($rip - 3) & 0xffffff) != 0xd4010f\nstepi\nend\n");
   // As the linker knows it: there is no debug information.
   const std::string shared = "_ZN12_GLOBAL__N_111shared_pageE";
-  const std::string text =
-      rig.gdb("vmx-vmfunc.elf", {"continue", "x/i $rip", "monitor explain", "stepi", "info threads",
-                                 "p $rip", "monitor level", "x/gx (long)&" + shared + "",
-                                 "source " + script, "x/gx (long)&" + shared + "",
-                                 "monitor walk " + shared, "monitor explain", "hbreak vmx_exit",
-                                 "continue", "info threads", "x/gx (long)&" + shared + "", "kill"});
+  const std::string text = rig.gdb(
+      "vmx-vmfunc.elf",
+      {"continue", "x/i $rip", "monitor explain", past_vmlaunch(rig), "info threads", "p $rip",
+       "monitor level", "x/gx (long)&" + shared + "", "source " + script,
+       "x/gx (long)&" + shared + "", "monitor walk " + shared, "monitor explain", "hbreak vmx_exit",
+       "continue", "info threads", "x/gx (long)&" + shared + "", "kill"});
   EXPECT_THAT(text, HasSubstr("vmlaunch"));
   EXPECT_THAT(text, HasSubstr("stopped at what --catch asks for, at"));
   EXPECT_THAT(text, HasSubstr("it breaks no rule of VM entry"));
@@ -148,7 +156,7 @@ TEST_F(Nested, vmx_catch_gives_the_debugger_the_guest_before_an_entry_that_will_
   const auto vmm = rig.start("broken-host-tr.elf", with(kVmx, {"--catch", "vmentry-fail"}));
   const std::string text =
       rig.gdb("broken-host-tr.elf", {"continue", "x/i $rip", "monitor explain",
-                                     "monitor vmcs check", "stepi", "x/i $rip", "kill"});
+                                     "monitor vmcs check", past_vmlaunch(rig), "x/i $rip", "kill"});
   EXPECT_THAT(text, HasSubstr("SIGTRAP"));
   EXPECT_THAT(text, AllOf(HasSubstr("I098 HOST_TR selector must not be 0"),
                           HasSubstr("it would give VMfail, VM-instruction error 8")));
