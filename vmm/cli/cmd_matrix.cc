@@ -58,10 +58,6 @@ struct Options {
   bool as_json = false;
 };
 
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 // Kibibytes of MemAvailable; 0 when unknown.
 std::uint64_t memory_available() {
   std::ifstream file("/proc/meminfo");
@@ -315,9 +311,7 @@ Result<void> copy_cells(const std::string& from, const std::string& to) {
 }
 
 // Makes one run in `out` of shards whose cells' files are in there already, and says how it went.
-Result<int> gather(const std::string& out, const std::vector<RunRecord>& runs,
-                   const std::vector<std::string>& names, bool fail_on_flaky) {
-  const MergedRun merged = VMM_TRY(merge_runs(runs, names));
+Result<int> gather(const std::string& out, const MergedRun& merged, bool fail_on_flaky) {
   Journal journal = VMM_TRY(Journal::create(out, merged.run.header));
   for (const CellRecord& cell : merged.run.cells) VMM_TRY(journal.add(cell));
   if (merged.run.finished > 0) VMM_TRY(journal.finish(merged.run.finished));
@@ -339,7 +333,7 @@ Result<int> merge(const Options& o) {
   const std::string out = VMM_TRY(make_run_directory(merged.run.header.matrix, o.runs.front()));
   for (std::size_t i = 0; i < names.size(); ++i)
     VMM_TRY(copy_cells(names[i], fmt::format("{}/{}", out, i + 1)));
-  return gather(out, runs, names, o.fail_on_flaky);
+  return gather(out, merged, o.fail_on_flaky);
 }
 
 // The journals of the shards that began; the names of their folders.
@@ -364,7 +358,8 @@ Result<int> gather_shards(const Options& o, const std::string& out, unsigned sha
   // A merge of an earlier try gives way.
   std::error_code error;
   std::filesystem::remove(std::filesystem::path(out) / kJournalName, error);
-  return gather(out, runs, names, o.fail_on_flaky);
+  const MergedRun merged = VMM_TRY(merge_runs(runs, names));
+  return gather(out, merged, o.fail_on_flaky);
 }
 
 Result<int> run_by_slurm(const Options& o, const Chosen& chosen) {

@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "vmm/base/descriptors.h"
 
@@ -24,24 +23,8 @@ constexpr std::chrono::seconds kGrace{20};
 // Beyond the guest's own limit: what starting and reporting take.
 constexpr std::chrono::seconds kSlack{60};
 
-std::chrono::steady_clock::duration seconds_of(double value) {
-  return std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-      std::chrono::duration<double>(value));
-}
-
 bool keeps(const Settings& settings, Artefact artefact) {
   return settings.keep && settings.keep->contains(artefact);
-}
-
-// The final screen, out of an outcome document.
-std::string screen_of(std::string_view document) {
-  const auto outcome = nlohmann::json::parse(document, nullptr, false);
-  std::string text;
-  if (!outcome.is_object() || !outcome.contains("screen") || !outcome["screen"].is_array())
-    return text;
-  for (const auto& line : outcome["screen"])
-    if (line.is_string()) text += line.get<std::string>() + "\n";
-  return text;
 }
 
 }  // namespace
@@ -97,9 +80,8 @@ void Attempt::add_to(std::vector<pollfd>& wait) const {
 
 std::optional<WatchTime> Attempt::next_deadline() const {
   if (kill_at_) return kill_at_;
-  const WatchTime whole =
-      start_ + seconds_of(settings_.whole_limit() * scale_) +
-      std::chrono::duration_cast<std::chrono::steady_clock::duration>(kSlack * scale_);
+  const WatchTime whole = start_ + watch_seconds(settings_.whole_limit() * scale_) +
+                          std::chrono::duration_cast<WatchTime::duration>(kSlack * scale_);
   const auto limit = watch_.next_deadline();
   return limit ? std::min(*limit, whole) : whole;
 }
@@ -126,15 +108,11 @@ bool Attempt::step(WatchTime now) {
   }
   if (const std::string_view phase = watch_.expired(now); !phase.empty()) {
     phase_ = phase;
-    signal(SIGTERM);
-    kill_at_ =
-        now + std::chrono::duration_cast<std::chrono::steady_clock::duration>(kGrace * scale_);
+    end_by(now + std::chrono::duration_cast<WatchTime::duration>(kGrace * scale_));
   } else if (now >= *next_deadline()) {
     fault_ =
         fmt::format("vmm run did not end by its own time limit of {:g} s", settings_.whole_limit());
-    signal(SIGTERM);
-    kill_at_ =
-        now + std::chrono::duration_cast<std::chrono::steady_clock::duration>(kGrace * scale_);
+    end_by(now + std::chrono::duration_cast<WatchTime::duration>(kGrace * scale_));
   }
   return false;
 }
@@ -142,8 +120,12 @@ bool Attempt::step(WatchTime now) {
 void Attempt::cancel() {
   if (status_ || kill_at_) return;
   fault_ = "stopped";
+  end_by(std::chrono::steady_clock::now() + kGrace);
+}
+
+void Attempt::end_by(WatchTime limit) {
   signal(SIGTERM);
-  kill_at_ = std::chrono::steady_clock::now() + kGrace;
+  kill_at_ = limit;
 }
 
 void Attempt::signal(int number) {
@@ -203,7 +185,7 @@ AttemptFacts Attempt::facts() {
   if (!outcome) return facts;
   facts.outcome = std::move(*outcome);
   if (!settings_.screen.empty() || !settings_.forbid.empty())
-    see_lines(screen_of(document), settings_.screen, settings_.forbid, facts.screen);
+    see_lines(facts.outcome->screen, settings_.screen, settings_.forbid, facts.screen);
   return facts;
 }
 

@@ -59,6 +59,8 @@ class Attempt {
           WatchTime now);
   void drain(WatchTime now);
   void keep(std::span<const std::uint8_t> bytes);
+  // Asks vmm to end; past the limit it is killed.
+  void end_by(WatchTime limit);
   void signal(int number);
 
   const Settings& settings_;

@@ -10,11 +10,6 @@ namespace {
 constexpr std::size_t kMaxKnownLines = 100'000;
 constexpr std::array<std::string_view, 4> kPhases = {"boot", "test", "silence", "noise"};
 
-std::chrono::steady_clock::duration seconds(double value) {
-  return std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-      std::chrono::duration<double>(value));
-}
-
 void see_line(std::string_view text, const std::vector<LinePattern>& wanted,
               const std::vector<LinePattern>& forbidden, LinesSeen& seen) {
   for (std::size_t i = 0; i < wanted.size(); ++i)
@@ -29,6 +24,10 @@ void see_line(std::string_view text, const std::vector<LinePattern>& wanted,
 }
 
 }  // namespace
+
+WatchTime::duration watch_seconds(double value) {
+  return std::chrono::duration_cast<WatchTime::duration>(std::chrono::duration<double>(value));
+}
 
 ConsoleWatch::ConsoleWatch(const Settings& settings, double scale, WatchTime start)
     : settings_(settings),
@@ -77,19 +76,20 @@ bool ConsoleWatch::is_progress(std::string_view text) {
 
 std::optional<WatchTime> ConsoleWatch::limit_of(std::string_view phase) const {
   if (phase == "boot")
-    return !booted_ ? std::optional(start_ + seconds(settings_.boot_limit() * scale_))
+    return !booted_ ? std::optional(start_ + watch_seconds(settings_.boot_limit() * scale_))
                     : std::nullopt;
   // The whole run has the limit that the guest's own vmm keeps, so only what follows a boot is
   // counted here.
   if (phase == "test")
     return booted_ && settings_.landmark
-               ? std::optional(*booted_ + seconds(settings_.limit() * scale_))
+               ? std::optional(*booted_ + watch_seconds(settings_.limit() * scale_))
                : std::nullopt;
   if (phase == "silence")
-    return settings_.silence ? std::optional(last_output_ + seconds(*settings_.silence * scale_))
-                             : std::nullopt;
+    return settings_.silence
+               ? std::optional(last_output_ + watch_seconds(*settings_.silence * scale_))
+               : std::nullopt;
   return settings_.noise && output_since_progress_
-             ? std::optional(last_progress_ + seconds(*settings_.noise * scale_))
+             ? std::optional(last_progress_ + watch_seconds(*settings_.noise * scale_))
              : std::nullopt;
 }
 

@@ -16,6 +16,7 @@
 namespace vmm {
 
 using WatchTime = std::chrono::steady_clock::time_point;
+WatchTime::duration watch_seconds(double value);
 
 // What the lines of a console or of a screen have come to.
 struct LinesSeen {

@@ -223,6 +223,10 @@ Result<CellOutcome> parse_cell_outcome(std::string_view document) {
   const json& cause = object_of(outcome, "cause");
   result.rule = string_of(cause, "rule");
   result.cause = string_of(cause, "text");
+  const auto screen = outcome.find("screen");
+  if (screen != outcome.end() && screen->is_array())
+    for (const json& line : *screen)
+      if (line.is_string()) result.screen += line.get<std::string>() + "\n";
   result.cpu = cpu_of(object_of(outcome, "cpu"));
   const json& host = object_of(outcome, "host");
   result.host = string_of(host, "backend");

@@ -23,7 +23,8 @@ struct CellOutcome {
   std::string rule;
   std::string cause;  // in one sentence; may be empty
   CellCpu cpu;
-  std::string host;  // "svm 6.1.0-32-cloud-amd64"
+  std::string screen;  // the lines of the final text screen
+  std::string host;    // "svm 6.1.0-32-cloud-amd64"
 };
 // An Internal error for what is no outcome; strings are cut at 4 KiB, lists at 1000 items.
 Result<CellOutcome> parse_cell_outcome(std::string_view document);

@@ -1,6 +1,7 @@
 #include "vmm/matrix/record.h"
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -88,6 +89,10 @@ CellCpu read_cpu(RecordReader& reader) {
 }
 
 }  // namespace
+
+double unix_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 std::string CellRecord::axis(std::string_view name) const {
   for (const AxisValue& value : axes)

@@ -92,6 +92,9 @@ struct RunRecord {
   std::size_t count(CellVerdict verdict) const;
 };
 
+// Seconds since 1970, now: as records have their times.
+double unix_time();
+
 nlohmann::json to_json(const CellRecord& record);
 nlohmann::json to_json(const RunHeader& header);
 // A Usage error for what is no such document, and for an attempt whose directory is not below the

@@ -20,10 +20,6 @@ namespace {
 constexpr std::chrono::milliseconds kTick{200};  // between two looks at the progress
 constexpr unsigned kInfraRetries = 1;
 
-double unix_time() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 // A cell on its way to a verdict.
 struct Job {
   std::size_t cell = 0;
