@@ -36,8 +36,8 @@ struct BootOptions {
 std::span<const std::string_view> boot_protocol_words();
 
 // Reads and parses `path`. A packed file is unpacked first. Detection is by content, in the order
-// multiboot2, multiboot1, pvh, bzImage, elf; flat is never guessed. Image errors (exit 65) name the
-// file, the place in it and what was looked for.
+// efi, multiboot2, multiboot1, pvh, bzImage, elf; flat is never guessed. Image errors (exit 65)
+// name the file, the place in it and what was looked for.
 Result<LoadedImage> load_image(const std::string& path, const BootOptions& options);
 // The same for bytes that are already there; `path` only names them. Pure, for tests and fuzzing.
 Result<LoadedImage> parse_image(std::string path, std::vector<std::uint8_t> bytes,

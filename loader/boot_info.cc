@@ -46,6 +46,7 @@ std::vector<std::uint8_t> make_boot_info(const LoadedImage& image, const BootFac
     case BootProtocol::Elf64:
     case BootProtocol::Elf32:
     case BootProtocol::Flat:
+    case BootProtocol::Efi:
       break;
   }
   return make_elf_info(facts);

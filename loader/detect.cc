@@ -14,6 +14,7 @@
 #include "loader/flat.h"
 #include "loader/multiboot1.h"
 #include "loader/multiboot2.h"
+#include "loader/pe_image.h"
 #include "loader/pvh.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
@@ -55,7 +56,7 @@ constexpr std::array<Signature, 18> kSignatures = {{
     {0, "\x04\x22\x4d\x18", "an lz4 file", kUnpack},
     {0, "PK\x03\x04", "a zip archive", kUnpack},
     {0, "#!", "a script", "give the kernel that the script builds or starts"},
-    {0, "MZ", "a PE image (Windows or UEFI)", nullptr},
+    {0, "MZ", "a PE image, but no UEFI one that is whole", nullptr},
     {0, "!<arch>\n", "an archive of object files", "link it to an executable first"},
     {0, "!<thin>\n", "an archive of object files", "link it to an executable first"},
     {0, "\xcf\xfa\xed\xfe", "a Mach-O image",
@@ -184,6 +185,29 @@ Result<bool> look_for_pvh(LoadedImage& image) {
   return true;
 }
 
+// A PE image has a structure that can be checked, a Multiboot header is a word somewhere: xen.efi
+// has both and is meant for firmware. A Linux with an EFI stub starts without it.
+Result<bool> look_for_efi(LoadedImage& image) {
+  const auto headers = find_pe_headers(image.bytes);
+  if (!headers) {
+    image.detection.emplace_back("efi: no \"MZ\" with a \"PE\" header behind it");
+    return false;
+  }
+  if (is_bzimage(image.bytes)) {
+    image.detection.emplace_back("efi: a PE image, but a bzImage too, which needs no firmware");
+    return false;
+  }
+  if (!is_efi(*headers)) {
+    image.detection.push_back(fmt::format("efi: a PE image of subsystem {} ({}), not 10, 11 or 12",
+                                          headers->subsystem, subsystem_text(headers->subsystem)));
+    return false;
+  }
+  image.detection.push_back(fmt::format("efi: {} for {}", subsystem_text(headers->subsystem),
+                                        machine_text(headers->machine)));
+  VMM_TRY(parse_efi(image));
+  return true;
+}
+
 Result<bool> look_for_bzimage(LoadedImage& image) {
   if (!is_bzimage(image.bytes)) {
     image.detection.emplace_back("bzImage: no AA55h at 1FEh with \"HdrS\" at 202h");
@@ -214,8 +238,8 @@ Result<bool> look_for_elf(LoadedImage& image) {
 // The fixed order.
 Result<void> parse_by_content(LoadedImage& image) {
   VMM_TRY(unpack_whole(image));
-  for (const auto look :
-       {look_for_multiboot2, look_for_multiboot1, look_for_pvh, look_for_bzimage, look_for_elf})
+  for (const auto look : {look_for_efi, look_for_multiboot2, look_for_multiboot1, look_for_pvh,
+                          look_for_bzimage, look_for_elf})
     if (VMM_TRY(look(image))) return {};
   return fail(unrecognised(image.bytes, fmt::format("unknown kind of image; looked for {}",
                                                     fmt::join(image.detection, "; "))));

@@ -30,7 +30,8 @@ TEST(Detect, order_is_multiboot2_multiboot1_pvh_bzimage_elf_and_is_told) {
   const auto elf = parse(minimal_elf<Class64>());
   ASSERT_TRUE(elf) << error_text(elf);
   EXPECT_EQ(elf->protocol, BootProtocol::Elf64);
-  EXPECT_THAT(elf->detection, ElementsAre("multiboot2: no header in the first 32768 bytes",
+  EXPECT_THAT(elf->detection, ElementsAre("efi: no \"MZ\" with a \"PE\" header behind it",
+                                          "multiboot2: no header in the first 32768 bytes",
                                           "multiboot1: no header in the first 8192 bytes",
                                           "pvh: no ELF note of type 18 named Xen",
                                           "bzImage: no AA55h at 1FEh with \"HdrS\" at 202h",
@@ -110,7 +111,7 @@ TEST(Detect, well_known_files_are_named) {
   EXPECT_THAT(starting_with("\xfd"
                             "7zXZ"sv),
               HasSubstr("the xz data is damaged"));
-  EXPECT_THAT(starting_with("MZ\x90"sv), HasSubstr("looks like a PE image"));
+  EXPECT_THAT(starting_with("MZ\x90"sv), HasSubstr("looks like a PE image, but no UEFI one"));
   EXPECT_THAT(starting_with("#!/bin/sh\n"sv), HasSubstr("looks like a script"));
   EXPECT_THAT(starting_with("\xcf\xfa\xed\xfe"sv), HasSubstr("looks like a Mach-O image"));
   EXPECT_THAT(starting_with("!<arch>\n"sv), HasSubstr("looks like an archive of object files"));

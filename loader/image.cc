@@ -24,6 +24,8 @@ std::string_view protocol_name(BootProtocol protocol) {
       return "linux32";
     case BootProtocol::Flat:
       return "flat";
+    case BootProtocol::Efi:
+      return "efi";
   }
   return "unknown";
 }

@@ -24,6 +24,7 @@ enum class BootProtocol {
   Linux64,     // long mode, boot_params in RSI
   Linux32,     // 32-bit protected mode, boot_params in ESI
   Flat,        // 16-bit real mode at the load address
+  Efi,         // not entered: firmware loads the image, place_image() refuses it
 };
 
 std::string_view protocol_name(BootProtocol protocol);  // "elf64", "multiboot1", ...
@@ -54,9 +55,9 @@ struct LoadedImage {
   BootProtocol protocol = BootProtocol::Elf64;
   std::string path;                 // for errors and the report
   std::vector<std::uint8_t> bytes;  // the whole file
-  std::vector<Segment> segments;    // sorted by gpa, not overlapping
+  std::vector<Segment> segments;    // sorted by gpa, not overlapping; none for Efi
   // Where the guest starts: RIP or EIP (physical, paging is identity or off); for flat images the
-  // linear address of CS:IP.
+  // linear address of CS:IP, for UEFI images an offset in the loaded image.
   std::uint64_t entry = 0;
   SymbolTable symbols;
   // How much memory from lowest() on the kernel uses before it looks at any memory map, where its

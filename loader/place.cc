@@ -70,6 +70,7 @@ CpuState entry_state(BootProtocol protocol, const BootBlock& block, std::uint64_
     case BootProtocol::Linux32:
       return linux32_state(block, entry);
     case BootProtocol::Flat:
+    case BootProtocol::Efi:  // make_plan() refuses it
       break;
   }
   return flat_state(entry);

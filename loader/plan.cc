@@ -235,6 +235,13 @@ std::vector<std::uint8_t> placed_rsdp(const GuestMemory& memory) {
 
 Result<Plan> make_plan(const LoadedImage& image, const BootOptions& options,
                        const GuestMemory& memory) {
+  if (image.protocol == BootProtocol::Efi)
+    return fail(
+        Error::image(
+            "this is a UEFI image, which only firmware can start: it expects boot services")
+            .at(printable(image.path))
+            .hint(
+                "a kernel that starts without firmware is an ELF file, a bzImage or a flat image"));
   VMM_TRY(check_options(image, options));
   Plan plan;
   plan.segments = image.segments;
@@ -275,6 +282,7 @@ Result<Plan> make_plan(const LoadedImage& image, const BootOptions& options,
     case BootProtocol::Elf64:
     case BootProtocol::Elf32:
     case BootProtocol::Flat:
+    case BootProtocol::Efi:
       break;
   }
   return plan;
