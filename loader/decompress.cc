@@ -218,6 +218,20 @@ Result<Content> decompress(Compression compression, Bytes bytes, std::size_t max
   return fail(Error::internal("no such compression"));
 }
 
+Content unpack_lzma_start(Bytes bytes, std::size_t most) {
+  lzma_stream stream = LZMA_STREAM_INIT;
+  const std::unique_ptr<lzma_stream, void (*)(lzma_stream*)> end(&stream, lzma_end);
+  if (lzma_alone_decoder(&stream, kMaxDecoderMemory / 4) != LZMA_OK) return {};
+  Content content(most);
+  stream.next_in = bytes.data();
+  stream.avail_in = bytes.size();
+  stream.next_out = content.data();
+  stream.avail_out = content.size();
+  while (stream.avail_out != 0 && lzma_code(&stream, LZMA_RUN) == LZMA_OK) continue;
+  content.resize(most - stream.avail_out);
+  return content;
+}
+
 std::size_t most_content(std::size_t size) {
   constexpr std::size_t kAlways = 64_MiB;
   constexpr std::size_t kFactor = 32;

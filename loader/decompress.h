@@ -31,6 +31,10 @@ Result<std::vector<std::uint8_t>> decompress(Compression compression,
                                              std::span<const std::uint8_t> bytes,
                                              std::size_t max_size, std::size_t expected = 0);
 
+// The first `most` bytes, or fewer, of what was packed as plain LZMA (the format of lzma-utils,
+// which UEFI uses); as far as it goes before damage or an end.
+std::vector<std::uint8_t> unpack_lzma_start(std::span<const std::uint8_t> bytes, std::size_t most);
+
 // The content that a file of `size` bytes may have at most: far more than any kernel or initramfs
 // has, far less than a bomb.
 std::size_t most_content(std::size_t size);
