@@ -19,6 +19,7 @@
 #include "devices/lapic.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
+#include "devices/pflash.h"
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
@@ -28,6 +29,7 @@
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "devices/virtio_blk.h"
+#include "vmm/core/flash_store_fake.h"
 #include "vmm/core/irq_fake.h"
 
 namespace vmm {
@@ -71,6 +73,7 @@ class Rig {
   IrqPins pins{irq, kPins};
   FickleStreams streams;
   std::vector<std::uint8_t> window = std::vector<std::uint8_t>(VgaText::kWindowSize);
+  FakeFlashStore flash{0x2000};
   GuestMemory memory = std::move(GuestMemory::create(1_MiB)).value();
   unsigned events = 0;
 };
@@ -262,6 +265,11 @@ std::vector<Subject> subjects() {
           }),
       lapic(),
       virtio_blk(),
+      subject<PFlash>("pflash",
+                      [](Rig& rig) {
+                        rig.flash.remembers = false;
+                        return std::make_unique<PFlash>("vars", rig.flash);
+                      }),
       subject<Pit8254>("pit8254",
                        [](Rig& rig) { return std::make_unique<Pit8254>("pit", rig.pins.line(0)); }),
       subject<RtcCmos>("rtc_cmos",

@@ -15,6 +15,7 @@
 #include "devices/lapic.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_host.h"
+#include "devices/pflash.h"
 #include "devices/pic8259.h"
 #include "devices/pit8254.h"
 #include "devices/port92.h"
@@ -26,6 +27,7 @@
 #include "devices/vga_png.h"
 #include "devices/vga_text.h"
 #include "vmm/base/check.h"
+#include "vmm/core/flash_store_fake.h"
 #include "vmm/core/irq_fake.h"
 
 namespace vmm {
@@ -65,11 +67,16 @@ struct Board {
   Lapic lapic{"lapic0", 0, true, {}};
   Pit8254 pit{"pit", pins.line(0)};
   RtcCmos rtc{"rtc", pins.line(8), 1700000000};
-  std::array<Device*, 19> devices = {&serial,  &vga,        &vga_window, &debug_exit, &debugcon,
+  FakeFlashStore flash_store{0x2000};
+  PFlash flash{"vars", flash_store};
+  std::array<Device*, 20> devices = {&serial,  &vga,        &vga_window, &debug_exit, &debugcon,
                                      &i8042,   &pm,         &bochs,      &port92,     &post,
                                      &testdev, &reset_port, &fw_cfg,     &pci,        &pic,
-                                     &ioapic,  &lapic,      &pit,        &rtc};
-  Board() { lapic.allow_tsc_deadline(true); }
+                                     &ioapic,  &lapic,      &pit,        &rtc,        &flash};
+  Board() {
+    lapic.allow_tsc_deadline(true);
+    flash_store.remembers = false;
+  }
 };
 
 // What reaches a LAPIC besides its page: modes, MSRs, interrupts, pins, a processor that takes
