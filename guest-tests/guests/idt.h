@@ -27,12 +27,12 @@ struct [[gnu::packed]] TableRegister {
 
 class Idt {
  public:
-  // `handler` is a function with __attribute__((interrupt)).
+  // `handler` is a function with __attribute__((interrupt)); `code` selects the segment it runs in.
   template <typename Function>
-  void set(uint8_t vector, Function* handler) {
+  void set(uint8_t vector, Function* handler, uint16_t code = read_cs()) {
     const auto address = reinterpret_cast<uint64_t>(handler);
     gates_[vector] = {static_cast<uint16_t>(address),
-                      read_cs(),
+                      code,
                       0,
                       0x8e,  // present, interrupt gate
                       static_cast<uint16_t>(address >> 16),

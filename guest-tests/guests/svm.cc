@@ -96,13 +96,18 @@ uint64_t identity_npt() {
   return npt_root;
 }
 
-bool turn_on(Processor& processor) {
-  if (!supported()) return failed("CPUID 80000001h.ECX[2] (svm)");
-  if ((cpuid(0x8000000a).edx & 1) == 0) return failed("CPUID 8000000Ah.EDX[0] (npt)");
-  if ((rdmsr(kVmCr) & kVmCrSvmdis) != 0) return failed("VM_CR allows EFER.SVME");
+const char* try_turn_on(Processor& processor) {
+  if (!supported()) return "CPUID 80000001h.ECX[2] (svm)";
+  if ((cpuid(0x8000000a).edx & 1) == 0) return "CPUID 8000000Ah.EDX[0] (npt)";
+  if ((rdmsr(kVmCr) & kVmCrSvmdis) != 0) return "VM_CR allows EFER.SVME";
   wrmsr(kEfer, rdmsr(kEfer) | kEferSvme);
   wrmsr(kHsavePa, address_of(processor.host_save));
-  return true;
+  return nullptr;
+}
+
+bool turn_on(Processor& processor) {
+  const char* refusal = try_turn_on(processor);
+  return refusal == nullptr || failed(refusal);
 }
 
 void turn_off() {

@@ -103,7 +103,9 @@ struct alignas(4096) Processor {
   TaskState task_state;
 };
 
-// EFER.SVME and VM_HSAVE_PA. False, with a line on the console, where it cannot be.
+// EFER.SVME and VM_HSAVE_PA. What stands against it is returned (null: it is on), or said on the
+// console before the false.
+const char* try_turn_on(Processor& processor);
 bool turn_on(Processor& processor);
 void turn_off();
 

@@ -124,19 +124,23 @@ uint64_t identity_ept() {
   return ept_pointer;
 }
 
-bool turn_on(Processor& processor) {
-  if (!supported()) return failed("CPUID 1.ECX[5] (vmx)");
+const char* try_turn_on(Processor& processor) {
+  if (!supported()) return "CPUID 1.ECX[5] (vmx)";
   const uint64_t control = rdmsr(kFeatureControl);
   if ((control & 1) == 0)
     wrmsr(kFeatureControl, control | kLockedOutsideSmx);
   else if ((control & kLockedOutsideSmx) != kLockedOutsideSmx)
-    return failed("IA32_FEATURE_CONTROL allows VMXON");
+    return "IA32_FEATURE_CONTROL allows VMXON";
   write_cr0(fixed(read_cr0(), kCr0Fixed0, kCr0Fixed1));
   write_cr4(fixed(read_cr4() | kCr4Vmxe, kCr4Fixed0, kCr4Fixed1));
   const auto revision = static_cast<uint32_t>(rdmsr(kBasic)) & 0x7fffffff;
   mmio_write(address_of(processor.vmxon_region), revision);
-  if (vmxon(address_of(processor.vmxon_region)) != Result::Succeeded) return failed("VMXON");
-  return true;
+  return vmxon(address_of(processor.vmxon_region)) == Result::Succeeded ? nullptr : "VMXON";
+}
+
+bool turn_on(Processor& processor) {
+  const char* refusal = try_turn_on(processor);
+  return refusal == nullptr || failed(refusal);
 }
 
 void turn_off() {

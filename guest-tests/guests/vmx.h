@@ -41,6 +41,7 @@ enum Field : uint64_t {
   VMREAD_BITMAP = 0x2026,
   VMWRITE_BITMAP = 0x2028,
   TSC_MULTIPLIER = 0x2032,
+  GUEST_PHYSICAL_ADDRESS = 0x2400,
   LINK_POINTER = 0x2800,
   GUEST_DEBUGCTL = 0x2802,
   GUEST_PAT = 0x2804,
@@ -88,6 +89,10 @@ enum Field : uint64_t {
   GUEST_ACTIVITY = 0x4826,
   GUEST_SYSENTER_CS = 0x482a,
   HOST_SYSENTER_CS = 0x4c00,
+  CR0_GUEST_HOST_MASK = 0x6000,
+  CR4_GUEST_HOST_MASK = 0x6002,
+  CR0_READ_SHADOW = 0x6004,
+  CR4_READ_SHADOW = 0x6006,
   EXIT_QUALIFICATION = 0x6400,
   GUEST_CR0 = 0x6800,
   GUEST_CR3 = 0x6802,
@@ -190,8 +195,9 @@ struct alignas(4096) Processor {
   TaskState task_state;
 };
 
-// VMX operation, with IA32_FEATURE_CONTROL and CR4.VMXE as they must be. False, with a line on the
-// console, where it cannot be.
+// VMX operation, with IA32_FEATURE_CONTROL and CR4.VMXE as they must be. What stands against it is
+// returned (null: it is on), or said on the console before the false.
+const char* try_turn_on(Processor& processor);
 bool turn_on(Processor& processor);
 void turn_off();
 
