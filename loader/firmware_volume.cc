@@ -66,7 +66,7 @@ constexpr std::size_t kUnpackedStart = 1_MiB;
 bool has_smm_module(Bytes volume);
 
 // `attempts` bounds the work that a hostile file can ask for.
-bool section_has_smm(const FirmwareSection& section, int& attempts) {
+bool section_has_smm(const FfsSection& section, int& attempts) {
   if (section.type == spec::EFI_SECTION_FIRMWARE_VOLUME_IMAGE)
     return has_smm_module(section.content);
   if (section.type != spec::EFI_SECTION_GUID_DEFINED || section.content.size() < 20 ||
@@ -76,15 +76,14 @@ bool section_has_smm(const FirmwareSection& section, int& attempts) {
   const std::size_t offset = load<std::uint16_t>(section.content, 16);
   if (offset > section.whole.size()) return false;
   const auto content = unpack_lzma_start(section.whole.subspan(offset), kUnpackedStart);
-  return visit_sections(content, [](const FirmwareSection& inner) {
+  return visit_sections(content, [](const FfsSection& inner) {
     return inner.type == spec::EFI_SECTION_FIRMWARE_VOLUME_IMAGE && has_smm_module(inner.content);
   });
 }
 
 // One level only: no build packs its PEI volume twice.
 bool has_smm_module(Bytes volume) {
-  return visit_files(volume,
-                     [](const FirmwareFile& file) { return file.name == spec::kSmmAccessPei; });
+  return visit_files(volume, [](const FfsFile& file) { return file.name == spec::kSmmAccessPei; });
 }
 
 }  // namespace
@@ -120,7 +119,7 @@ bool has_files(const FirmwareVolume& volume) {
   return volume.format == spec::kFfs2 || volume.format == spec::kFfs3;
 }
 
-bool visit_files(Bytes bytes, const std::function<bool(const FirmwareFile&)>& visit) {
+bool visit_files(Bytes bytes, const std::function<bool(const FfsFile&)>& visit) {
   const auto volume = find_volume(bytes);
   if (!volume || !has_files(*volume)) return false;
   bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), volume->size));
@@ -148,7 +147,7 @@ bool visit_files(Bytes bytes, const std::function<bool(const FirmwareFile&)>& vi
   }
 }
 
-bool visit_sections(Bytes bytes, const std::function<bool(const FirmwareSection&)>& visit) {
+bool visit_sections(Bytes bytes, const std::function<bool(const FfsSection&)>& visit) {
   std::size_t at = 0;
   while (true) {
     at = align_up(at, 4);
@@ -174,12 +173,12 @@ bool visit_sections(Bytes bytes, const std::function<bool(const FirmwareSection&
 
 bool needs_smm(Bytes volume) {
   int attempts = 4;
-  return visit_files(volume, [&attempts](const FirmwareFile& file) {
+  return visit_files(volume, [&attempts](const FfsFile& file) {
     if (file.name == spec::kSmmAccessPei) return true;
     // EFI_FV_FILETYPE_FIRMWARE_VOLUME_IMAGE.
     constexpr std::uint8_t kVolumeImage = 0x0b;
     return file.type == kVolumeImage &&
-           visit_sections(file.content, [&](const FirmwareSection& section) {
+           visit_sections(file.content, [&](const FfsSection& section) {
              return section_has_smm(section, attempts);
            });
   });

@@ -25,13 +25,13 @@ std::optional<FirmwareVolume> find_volume(std::span<const std::uint8_t> bytes);
 
 bool has_files(const FirmwareVolume& volume);  // FFS version 2 or 3
 
-struct FirmwareFile {
+struct FfsFile {
   Guid name{};
   std::uint8_t type = 0;
   std::span<const std::uint8_t> content;  // without its header; as much as is there
 };
 
-struct FirmwareSection {
+struct FfsSection {
   std::uint8_t type = 0;
   std::span<const std::uint8_t> content;  // without its header; as much as is there
   std::span<const std::uint8_t> whole;    // with it
@@ -40,9 +40,9 @@ struct FirmwareSection {
 // Each calls `visit` in their order until it says true, and says whether it did. They stop at what
 // is damaged, and at the end of `bytes`.
 bool visit_files(std::span<const std::uint8_t> bytes,
-                 const std::function<bool(const FirmwareFile&)>& visit);
+                 const std::function<bool(const FfsFile&)>& visit);
 bool visit_sections(std::span<const std::uint8_t> bytes,
-                    const std::function<bool(const FirmwareSection&)>& visit);
+                    const std::function<bool(const FfsSection&)>& visit);
 
 // Whether the firmware in `volume` switches to SMM: the PEI module that opens SMRAM is among its
 // files, or in the volume that one of them packs with LZMA. Unpacks 1 MiB at most.
