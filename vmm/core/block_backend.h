@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace vmm {
 
@@ -27,6 +28,9 @@ class BlockBackend {
   virtual bool write(std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
   // What was written before outlives the host.
   virtual bool flush() = 0;
+  // Once, when no request comes any more: what is left to do, and what the user has to know, as
+  // sentences without the disk's name.
+  virtual std::vector<std::string> finish() { return {}; }
 };
 
 }  // namespace vmm

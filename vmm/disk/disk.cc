@@ -61,7 +61,7 @@ std::string_view disk_option(const DiskSpec& spec) {
 }
 
 Result<std::unique_ptr<BlockBackend>> open_disk(const DiskSpec& spec, std::string id) {
-  if (spec.kind == DiskSpec::Kind::Share) return ShareDisk::open(spec.path, std::move(id));
+  if (spec.kind == DiskSpec::Kind::Share) return VMM_TRY(ShareDisk::open(spec.path, std::move(id)));
   return RawDisk::open(spec.path, spec.read_only, std::move(id));
 }
 

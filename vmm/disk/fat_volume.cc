@@ -46,7 +46,24 @@ std::uint64_t FatVolume::data_offset() const {
   return fat_offset() + 2 * std::uint64_t{fat_sectors_} * kSectorSize;
 }
 
-Result<FatVolume> FatVolume::create(FatNode root, const std::string& path) {
+FatLayout FatVolume::layout() const {
+  return {.partition = first_sector_ * kSectorSize,
+          .fat = fat_offset(),
+          .fat_size = std::uint64_t{fat_sectors_} * kSectorSize,
+          .data = data_offset(),
+          .cluster_size = cluster_size(),
+          .clusters = clusters_,
+          .root = spec::FIRST_CLUSTER};
+}
+
+std::vector<FatRun> FatVolume::file_runs(std::size_t count) const {
+  std::vector<FatRun> runs(count);
+  for (const Extent& extent : extents_)
+    if (!extent.directory) runs.at(extent.index) = {extent.first, extent.count};
+  return runs;
+}
+
+Result<FatVolume> FatVolume::create(FatNode root, const std::string& path, std::uint64_t room) {
   FatVolume volume;
   FatBuilder builder(path);
   VMM_TRY(builder.check(root));
@@ -56,7 +73,8 @@ Result<FatVolume> FatVolume::create(FatNode root, const std::string& path) {
     volume.sectors_per_cluster_ *= 2;
     needed = builder.clusters(root, volume.cluster_size());
   }
-  const std::uint64_t clusters = std::max<std::uint64_t>(needed + 1, spec::MIN_CLUSTERS + 11);
+  const std::uint64_t clusters =
+      std::max<std::uint64_t>(needed + 1 + room / volume.cluster_size(), spec::MIN_CLUSTERS + 11);
   const std::uint64_t fat_sectors = (clusters + spec::FIRST_CLUSTER + 127) / 128;
   const std::uint64_t sectors =
       spec::RESERVED_SECTORS + 2 * fat_sectors + clusters * volume.sectors_per_cluster_;

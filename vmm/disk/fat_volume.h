@@ -28,6 +28,24 @@ class FatFiles {
   virtual bool read_file(std::size_t file, std::uint64_t offset, std::span<std::uint8_t> data) = 0;
 };
 
+// Clusters that follow each other.
+struct FatRun {
+  std::uint32_t first = 0;
+  std::uint32_t count = 0;
+  bool operator==(const FatRun&) const = default;
+};
+
+// Where the parts of a volume are on its disk, in bytes.
+struct FatLayout {
+  std::uint64_t partition = 0;  // its boot sector
+  std::uint64_t fat = 0;        // the first of two tables
+  std::uint64_t fat_size = 0;
+  std::uint64_t data = 0;  // cluster 2
+  std::uint64_t cluster_size = 0;
+  std::uint32_t clusters = 0;  // from 2 on
+  std::uint32_t root = 2;
+};
+
 class FatVolume {
  public:
   static constexpr std::uint64_t kMaxFileSize = 0xffff'ffff;
@@ -36,9 +54,13 @@ class FatVolume {
   // The same tree gives the same bytes. Entries are placed by name. Errors of kind Image name the
   // entry, by its path under `path`, and the reason: names that FAT cannot have or cannot tell
   // apart, files beyond 4 GiB, directories with too many entries.
-  static Result<FatVolume> create(FatNode root, const std::string& path);
+  // `room` bytes stay free, for a guest that adds something.
+  static Result<FatVolume> create(FatNode root, const std::string& path, std::uint64_t room = 0);
 
   std::uint64_t sectors() const { return first_sector_ + partition_sectors_; }
+  FatLayout layout() const;
+  // Where each of `count` files lies; one that is empty lies nowhere.
+  std::vector<FatRun> file_runs(std::size_t count) const;
   // Whole sectors within the disk. False: a file could not be read.
   bool read(std::uint64_t offset, std::span<std::uint8_t> data, FatFiles& files) const;
 

@@ -3,9 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,18 +11,11 @@
 #include <utility>
 
 #include "vmm/base/text.h"
+#include "vmm/disk/beneath.h"
 #include "vmm/disk/move_all.h"
 
 namespace vmm {
 namespace {
-
-// glibc has no function for it.
-Fd open_beneath(const Fd& directory, const char* path, int flags, std::uint64_t more_resolve = 0) {
-  open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | more_resolve;
-  return Fd(static_cast<int>(::syscall(SYS_openat2, directory.get(), path, &how, sizeof how)));
-}
 
 // Without O_NONBLOCK a FIFO in the place of a file would wait for its other end.
 constexpr int kReadFlags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
@@ -40,7 +31,8 @@ class Lister {
     VMM_TRY(list(root, "."));
     return root;
   }
-  std::vector<std::string> take_files() { return std::move(files_); }
+  // What was listed; where it lies is not known yet.
+  SharedTree take_tree() { return std::move(tree_); }
 
  private:
   static constexpr unsigned kMaxDepth = 64;
@@ -77,7 +69,7 @@ class Lister {
 
   Result<void> list(FatNode& directory, const std::string& beneath, unsigned depth = 0) {
     if (depth > kMaxDepth) return fail(refusal(beneath, "it lies too deep"));
-    Fd fd = open_beneath(top_, beneath.c_str(), O_RDONLY | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    Fd fd = open_beneath_no_links(top_, beneath.c_str(), O_RDONLY | O_DIRECTORY);
     struct stat status {};
     if (!fd || ::fstat(fd.get(), &status) != 0) return fail(trouble("open", beneath));
     directory.modified = status.st_mtim.tv_sec;
@@ -96,6 +88,7 @@ class Lister {
       return fail(trouble("stat", beneath));
     if (S_ISDIR(status.st_mode)) {
       node.directory = true;
+      tree_.directories.push_back(beneath);
       return list(node, beneath, depth + 1);
     }
     const bool link = S_ISLNK(status.st_mode);
@@ -114,32 +107,41 @@ class Lister {
     if (!open_beneath(top_, beneath.c_str(), kReadFlags)) return fail(trouble("open", beneath));
     node.modified = status.st_mtim.tv_sec;
     node.size = static_cast<std::uint64_t>(status.st_size);
-    node.file = files_.size();
-    files_.push_back(beneath);
+    node.file = tree_.files.size();
+    tree_.files.push_back({.path = beneath,
+                           .inode = status.st_ino,
+                           .size = node.size,
+                           .modified = status.st_mtim,
+                           .mode = status.st_mode,
+                           .link = link});
     return {};
   }
 
   const Fd& top_;
   std::string path_;
-  std::vector<std::string> files_;
+  SharedTree tree_;
   std::size_t entries_ = 0;
 };
 
 }  // namespace
 
-ShareDisk::ShareDisk(Fd directory, std::vector<std::string> files, FatVolume volume, std::string id)
+ShareDisk::ShareDisk(Fd directory, SharedTree tree, FatVolume volume, std::string id)
     : directory_(std::move(directory)),
-      files_(std::move(files)),
+      tree_(std::move(tree)),
       volume_(std::move(volume)),
       geometry_{.sectors = volume_.sectors(), .read_only = true, .id = std::move(id)} {}
 
-Result<std::unique_ptr<BlockBackend>> ShareDisk::open(const std::string& path, std::string id) {
+Result<std::unique_ptr<ShareDisk>> ShareDisk::open(const std::string& path, std::string id,
+                                                   std::uint64_t room) {
   Fd directory = VMM_TRY(Fd::open(path, O_RDONLY | O_DIRECTORY, ErrorKind::Image));
   Lister lister(directory, path);
   FatNode root = VMM_TRY(lister.list());
-  FatVolume volume = VMM_TRY(FatVolume::create(std::move(root), path));
-  return std::unique_ptr<BlockBackend>(
-      new ShareDisk(std::move(directory), lister.take_files(), std::move(volume), std::move(id)));
+  FatVolume volume = VMM_TRY(FatVolume::create(std::move(root), path, room));
+  SharedTree tree = lister.take_tree();
+  tree.runs = volume.file_runs(tree.files.size());
+  tree.layout = volume.layout();
+  return std::unique_ptr<ShareDisk>(
+      new ShareDisk(std::move(directory), std::move(tree), std::move(volume), std::move(id)));
 }
 
 bool ShareDisk::read(std::uint64_t offset, std::span<std::uint8_t> data) {
@@ -156,7 +158,7 @@ int ShareDisk::descriptor(std::size_t file) {
     }
     if (candidate.used < oldest->used) oldest = &candidate;
   }
-  *oldest = {open_beneath(directory_, files_[file].c_str(), kReadFlags), file, ++uses_};
+  *oldest = {open_beneath(directory_, tree_.files[file].path.c_str(), kReadFlags), file, ++uses_};
   return oldest->fd.get();
 }
 

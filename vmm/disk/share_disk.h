@@ -11,6 +11,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/block_backend.h"
 #include "vmm/disk/fat_volume.h"
+#include "vmm/disk/shared_tree.h"
 
 namespace vmm {
 
@@ -23,15 +24,20 @@ class ShareDisk final : public BlockBackend, private FatFiles {
 
   // Errors of kind Image name the file and the reason: what cannot be read, is neither file nor
   // directory, leads out of the directory, or cannot be on FAT.
-  static Result<std::unique_ptr<BlockBackend>> open(const std::string& path, std::string id);
+  // `room` bytes of the volume stay free, for a guest that adds something to what lies over this.
+  static Result<std::unique_ptr<ShareDisk>> open(const std::string& path, std::string id,
+                                                 std::uint64_t room = 0);
 
   const BlockGeometry& geometry() const override { return geometry_; }
   bool read(std::uint64_t offset, std::span<std::uint8_t> data) override;
   bool write(std::uint64_t, std::span<const std::uint8_t>) override { return false; }
   bool flush() override { return true; }
 
+  const Fd& directory() const { return directory_; }
+  const SharedTree& tree() const { return tree_; }
+
  private:
-  ShareDisk(Fd directory, std::vector<std::string> files, FatVolume volume, std::string id);
+  ShareDisk(Fd directory, SharedTree tree, FatVolume volume, std::string id);
   bool read_file(std::size_t file, std::uint64_t offset, std::span<std::uint8_t> data) override;
   int descriptor(std::size_t file);
 
@@ -42,7 +48,7 @@ class ShareDisk final : public BlockBackend, private FatFiles {
   };
 
   Fd directory_;
-  std::vector<std::string> files_;  // beneath it
+  SharedTree tree_;
   FatVolume volume_;
   BlockGeometry geometry_;
   std::array<OpenFile, 8> open_;

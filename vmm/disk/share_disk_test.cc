@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "vmm/disk/fat_reader_fake.h"
+#include "vmm/disk/share_rig.h"
 
 namespace vmm {
 namespace {
@@ -16,21 +17,8 @@ namespace {
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
-class ShareDiskTest : public testing::Test {
+class ShareDiskTest : public ShareRig {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "share-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder = pattern;
-    share = folder / "share";
-    fs::create_directory(share);
-  }
-  void TearDown() override { fs::remove_all(folder); }
-
-  void write(const fs::path& path, const std::string& text) const {
-    fs::create_directories((share / path).parent_path());
-    std::ofstream(share / path, std::ios::binary) << text;
-  }
   std::unique_ptr<BlockBackend> open() const {
     auto disk = ShareDisk::open(share, "id");
     EXPECT_TRUE(disk) << disk.error().text();
@@ -50,8 +38,6 @@ class ShareDiskTest : public testing::Test {
     });
     return reader.files();
   }
-
-  fs::path folder, share;
 };
 
 TEST_F(ShareDiskTest, has_what_the_directory_has) {
@@ -149,83 +135,6 @@ TEST_F(ShareDiskTest, what_is_no_directory_is_refused) {
   EXPECT_THAT(ShareDisk::open(folder / "missing", "id").error().text(), HasSubstr("ENOENT"));
   std::ofstream(folder / "file") << "x";
   EXPECT_THAT(ShareDisk::open(folder / "file", "id").error().text(), HasSubstr("ENOTDIR"));
-}
-
-// The tools that others check FAT with, on the disk's bytes in a file.
-class ShareDiskTools : public ShareDiskTest {
- protected:
-  static bool runs(const std::string& command) {
-    return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
-  }
-  static std::string output(const std::string& command) {
-    std::string text;
-    FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
-    char part[4096];
-    while (pipe != nullptr) {
-      const std::size_t count = std::fread(part, 1, sizeof part, pipe);
-      if (count == 0) break;
-      text.append(part, count);
-    }
-    text += "exit " + std::to_string(pipe != nullptr ? WEXITSTATUS(::pclose(pipe)) : -1);
-    return text;
-  }
-  // The partition alone, with holes where it is empty.
-  std::string partition() const {
-    const auto disk = open();
-    std::string path = folder / "partition.img";
-    std::ofstream image(path, std::ios::binary);
-    std::vector<std::uint8_t> data(64 * 1024);
-    const std::uint64_t size = disk->geometry().sectors * 512;
-    for (std::uint64_t at = 2048 * 512; at < size; at += data.size()) {
-      const std::size_t count =
-          static_cast<std::size_t>(std::min<std::uint64_t>(data.size(), size - at));
-      EXPECT_TRUE(disk->read(at, std::span(data).first(count)));
-      if (std::all_of(data.begin(), data.begin() + static_cast<std::ptrdiff_t>(count),
-                      [](std::uint8_t b) { return b == 0; }))
-        continue;
-      image.seekp(static_cast<std::streamoff>(at - 2048 * 512));
-      image.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(count));
-    }
-    image.close();
-    fs::resize_file(path, size - 2048 * 512);
-    return path;
-  }
-  void fill() const {
-    write("README.TXT", "capital\n");
-    write("a rather long name with spaces.and.dots.txt", "long\n");
-    write("EFI/BOOT/BOOTX64.EFI", std::string(70'001, 'e'));
-    write("\xc3\xa4\xe2\x82\xac.txt", "unicode\n");
-    fs::create_directory(share / "empty directory");
-    for (int i = 0; i < 300; ++i)
-      write("many/file number " + std::to_string(i),
-            std::string(static_cast<std::size_t>(i) * 40, 'm'));
-  }
-};
-
-TEST_F(ShareDiskTools, fsck_finds_nothing_to_repair) {
-  if (!runs("command -v fsck.vfat"))
-    GTEST_SKIP() << "fsck.vfat is not installed (package dosfstools, tools/setup test)";
-  fill();
-  const std::string text = output("LC_ALL=C.UTF-8 fsck.vfat -n -v " + partition());
-  EXPECT_THAT(text, HasSubstr("exit 0"));
-  EXPECT_THAT(text, HasSubstr("309 files"));
-  for (const char* complaint : {"wrong", "Wrong", "differ", "orphan", "Fixing", "Auto", "invalid"})
-    EXPECT_THAT(text, testing::Not(HasSubstr(complaint)));
-}
-
-TEST_F(ShareDiskTools, mtools_list_and_copy) {
-  if (!runs("command -v mdir"))
-    GTEST_SKIP() << "mdir is not installed (package mtools, tools/setup test)";
-  fill();
-  const std::string image = partition();
-  const std::string listing = output("LC_ALL=C.UTF-8 mdir -/ -b -i " + image + " ::");
-  for (const char* path :
-       {"::/README.TXT", "::/a rather long name with spaces.and.dots.txt",
-        "::/EFI/BOOT/BOOTX64.EFI", "::/empty directory/", "::/many/file number 299"})
-    EXPECT_THAT(listing, HasSubstr(path));
-  const fs::path copy = folder / "copy";
-  EXPECT_TRUE(runs("mcopy -i " + image + " '::/many/file number 299' " + copy.string()));
-  EXPECT_EQ(fs::file_size(copy), 299u * 40);
 }
 
 }  // namespace
