@@ -251,6 +251,11 @@ Result<Gpa> variables_base(const FirmwareImage& code, const FirmwareImage& varia
             .hint("OVMF_CODE_4M.fd with OVMF_VARS_4M.fd keep code and variables apart"));
   if (!std::has_single_bit(code.size + variables.size)) {
     const std::uint64_t fits = std::bit_ceil(code.size) - code.size;
+    if (fits == 0)
+      return fail(bad(fmt::format("the store of {:x}h bytes and the firmware's code of {:x}h bytes "
+                                  "are not built for each other: together they are no power of two",
+                                  variables.size, code.size))
+                      .hint("code and store come from one build"));
     return fail(bad(fmt::format("the store has {:x}h bytes, and the firmware's code of {:x}h bytes "
                                 "is built for one of {:x}h",
                                 variables.size, code.size, fits))

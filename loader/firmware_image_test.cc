@@ -86,6 +86,9 @@ TEST(FirmwareImage, store_belongs_below_the_code_of_its_layout) {
   EXPECT_EQ(small.error().hint_text(), "OVMF_VARS_4M.fd belongs to OVMF_CODE_4M.fd");
   EXPECT_EQ(variables_base(*code2, *vars4, "V.fd").error().hint_text(),
             "OVMF_VARS.fd belongs to OVMF_CODE.fd");
+  EXPECT_THAT(
+      variables_base(*firmware(code(0x10000)), *vars2, "V.fd").error().text(),
+      HasSubstr("the store of 20000h bytes and the firmware's code of 10000h bytes are not built"));
   const auto bios = firmware(seabios(256_KiB));
   ASSERT_TRUE(bios);
   EXPECT_THAT(variables_base(*bios, *vars4, "V.fd").error().text(),
