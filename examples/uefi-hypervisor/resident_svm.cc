@@ -107,9 +107,9 @@ bool physical(const Vmcb& vmcb, uint64_t linear, uint64_t& address) {
     address = linear;
     return true;
   }
-  if ((vmcb.get(EFER) & kEferLma) == 0 || (vmcb.get(CR4) & kCr4La57) != 0) return false;
+  if ((vmcb.get(EFER) & kEferLma) == 0) return false;
   uint64_t table = vmcb.get(CR3) & kAddress;
-  for (int shift = 39; shift >= 12; shift -= 9) {
+  for (int shift = (vmcb.get(CR4) & kCr4La57) != 0 ? 48 : 39; shift >= 12; shift -= 9) {
     const uint64_t entry = reinterpret_cast<const uint64_t*>(table)[linear >> shift & 511];
     if ((entry & 1) == 0) return false;
     const bool large = shift == 12 || (shift < 39 && (entry & 1 << 7) != 0);
@@ -123,16 +123,17 @@ bool physical(const Vmcb& vmcb, uint64_t linear, uint64_t& address) {
   return false;
 }
 
+// The bytes at RIP, as far as they are mapped. False where they are not at all.
 bool fetch(const Vmcb& vmcb, uint8_t (&code)[kMaxInstruction]) {
   const bool long_mode = (vmcb.get(EFER) & kEferLma) != 0;
   const uint64_t start = vmcb.get(RIP) + (long_mode ? 0 : vmcb.get(base(svm::CS)));
   for (uint8_t i = 0; i < kMaxInstruction; ++i) {
-    uint64_t address;
-    // The bytes of the instruction itself are mapped: it was executed.
-    code[i] = physical(vmcb, start + i, address) ? *reinterpret_cast<const uint8_t*>(address) : 0;
+    uint64_t address = 0;
+    const bool mapped = physical(vmcb, start + i, address);
+    code[i] = mapped ? *reinterpret_cast<const uint8_t*>(address) : 0;
+    if (i == 0 && !mapped) return false;
   }
-  uint64_t address;
-  return physical(vmcb, start, address);
+  return true;
 }
 
 // What the ICR is to be told instead: a SIPI leads to startup_page, and its target remembers where
@@ -227,10 +228,18 @@ bool access_msr(Processor& processor) {
   const auto at = hex(vmcb.get(RIP));
   if (code == kVmexitShutdown)
     give_up(processor, kUnexpectedExit, "its guest had a triple fault (shutdown) at RIP ", at);
-  if (code == VMEXIT_NPF && (vmcb.get(EXITINFO2) & kAddress) == kLapic)
-    give_up(processor, kUnexpectedExit, "a store to APIC register ",
-            hex(vmcb.get(EXITINFO2) & 0xfff), " at RIP ", at,
-            " is no 32-bit MOV in long mode or without paging");
+  if (code == VMEXIT_NPF && (vmcb.get(EXITINFO2) & kAddress) == kLapic) {
+    uint8_t bytes[kMaxInstruction];
+    const uint64_t offset = vmcb.get(EXITINFO2) & 0xfff;
+    if (!fetch(vmcb, bytes))
+      give_up(processor, kUnexpectedExit, "a store to APIC register ", hex(offset), " at RIP ", at,
+              ", which its page tables do not map (CR0 ", hex(vmcb.get(CR0)), ", CR3 ",
+              hex(vmcb.get(CR3)), ", CR4 ", hex(vmcb.get(CR4)), ", EFER ", hex(vmcb.get(EFER)),
+              ")");
+    give_up(processor, kUnexpectedExit, "a store to APIC register ", hex(offset), " at RIP ", at,
+            " is no MOV of 32 bits that the hypervisor knows: bytes ", hex(bytes[0]), " ",
+            hex(bytes[1]), " ", hex(bytes[2]), " ", hex(bytes[3]));
+  }
   if (code == VMEXIT_NPF)
     give_up(processor, kUnexpectedExit, "nested page fault at guest physical ",
             hex(vmcb.get(EXITINFO2)), ", EXITINFO1 ", hex(vmcb.get(EXITINFO1)), ", RIP ", at,

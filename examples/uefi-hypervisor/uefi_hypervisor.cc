@@ -108,11 +108,16 @@ void virtualize_all(efi::MpServices* services) {
     const Processor& processor = processors[i];
     under += processor.checked;
     if (processor.checked != 0) continue;
-    firmware.say("efi-hypervisor: processor ", decimal(i), " (APIC id ", decimal(processor.apic_id),
-                 ") is not virtualized; what fails: ",
-                 processor.refusal != nullptr ? processor.refusal
-                                              : "CPUID of the hypervisor, though it was entered",
-                 " ", decimal(static_cast<uint32_t>(processor.refusal_detail)));
+    const char* why = processor.refusal != nullptr
+                          ? processor.refusal
+                          : "CPUID of the hypervisor, though it was entered";
+    if (processor.refusal_detail == 0)
+      firmware.say("efi-hypervisor: processor ", decimal(i), " (APIC id ",
+                   decimal(processor.apic_id), ") is not virtualized; what fails: ", why);
+    else
+      firmware.say("efi-hypervisor: processor ", decimal(i), " (APIC id ",
+                   decimal(processor.apic_id), ") is not virtualized; what fails: ", why, " ",
+                   guest::hex(processor.refusal_detail));
   }
   firmware.say("efi-hypervisor: ", decimal(under), " of ", decimal(count),
                " processors virtualized");
