@@ -5,9 +5,24 @@
 
 #include <algorithm>
 
+#include "vmm/base/check.h"
 #include "vmm/base/text.h"
 
 namespace vmm {
+namespace {
+
+std::optional<std::span<std::uint8_t>> span_in(std::span<const GuestMemory::Region> regions,
+                                               Gpa gpa, std::uint64_t size) {
+  for (const GuestMemory::Region& region : regions) {
+    if (gpa < region.base || gpa - region.base >= region.host.size()) continue;
+    const std::uint64_t offset = gpa - region.base;
+    if (size > region.host.size() - offset) return std::nullopt;
+    return region.host.subspan(offset, size);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 Result<void> GuestMemory::check_size(std::uint64_t size) {
   if (size >= 1_MiB && size % 4096 == 0) return {};
@@ -39,20 +54,27 @@ std::span<std::uint8_t> GuestMemory::vga_window() const {
   return mapping_.bytes().subspan(kVgaWindow, kVgaWindowSize);
 }
 
+Result<void> GuestMemory::add_rom(Gpa base, std::span<const std::uint8_t> bytes) {
+  VMM_CHECK(base % 4_KiB == 0 && !bytes.empty() && bytes.size() % 4_KiB == 0,
+            "ROM consists of whole pages");
+  VMM_CHECK(base >= kHoleStart && base < kHoleEnd && bytes.size() <= kHoleEnd - base,
+            "ROM lies in the 32-bit hole");
+  rom_mappings_.push_back(VMM_TRY(Mapping::anonymous(bytes.size())));
+  const std::span<std::uint8_t> host = rom_mappings_.back().bytes();
+  std::copy(bytes.begin(), bytes.end(), host.begin());
+  roms_.push_back({base, host});
+  return {};
+}
+
 std::optional<std::span<std::uint8_t>> GuestMemory::span(Gpa gpa, std::uint64_t size) const {
-  for (const Region& region : regions_) {
-    if (gpa < region.base || gpa - region.base >= region.host.size()) continue;
-    const std::uint64_t offset = gpa - region.base;
-    if (size > region.host.size() - offset) return std::nullopt;
-    return region.host.subspan(offset, size);
-  }
-  return std::nullopt;
+  return span_in(regions_, gpa, size);
 }
 
 bool GuestMemory::is_ram(Gpa gpa, std::uint64_t size) const { return span(gpa, size).has_value(); }
 
 bool GuestMemory::read(Gpa gpa, std::span<std::uint8_t> data) const {
-  const auto source = span(gpa, data.size());
+  auto source = span(gpa, data.size());
+  if (!source) source = span_in(roms_, gpa, data.size());
   if (!source) return false;
   std::copy(source->begin(), source->end(), data.begin());
   return true;

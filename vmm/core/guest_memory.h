@@ -1,5 +1,6 @@
-// The guest's RAM: regions of host memory by guest physical address. Nothing hands out an unchecked
-// pointer, and nothing is touched before the guest touches it.
+// The guest's RAM: regions of host memory by guest physical address, and ROM, which the guest can
+// only read. Nothing hands out an unchecked pointer, and nothing is touched before the guest
+// touches it.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +51,14 @@ class GuestMemory final : public MemoryReader {
   // host cannot map it.
   static Result<GuestMemory> create(std::uint64_t size, bool vga_trap = false);
 
+  // Puts read-only memory with these bytes (a multiple of 4 KiB, at least one page) at `base`, a
+  // multiple of 4 KiB in the 32-bit hole, before the machine starts. Only read() sees it: to
+  // everything else it is no RAM. A Host error when the host cannot map it.
+  Result<void> add_rom(Gpa base, std::span<const std::uint8_t> bytes);
+
   std::uint64_t size() const { return mapping_.bytes().size(); }
   std::span<const Region> regions() const { return regions_; }
+  std::span<const Region> roms() const { return roms_; }
   // The 128 KiB behind A0000h, whether the guest reaches them as RAM or through exits.
   std::span<std::uint8_t> vga_window() const;
 
@@ -72,6 +79,8 @@ class GuestMemory final : public MemoryReader {
  private:
   Mapping mapping_;
   std::vector<Region> regions_;
+  std::vector<Mapping> rom_mappings_;
+  std::vector<Region> roms_;
 };
 
 }  // namespace vmm

@@ -201,5 +201,22 @@ TEST(GuestMemory, moving_keeps_its_bytes) {
   EXPECT_EQ(moved.read_value<std::uint8_t>(0x1000), 1);
 }
 
+TEST(GuestMemory, rom_is_read_and_is_no_ram) {
+  GuestMemory memory = std::move(GuestMemory::create(1_MiB)).value();
+  std::vector<std::uint8_t> bytes(8_KiB, 0x5a);
+  bytes.back() = 0xa5;
+  ASSERT_TRUE(memory.add_rom(4_GiB - 8_KiB, bytes).has_value());
+  EXPECT_EQ(memory.read_value<std::uint16_t>(4_GiB - 2), 0xa55a);
+  EXPECT_EQ(memory.read_value<std::uint16_t>(4_GiB - 1), std::nullopt);
+  EXPECT_EQ(memory.read_value<std::uint16_t>(4_GiB - 8_KiB - 1), std::nullopt);
+  EXPECT_FALSE(memory.is_ram(4_GiB - 8_KiB));
+  EXPECT_FALSE(memory.write(4_GiB - 8_KiB, std::vector<std::uint8_t>{1}));
+  EXPECT_FALSE(memory.zero(4_GiB - 8_KiB, 4_KiB));
+  EXPECT_EQ(memory.low_end(), 1_MiB);
+  EXPECT_EQ(memory.end(), 1_MiB);
+  ASSERT_EQ(memory.roms().size(), 1u);
+  EXPECT_EQ(memory.roms()[0].base, 4_GiB - 8_KiB);
+}
+
 }  // namespace
 }  // namespace vmm

@@ -130,16 +130,24 @@ Result<void> Vm::map(const GuestMemory& memory) {
 
 Result<void> Vm::map_in(std::uint32_t address_space, const GuestMemory& memory) {
   std::uint32_t slot = address_space << 16;
-  for (const GuestMemory::Region& region : memory.regions()) {
+  const auto add = [&](const GuestMemory::Region& region, std::uint32_t flags) {
     kvm_userspace_memory_region slot_info{};
     slot_info.slot = slot++;
+    slot_info.flags = flags;
     slot_info.guest_phys_addr = region.base;
     slot_info.memory_size = region.host.size();
     slot_info.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data());
-    VMM_TRY(fd_.ioctl(request::SET_USER_MEMORY_REGION, &slot_info,
-                      fmt::format("slot={} gpa={:x}h size={:x}h", slot_info.slot, region.base,
-                                  region.host.size())));
-  }
+    return fd_.ioctl(request::SET_USER_MEMORY_REGION, &slot_info,
+                     fmt::format("slot={} gpa={:x}h size={:x}h{}", slot_info.slot, region.base,
+                                 region.host.size(), flags != 0 ? " read-only" : ""));
+  };
+  for (const GuestMemory::Region& region : memory.regions()) VMM_TRY(add(region, 0));
+  if (memory.roms().empty()) return {};
+  if (VMM_TRY(kvm_.capability(capability::READONLY_MEM)) == 0)
+    return fail(
+        Error::host("this KVM has no read-only memory (KVM_CAP_READONLY_MEM), which "
+                    "firmware needs"));
+  for (const GuestMemory::Region& rom : memory.roms()) VMM_TRY(add(rom, KVM_MEM_READONLY));
   return {};
 }
 

@@ -25,8 +25,8 @@ class Vm {
   // all of KVM's quirks, and its paravirtual MSRs and hypercalls whatever CPUID says.
   static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, IrqChipKind kind, bool quirks = false);
 
-  // One slot per region of `memory`, which must outlive the VM; the same for processors in system
-  // management mode.
+  // One slot per region of `memory`, which must outlive the VM, read-only ones for its ROM; the
+  // same for processors in system management mode.
   Result<void> map(const GuestMemory& memory);
   // KVM's 8259As and PIT as a firmware leaves them: vectors from 08h and 70h, the timer's line open
   // and ticking 18.2 times a second.
