@@ -107,6 +107,14 @@ void FwCfg::add_file(const std::string& name, std::vector<std::uint8_t> bytes) {
   }
 }
 
+void FwCfg::replace_file(std::string_view name, std::vector<std::uint8_t> bytes) {
+  const auto file = files_.find(name);
+  VMM_CHECK(file != files_.end(), "a fw_cfg file that is not there was to be replaced");
+  std::vector<std::uint8_t>& item = items_.at(file->second);
+  VMM_CHECK(item.size() == bytes.size(), "a fw_cfg file keeps its size");
+  item = std::move(bytes);
+}
+
 std::span<const std::uint8_t> FwCfg::rest() const {
   const auto item =
       items_.find(static_cast<std::uint16_t>(state_.selector & ~spec::KEY_WRITE_CHANNEL));

@@ -45,6 +45,8 @@ class FwCfg final : public Device {
   // Adds a file under the next key from 20h on and lists it in the directory (key 19h). `name` has
   // 1 to kMaxFileName bytes and is new.
   void add_file(const std::string& name, std::vector<std::uint8_t> bytes);
+  // Other bytes, as many, for a file that is there.
+  void replace_file(std::string_view name, std::vector<std::uint8_t> bytes);
 
   std::string_view name() const override { return name_; }
   void reset() override { state_ = {}; }

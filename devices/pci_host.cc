@@ -21,6 +21,9 @@ constexpr std::uint32_t CONFIG_ENABLE = 0x8000'0000;
 
 constexpr std::uint8_t PIRQRC = 0x60;  // 4 bytes, one a line
 constexpr std::uint8_t PIRQ_DISABLED = 0x80;
+constexpr std::uint8_t PMBASE = 0x40;
+constexpr std::uint8_t PMREGMISC = 0x80;
+constexpr std::uint8_t PMIOSE = 0x01;
 
 }  // namespace
 }  // namespace spec
@@ -56,11 +59,11 @@ constexpr ConfigSpace make_isa_bridge() {
 
 constexpr ConfigSpace make_power_management() {
   ConfigSpace bytes = header(0x7113, 0x0001, 0x0280, 0x03, 0x0680, 0x00);
-  bytes[0x3c] = 9;             // the SCI
-  bytes[0x3d] = 1;             // INTA#
-  put16(bytes, 0x40, 0x0601);  // PMBASE: 600h, I/O
-  bytes[0x5b] = 0x02;          // DEVACTB bit 25, APMC_EN
-  bytes[0x80] = 0x01;          // PMREGMISC: PMBASE is in use
+  bytes[0x3c] = 9;                     // the SCI
+  bytes[0x3d] = 1;                     // INTA#
+  put16(bytes, spec::PMBASE, 0x0601);  // 600h, I/O
+  bytes[0x5b] = 0x02;                  // DEVACTB bit 25, APMC_EN
+  bytes[spec::PMREGMISC] = spec::PMIOSE;
   return bytes;
 }
 
@@ -80,6 +83,19 @@ constexpr ConfigSpace kHostBridgeWritable = make_writable({{0x59, 0x30},  // PAM
 constexpr ConfigSpace kIsaBridgeWritable =
     make_writable({{0x60, 0x8f}, {0x61, 0x8f}, {0x62, 0x8f}, {0x63, 0x8f}});
 constexpr ConfigSpace kPowerManagementWritable = make_writable({{0x3c, 0xff}});
+// Before any firmware: PMBASE's bits 15:6 and the bit of PMREGMISC that puts it to use.
+constexpr ConfigSpace make_raw_power_management() {
+  ConfigSpace bytes = make_power_management();
+  put16(bytes, spec::PMBASE, 0x0001);
+  bytes[spec::PMREGMISC] = 0;
+  return bytes;
+}
+constexpr ConfigSpace kRawPowerManagement = make_raw_power_management();
+constexpr ConfigSpace kRawPowerManagementWritable =
+    make_writable({{0x3c, 0xff},
+                   {spec::PMBASE, 0xc0},
+                   {spec::PMBASE + 1, 0xff},
+                   {spec::PMREGMISC, spec::PMIOSE}});
 
 constexpr std::uint8_t place_of(unsigned device, unsigned function) {
   return static_cast<std::uint8_t>(device << 3 | function);
@@ -97,15 +113,37 @@ constexpr ConfigSpace PciHost::kHostBridge = header(0x1237, 0x0006, 0x0280, 0x02
 constexpr ConfigSpace PciHost::kIsaBridge = make_isa_bridge();
 constexpr ConfigSpace PciHost::kPowerManagement = make_power_management();
 
-PciHost::PciHost(std::string name, Device* cf9)
+PciHost::PciHost(std::string name, Device* cf9, SetUp set_up)
     : name_(std::move(name)),
       cf9_(cf9),
+      set_up_(set_up),
       host_bridge_(state_.host_bridge, kHostBridgeWritable),
       isa_bridge_(state_.isa_bridge, kIsaBridgeWritable),
-      power_management_(state_.power_management, kPowerManagementWritable) {
+      power_management_(state_.power_management, power_management_writable()) {
+  reset();
   attach(0, 0, host_bridge_);
   attach(1, 0, isa_bridge_);
   attach(1, 3, power_management_);
+}
+
+void PciHost::reset() {
+  state_ = {};
+  state_.power_management = power_management_at_start();
+}
+
+const ConfigSpace& PciHost::power_management_at_start() const {
+  return set_up_ == SetUp::Done ? kPowerManagement : kRawPowerManagement;
+}
+
+const ConfigSpace& PciHost::power_management_writable() const {
+  return set_up_ == SetUp::Done ? kPowerManagementWritable : kRawPowerManagementWritable;
+}
+
+std::optional<std::uint16_t> PciHost::pm_base() const {
+  const ConfigSpace& bytes = state_.power_management;
+  const auto base = static_cast<std::uint16_t>(load<std::uint16_t>(bytes, spec::PMBASE) & 0xffc0);
+  if ((bytes[spec::PMREGMISC] & spec::PMIOSE) == 0 || base == 0) return std::nullopt;
+  return base;
 }
 
 void PciHost::attach(unsigned device, unsigned function, PciFunction& pci_function) {
@@ -155,6 +193,7 @@ Access PciHost::write(std::uint64_t offset, std::span<const std::uint8_t> data) 
         static_cast<std::uint8_t>((state_.config_address & 0xfc) + offset - spec::CONFIG_DATA),
         data);
     if (function == &isa_bridge_ && on_route_change) on_route_change();
+    if (function == &power_management_ && on_pm_change) on_pm_change();
   }
   return Access::Ok;
 }
@@ -194,7 +233,7 @@ void PciHost::visit(Archive& archive) {
   s.config_address &= spec::CONFIG_ADDRESS_BITS;
   restore_fixed(s.host_bridge, kHostBridge, kHostBridgeWritable);
   restore_fixed(s.isa_bridge, kIsaBridge, kIsaBridgeWritable);
-  restore_fixed(s.power_management, kPowerManagement, kPowerManagementWritable);
+  restore_fixed(s.power_management, power_management_at_start(), power_management_writable());
 }
 
 }  // namespace vmm

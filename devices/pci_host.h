@@ -8,8 +8,9 @@
 // Leaves out: what PAM, SMRAM and the other registers of the bridges do: all memory below 1 MiB is
 // RAM;
 //             other buses; forwarding what is not configuration
-// Differs:    PMBASE reads 601h from power-on and cannot be moved, so that the ACPI tables stay
-// true;
+// Differs:    without firmware PMBASE reads 601h from power-on and cannot be moved, so that the
+// ACPI
+//             tables stay true; with one it is to be set, as on the chip;
 //             PIIX4's function 3 stands beside PIIX3's function 0, as on QEMU's board, and says
 //             that SMM is set up (58h bit 25), for which firmware would wait; other registers are
 //             read-only
@@ -45,9 +46,12 @@ class PciHost final : public Device {
     bool operator==(const State&) const = default;
   };
 
+  // Who set the board up: nobody yet, firmware will; or it comes as firmware leaves it.
+  enum class SetUp { ByFirmware, Done };
+
   // `cf9` answers accesses of one byte at CF9h, in the middle of CONFIG_ADDRESS, which is reached
   // by dwords only. It may be null, and outlives this.
-  PciHost(std::string name, Device* cf9);
+  PciHost(std::string name, Device* cf9, SetUp set_up = SetUp::Done);
 
   // Puts a further function on bus 0 before the machine starts; it outlives this. `device` 0-31,
   // `function` 0-7; a guest looks at functions other than 0 only where function 0 is there.
@@ -55,7 +59,7 @@ class PciHost final : public Device {
   void attach(unsigned device, unsigned function, PciFunction& pci_function);
 
   std::string_view name() const override { return name_; }
-  void reset() override { state_ = {}; }
+  void reset() override;
   Access read(std::uint64_t offset, std::span<std::uint8_t> data) override;
   Access write(std::uint64_t offset, std::span<const std::uint8_t> data) override;
   void visit(Archive& archive) override;
@@ -64,6 +68,12 @@ class PciHost final : public Device {
   void route_pirqs(const std::array<std::uint8_t, 4>& irqs);
   // The guest wrote to the ISA bridge: pirq_route() may say something else. May be empty.
   std::function<void()> on_route_change;
+  // The guest wrote to the power management function: pm_base() may say something else. May be
+  // empty.
+  std::function<void()> on_pm_change;
+  // Where the board has the ACPI registers (PMBASE), a multiple of 40h; nothing while PMREGMISC
+  // does not enable them or nobody has said.
+  std::optional<std::uint16_t> pm_base() const;
   // The ISA interrupt that PIRQ A to D (0 to 3) is routed to; nothing while it is disabled.
   std::optional<unsigned> pirq_route(unsigned pirq) const;
 
@@ -82,9 +92,12 @@ class PciHost final : public Device {
     const ConfigSpace& writable_;
   };
   PciFunction* selected() const;
+  const ConfigSpace& power_management_at_start() const;
+  const ConfigSpace& power_management_writable() const;
 
   std::string name_;
   Device* cf9_;
+  SetUp set_up_;
   State state_;
   BuiltIn host_bridge_;
   BuiltIn isa_bridge_;

@@ -170,5 +170,39 @@ TEST_F(PciHostTest, a_hostile_saved_state_changes_no_fixed_register) {
   EXPECT_EQ(read<std::uint32_t>(1, 0, 0x60), 0x8f8f'8f8fu);
 }
 
+// 290562 (PIIX4), PMBASE and PMREGMISC: the board comes as after power-on where firmware sets it
+// up.
+TEST_F(PciHostTest, firmware_says_where_the_acpi_registers_are) {
+  PciHost raw{"pci", &reset_port, PciHost::SetUp::ByFirmware};
+  const auto write_raw = [&](unsigned offset, std::uint8_t value) {
+    std::array<std::uint8_t, 4> address;
+    store(address, 0, 0x8000'0000 | 1u << 11 | 3u << 8 | (offset & 0xfc));
+    ASSERT_EQ(raw.write(0, address), Access::Ok);
+    const std::array<std::uint8_t, 1> data = {value};
+    ASSERT_EQ(raw.write(4 + offset % 4, data), Access::Ok);
+  };
+  std::vector<std::optional<std::uint16_t>> seen;
+  raw.on_pm_change = [&] { seen.push_back(raw.pm_base()); };
+  EXPECT_EQ(raw.pm_base(), std::nullopt);
+  write_raw(0x41, 0xb0);
+  write_raw(0x40, 0x7f);
+  EXPECT_EQ(raw.state().power_management[0x40], 0x41) << "bits 5:1 are 0, bit 0 is 1";
+  write_raw(0x80, 0xff);
+  EXPECT_EQ(raw.state().power_management[0x80], 0x01);
+  EXPECT_EQ(raw.pm_base(), 0xb040);
+  write_raw(0x80, 0x00);
+  using Base = std::optional<std::uint16_t>;
+  EXPECT_EQ(seen, (std::vector<Base>{std::nullopt, std::nullopt, 0xb040, std::nullopt}));
+  raw.reset();
+  EXPECT_EQ(raw.pm_base(), std::nullopt);
+  EXPECT_EQ(raw.state().power_management[0x41], 0);
+}
+
+TEST_F(PciHostTest, without_firmware_the_acpi_registers_stay_at_600h) {
+  write<std::uint16_t>(1, 3, 0x40, 0xb001);
+  write<std::uint8_t>(1, 3, 0x80, 0);
+  EXPECT_EQ(pci.pm_base(), 0x600);
+}
+
 }  // namespace
 }  // namespace vmm
