@@ -267,20 +267,21 @@ std::vector<std::uint8_t> make_dsdt(const BoardDescription& board) {
   // interrupt controller.
   const PciInterrupts interrupts = pci_interrupts(board);
   const aml::Bytes pci = device(
-      "PCI0", join({name("_HID", eisa_id("PNP0A03")), name("_UID", integer(0)),
-                    name("_CRS", resources({bus_numbers(0, 0), io_ports(0xcf8, 8),
-                                            port_window(0, 0xcf7), port_window(0xd00, 0xffff),
-                                            memory_window(static_cast<std::uint32_t>(kVgaWindow),
-                                                          static_cast<std::uint32_t>(
-                                                              kVgaWindow + kVgaWindowSize - 1)),
-                                            memory_window(static_cast<std::uint32_t>(kHoleStart),
-                                                          board.io_apic_address - 1)})),
-                    interrupts.routes, isa}));
+      "PCI0",
+      join({name("_HID", eisa_id("PNP0A03")), name("_UID", integer(0)),
+            name("_CRS",
+                 resources(
+                     {bus_numbers(0, 0), io_ports(0xcf8, 8), port_window(0, 0xcf7),
+                      port_window(0xd00, 0xffff),
+                      memory_window(static_cast<std::uint32_t>(kVgaWindow),
+                                    static_cast<std::uint32_t>(kVgaWindow + kVgaWindowSize - 1)),
+                      memory_window(board.pci_memory_base, board.io_apic_address - 1)})),
+            interrupts.routes, isa}));
 
   vmm::Bytes dsdt = begin_table("DSDT", 2);
-  for (const aml::Bytes& term : {name("\\_S3", sleep_type(1)), name("\\_S5", sleep_type(0)),
-                                 scope("\\_SB", join({interrupts.links, pci}))})
-    append_bytes(dsdt, term);
+  if (board.suspend) append_bytes(dsdt, name("\\_S3", sleep_type(1)));
+  append_bytes(dsdt, name("\\_S5", sleep_type(0)));
+  append_bytes(dsdt, scope("\\_SB", join({interrupts.links, pci})));
   return end_table(std::move(dsdt));
 }
 

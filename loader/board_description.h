@@ -19,6 +19,9 @@ struct BoardDescription {
   bool keyboard = false;                // someone can type: drivers should look for the 8042
   unsigned sci = 9;                     // an ISA interrupt, 3 to 15
   std::uint16_t pm_base = 0x600;        // of AcpiPm, a multiple of 16
+  bool suspend = true;                  // S3 is offered
+  // Where the hole for PCI's memory begins, at or above the end of RAM below 4 GiB.
+  std::uint32_t pci_memory_base = 0xc000'0000;
   // INTA# of devices on PCI bus 0, and the ISA interrupt that each is led to, as a level.
   struct PciInterrupt {
     unsigned device = 0;  // 1 to 31

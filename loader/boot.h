@@ -24,16 +24,21 @@ struct BootModule {
 };
 
 struct BootOptions {
-  std::optional<std::string> protocol;  // --boot, boot_protocol_words(); by content otherwise
-  std::optional<Gpa> flat_address;      // --flat
-  std::string command_line;             // --append
-  std::vector<BootModule> modules;      // of Multiboot and PVH kernels
-  std::vector<std::uint8_t> initrd;     // of Linux, or the first module of a PVH kernel
-  bool screen = false;                  // Linux is told of a VGA text screen
+  std::optional<std::string> protocol;   // --boot, boot_protocol_words(); by content otherwise
+  std::optional<Gpa> flat_address;       // --flat
+  std::string command_line;              // --append
+  std::vector<BootModule> modules;       // of Multiboot and PVH kernels
+  std::vector<std::uint8_t> initrd;      // of Linux, or the first module of a PVH kernel
+  bool screen = false;                   // Linux is told of a VGA text screen
+  std::vector<std::uint8_t> efi_kernel;  // what a firmware starts first; empty: it looks at disks
 };
 
 // The words that --boot takes.
 std::span<const std::string_view> boot_protocol_words();
+
+// A firmware's image: ROM that ends at 4 GiB, started at the reset vector. Image errors (exit 65)
+// as parse_firmware() has them.
+Result<LoadedImage> load_firmware(const std::string& path);
 
 // Reads and parses `path`. A packed file is unpacked first. Detection is by content, in the order
 // efi, multiboot2, multiboot1, pvh, bzImage, elf; flat is never guessed. Image errors (exit 65)

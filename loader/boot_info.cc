@@ -47,6 +47,7 @@ std::vector<std::uint8_t> make_boot_info(const LoadedImage& image, const BootFac
     case BootProtocol::Elf32:
     case BootProtocol::Flat:
     case BootProtocol::Efi:
+    case BootProtocol::Firmware:
       break;
   }
   return make_elf_info(facts);

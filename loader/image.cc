@@ -26,6 +26,8 @@ std::string_view protocol_name(BootProtocol protocol) {
       return "flat";
     case BootProtocol::Efi:
       return "efi";
+    case BootProtocol::Firmware:
+      return "firmware";
   }
   return "unknown";
 }

@@ -25,6 +25,7 @@ enum class BootProtocol {
   Linux32,     // 32-bit protected mode, boot_params in ESI
   Flat,        // 16-bit real mode at the load address
   Efi,         // not entered: firmware loads the image, place_image() refuses it
+  Firmware,    // real mode at the reset vector; the image is ROM below 4 GiB
 };
 
 std::string_view protocol_name(BootProtocol protocol);  // "elf64", "multiboot1", ...

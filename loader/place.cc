@@ -71,6 +71,7 @@ CpuState entry_state(BootProtocol protocol, const BootBlock& block, std::uint64_
       return linux32_state(block, entry);
     case BootProtocol::Flat:
     case BootProtocol::Efi:  // make_plan() refuses it
+    case BootProtocol::Firmware:
       break;
   }
   return flat_state(entry);
@@ -112,6 +113,8 @@ std::optional<Gpa> Occupied::highest_free(Gpa low, Gpa high, std::uint64_t size)
 
 Result<CpuState> place_image(const LoadedImage& image, const BootOptions& options,
                              GuestMemory& memory) {
+  VMM_CHECK(image.protocol != BootProtocol::Firmware,
+            "firmware is ROM, which is not placed in RAM");
   const Plan plan = VMM_TRY(make_plan(image, options, memory));
   if (image.protocol == BootProtocol::Flat) {
     for (const Segment& segment : plan.segments) copy_segment(image, segment, memory);

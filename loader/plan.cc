@@ -283,6 +283,7 @@ Result<Plan> make_plan(const LoadedImage& image, const BootOptions& options,
     case BootProtocol::Elf32:
     case BootProtocol::Flat:
     case BootProtocol::Efi:
+    case BootProtocol::Firmware:
       break;
   }
   return plan;
