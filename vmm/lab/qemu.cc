@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
 #include "vmm/lab/lab_log.h"
+#include "vmm/lab/qemu_lock_image.h"
 #include "vmm/lab/qmp.h"
 
 namespace vmm {
@@ -112,6 +114,14 @@ Result<std::string> digest_of(const Fd& file) {
   return sha256_hex(mapping.bytes());
 }
 
+// What is preloaded into QEMU, as a file of its own.
+Result<Fd> qemu_lock_file() {
+  Fd file(::memfd_create("vmm-qemu-lock.so", MFD_CLOEXEC));
+  if (!file) return fail(Error::system(ErrorKind::Lab, "memfd_create for QEMU's library", errno));
+  VMM_TRY(replace_contents(file, qemu_lock_library(), "QEMU's library"));
+  return file;
+}
+
 // One word of a shell's command line, so that the kept configuration can be pasted.
 std::string quoted(const std::string& word) {
   constexpr std::string_view kPlain =
@@ -177,7 +187,7 @@ std::vector<std::string> qemu_arguments(const LabSpec& spec, const QemuDescripto
 }
 
 Result<StateKey> qemu_state_key(const LabSpec& spec, const LabImage& image, std::uint32_t tsc_khz) {
-  std::string text = "1\n";  // raised when what is saved changes otherwise
+  std::string text = "2\n";  // raised when what is saved changes otherwise
   struct stat program {};
   const std::string path = find_program(kQemuProgram).value_or("");
   if (::stat(path.c_str(), &program) != 0)
@@ -213,9 +223,11 @@ Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage
                                 descriptors.console};
   for (const int fd : {descriptors.monitor, descriptors.state})
     if (fd >= 0) inherited.push_back(fd);
+  const Fd lock = VMM_TRY(qemu_lock_file());
+  inherited.push_back(lock.get());
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = argv,
-       .environment = {},
+       .environment = {fmt::format("LD_PRELOAD=/proc/self/fd/{}", lock.get())},
        .directory = {},
        .inherit = inherited,
        .output = -1,
