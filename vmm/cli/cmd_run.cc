@@ -71,10 +71,11 @@ struct RunOptions {
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
-  run.add_option("KERNEL", o.images.kernel,
-                 "the image to boot: Multiboot 2 or 1, PVH, Linux bzImage, ELF64 or ELF32, also "
-                 "packed by gzip, xz, zstd or lz4; or --boot flat")
-      ->required();
+  run.add_option(
+      "KERNEL", o.images.kernel,
+      "the image to boot: Multiboot 2 or 1, PVH, Linux bzImage, ELF64 or ELF32, also "
+      "packed by gzip, xz, zstd or lz4; or --boot flat; with --firmware an EFI image, or "
+      "nothing");
   run.add_option("GUEST-ARGS", o.guest_arguments, "after --: appended to the guest's command line");
 
   const char* cpu = "CPU";
@@ -130,6 +131,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   repeatable("--module", o.images.modules, "'FILE args' for a Multiboot or PVH kernel; repeatable");
   run.add_option("--append", o.append, "the guest's command line")->group(images);
   run.add_option("--symbols", o.images.symbols, "an ELF file whose symbols name addresses")
+      ->group(images);
+
+  run.add_option("--firmware", o.images.firmware,
+                 "UEFI firmware, started at the reset vector, such as "
+                 "/usr/share/OVMF/OVMF_CODE_4M.fd")
       ->group(images);
 
   repeatable("--disk", o.disks,
@@ -218,6 +224,9 @@ Result<void> check_gdb_on_stdio(const MachineSpec& spec) {
 Result<MachineSpec> make_spec(const RunOptions& o) {
   MachineSpec spec;
   spec.images = o.images;
+  if (spec.images.kernel.empty() && spec.images.firmware.empty())
+    return fail(Error::usage("no KERNEL was given")
+                    .hint("name an image to boot, or a firmware with --firmware"));
   spec.cpu_model = o.cpu_model;
   spec.cpu_policy = VMM_TRY(parse_policy(o.cpu_policy));
   spec.topology = VMM_TRY_CONTEXT(parse_topology(o.smp), "--smp");

@@ -1,14 +1,18 @@
 #include "vmm/cli/run_images.h"
 
 #include <elf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "loader/boot_params.h"
+#include "loader/bzimage.h"
 #include "loader/decompress.h"
 #include "loader/detect.h"
 #include "loader/elf.h"
 #include "loader/initrd.h"
+#include "loader/pe_image.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
@@ -73,6 +77,79 @@ Result<SymbolTable> read_symbols(const std::string& path) {
   return symbols;
 }
 
+// A Linux kernel writes to where the user looks, unless its command line says otherwise.
+void give_console(MachineSpec& spec, std::vector<std::string>& notes) {
+  BootOptions& boot = spec.boot;
+  const std::string line =
+      with_console(boot.command_line, boot.screen, spec.vga.kind == VgaKind::Text);
+  if (line != boot.command_line) {
+    const std::size_t added = line.size() - boot.command_line.size();
+    notes.push_back(fmt::format("Linux is given {} (console= in --append chooses another)",
+                                line.substr(0, boot.command_line.empty() ? added : added - 1)));
+  }
+  boot.command_line = line;
+}
+
+// An image that x86-64 firmware can start: an application, or a Linux with an EFI stub.
+Result<void> check_efi_kernel(const std::string& path, const std::vector<std::uint8_t>& bytes) {
+  const auto headers = find_pe_headers(bytes);
+  if (headers && is_efi(*headers)) {
+    LoadedImage image;
+    image.path = path;
+    image.bytes = bytes;
+    return parse_efi(image);
+  }
+  return fail(Error::image("no UEFI image: " + describe_content(bytes))
+                  .at(printable(path))
+                  .hint("firmware starts UEFI applications and Linux kernels with an EFI stub; "
+                        "without --firmware other kernels are entered by their own protocols"));
+}
+
+// The firmware of this run: the one that is named, or Debian's where KERNEL is a UEFI image and
+// nothing else; empty: none. A Host error when it is needed and not installed.
+Result<std::string> firmware_of(const ImageFiles& files) {
+  constexpr std::uint64_t kHeaders = 64_KiB;
+  if (!files.firmware.empty() || files.kernel.empty()) return files.firmware;
+  const Fd fd = VMM_TRY(Fd::open(files.kernel, O_RDONLY | O_NONBLOCK, ErrorKind::Image));
+  std::vector<std::uint8_t> head(kHeaders);
+  const ssize_t size = ::pread(fd.get(), head.data(), head.size(), 0);
+  head.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+  const auto headers = find_pe_headers(head);
+  if (!headers || !is_efi(*headers) || is_bzimage(head) ||
+      headers->machine != spec::IMAGE_FILE_MACHINE_AMD64)
+    return std::string();
+  if (::access(kDefaultFirmware, R_OK) == 0) return std::string(kDefaultFirmware);
+  return fail(Error::host(fmt::format("{} is a UEFI image, which firmware starts, and there is no "
+                                      "{} here",
+                                      printable(files.kernel), kDefaultFirmware))
+                  .hint("apt-get install ovmf, or name another with --firmware"));
+}
+
+// The firmware is what is started; KERNEL is what it is to start.
+Result<LoadedImage> load_firmware_run(MachineSpec& spec, std::vector<std::string>& notes) {
+  const ImageFiles& files = spec.images;
+  BootOptions& boot = spec.boot;
+  const auto refuse = [](std::string_view option, std::string_view why) {
+    return fail(Error::usage(fmt::format("{}: {}", option, why)));
+  };
+  if (boot.protocol)
+    return refuse("--boot", "with --firmware the firmware decides how KERNEL is entered");
+  if (!boot.modules.empty())
+    return refuse("--module", "firmware starts EFI images, which have none");
+  if (files.kernel.empty() && !boot.initrd.empty())
+    return refuse("--initrd", "without KERNEL there is nothing that the firmware could give it to");
+  if (files.kernel.empty() && !boot.command_line.empty())
+    return refuse("--append", "without KERNEL there is nothing that the firmware could give it to");
+  LoadedImage image = VMM_TRY(load_firmware(files.firmware));
+  if (!files.kernel.empty()) {
+    boot.efi_kernel = VMM_TRY(read_file(files.kernel, kMaxImageSize, ErrorKind::Image));
+    VMM_TRY(check_efi_kernel(files.kernel, boot.efi_kernel));
+    if (is_bzimage(boot.efi_kernel)) give_console(spec, notes);
+  }
+  if (!files.symbols.empty()) image.symbols = VMM_TRY(read_symbols(files.symbols));
+  return image;
+}
+
 }  // namespace
 
 Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& notes) {
@@ -89,16 +166,17 @@ Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& not
   boot.initrd = VMM_TRY(make_initrd(files.initrds, additions));
   boot.screen = spec.vga.kind != VgaKind::None;
 
+  const std::string firmware = VMM_TRY(firmware_of(files));
+  if (!firmware.empty()) {
+    if (files.firmware.empty())
+      notes.push_back(fmt::format("{} is started by {} (--firmware chooses another)",
+                                  printable(files.kernel), firmware));
+    spec.images.firmware = firmware;
+    return load_firmware_run(spec, notes);
+  }
   LoadedImage image = VMM_TRY(load_image(files.kernel, boot));
   if (is_linux(image)) {
-    const std::string line =
-        with_console(boot.command_line, boot.screen, spec.vga.kind == VgaKind::Text);
-    if (line != boot.command_line) {
-      const std::size_t added = line.size() - boot.command_line.size();
-      notes.push_back(fmt::format("Linux is given {} (console= in --append chooses another)",
-                                  line.substr(0, boot.command_line.empty() ? added : added - 1)));
-    }
-    boot.command_line = line;
+    give_console(spec, notes);
   }
   for (const BootModule& module : boot.modules)
     if (is_linked_elf(module.bytes)) image.symbols.merge(read_elf_symbols(module.bytes));
@@ -112,11 +190,14 @@ Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& not
 }
 
 Result<std::vector<PathUse>> image_paths(const ImageFiles& images) {
-  std::vector<PathUse> paths = VMM_TRY(input_path(images.kernel));
+  std::vector<PathUse> paths;
+  if (!images.kernel.empty()) add_paths(paths, VMM_TRY(input_path(images.kernel)));
   const auto add = [&](const std::string& path, const char* option) -> Result<void> {
     add_paths(paths, VMM_TRY_CONTEXT(input_path(path), option));
     return {};
   };
+  const std::string firmware = VMM_TRY(firmware_of(images));
+  if (!firmware.empty()) VMM_TRY(add(firmware, "--firmware"));
   for (const std::string& module : images.modules)
     VMM_TRY(add(split_module(module).path, "--module"));
   for (const std::string& initrd : images.initrds) VMM_TRY(add(initrd, "--initrd"));

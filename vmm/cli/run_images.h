@@ -15,6 +15,9 @@ namespace vmm {
 // for the user about what was decided for him (such as a console for Linux).
 Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& notes);
 
+// Where Debian's package ovmf has the firmware that UEFI images are started by, when none is named.
+inline constexpr const char* kDefaultFirmware = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+
 // The same files, for a lab that brings them in.
 Result<std::vector<PathUse>> image_paths(const ImageFiles& images);
 

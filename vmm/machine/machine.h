@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loader/boot.h"
+#include "loader/firmware_items.h"
 #include "vmm/base/guarded.h"
 #include "vmm/core/debug_target.h"
 #include "vmm/kvm/irqchip_kernel.h"
@@ -131,13 +132,14 @@ class Machine final : public DebugTarget, public MonitorMachine {
 
  private:
   Machine(const MachineSpec& spec, GuestMemory memory);
-  Result<void> place_firmware(const ResolvedCpu& cpu, IrqChipKind kind);
+  void describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firmware);
+  Result<void> add_firmware(const LoadedImage& image, const ResolvedCpu& cpu);
   Result<void> create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
                          IrqChipKind kind);
   Result<void> create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host);
   Result<void> set_tsc_rate(const Kvm& kvm, Vcpu& vcpu);
   Result<bool> tsc_deadline_exits();
-  Result<void> set_entry_state(const CpuState& start);
+  Result<void> set_entry_state(const std::optional<CpuState>& start);
   Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
   Result<void> open_disks();
   Result<void> start_disks();
@@ -192,6 +194,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   MachineSpec spec_;
   GuestMemory memory_;
   SymbolTable symbols_;
+  BoardDescription description_;           // what ACPI tables say
+  std::optional<FirmwareItems> firmware_;  // with --firmware: what it finds in fw_cfg
   Fd wake_;
   Fd signals_;
   std::unique_ptr<Vm> vm_;

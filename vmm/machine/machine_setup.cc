@@ -22,6 +22,7 @@
 namespace vmm {
 namespace {
 
+constexpr std::uint32_t kIa32FeatureControl = 0x3a;
 constexpr std::uint32_t kIa32TscDeadline = 0x6e0;
 constexpr unsigned kTscDeadlineBit = 24;  // CPUID.1.ECX
 constexpr std::uint8_t kKvmIoapicVersion = 0x11;
@@ -38,8 +39,16 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   machine->irqchip_reason_ = irqchip.reason;
   machine->remember_model(cpu, host);
   VMM_TRY(machine->open_disks());
-  VMM_TRY(machine->place_firmware(cpu, irqchip.kind));
-  const CpuState start = VMM_TRY(place_image(image, spec.boot, machine->memory_));
+  const bool firmware = image.protocol == BootProtocol::Firmware;
+  machine->describe_board(cpu, irqchip.kind, firmware);
+  std::optional<CpuState> start;  // nothing: the reset vector
+  if (firmware) {
+    VMM_TRY(machine->add_firmware(image, cpu));
+  } else {
+    place_bios_stub(machine->memory_);
+    VMM_TRY(place_firmware_tables(machine->memory_, machine->description_));
+    start = VMM_TRY(place_image(image, spec.boot, machine->memory_));
+  }
   VMM_TRY(machine->create_vm(kvm, cpu, host, irqchip.kind));
   machine->tsc_deadline_ =
       irqchip.kind == IrqChipKind::User && cpu.cpuid.bit(1, 0, CpuidReg::Ecx, kTscDeadlineBit);
@@ -64,9 +73,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   return machine;
 }
 
-// What a firmware would leave in memory, before an image that may be loaded over it.
-Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
-  BoardDescription board;
+void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firmware) {
+  BoardDescription& board = description_;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i)
     board.apic_ids.push_back(apic_id_of_vcpu(spec_.topology, i));
   board.io_apic_version = kind == IrqChipKind::Kernel ? kKvmIoapicVersion : spec_.ioapic_version;
@@ -78,8 +86,38 @@ Result<void> Machine::place_firmware(const ResolvedCpu& cpu, IrqChipKind kind) {
   board.keyboard = spec_.vga.kind == VgaKind::Text && Keyboard::possible();
   board.cpu_signature = cpu.cpuid.get(1).eax;
   board.cpu_features = cpu.cpuid.get(1).edx;
-  place_bios_stub(memory_);
-  return place_firmware_tables(memory_, board);
+  if (!firmware) return;
+  board.suspend = false;
+  // OVMF hands out PCI's memory from there.
+  board.pci_memory_base =
+      static_cast<std::uint32_t>(std::max<std::uint64_t>(memory_.low_end(), 2_GiB));
+}
+
+// The ROM up to 4 GiB, and what its firmware asks fw_cfg for.
+Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& cpu) {
+  VMM_TRY_CONTEXT(memory_.add_rom(kHoleEnd - image.bytes.size(), image.bytes), "--firmware");
+  const Topology& topology = spec_.topology;
+  const std::uint64_t below_4g = memory_.low_end();
+  FirmwareFacts facts{.memory = &memory_,
+                      .board = description_,
+                      .smbios = {.sockets = topology.sockets,
+                                 .cores_per_socket = topology.cores,
+                                 .threads_per_socket = topology.cores * topology.threads,
+                                 .cpu_signature = description_.cpu_signature,
+                                 .cpu_features = description_.cpu_features,
+                                 .memory_below_4g = below_4g,
+                                 .memory_above_4g = memory_.size() - below_4g},
+                      .kernel = {.image = spec_.boot.efi_kernel,
+                                 .command_line = spec_.boot.command_line,
+                                 .initrd = spec_.boot.initrd},
+                      .disk_devices = {},
+                      .feature_control = {}};
+  for (unsigned i = 0; i < disks_.size(); ++i)
+    facts.disk_devices.push_back(pci_layout::device_of_disk(i));
+  for (const CpuMsr& msr : cpu.msrs)
+    if (msr.index == kIa32FeatureControl) facts.feature_control = msr.value;
+  firmware_ = make_firmware_items(facts);
+  return {};
 }
 
 // The VM with its vCPUs, memory mapped; a former one goes.
@@ -195,7 +233,7 @@ Result<bool> Machine::tsc_deadline_exits() {
 
 // vCPU 0 enters the image; the others wait for INIT and SIPI, as KVM's LAPIC leaves them or ours
 // says.
-Result<void> Machine::set_entry_state(const CpuState& start) {
+Result<void> Machine::set_entry_state(const std::optional<CpuState>& start) {
   auto board = board_.lock();
   UserIrqChip* chip = (*board)->user_chip();
   for (unsigned i = 0; i < vcpu_count(); ++i) {
@@ -204,9 +242,11 @@ Result<void> Machine::set_entry_state(const CpuState& start) {
     // The APIC base is the LAPIC's; the loader decides about segments, tables and control
     // registers.
     const std::uint64_t apic_base = chip != nullptr ? chip->lapic(i).base() : state.sregs.apic_base;
-    if (i == 0) {
-      state.regs = start.regs;
-      state.sregs = start.sregs;
+    if (i == 0 && start) {
+      state.regs = start->regs;
+      state.sregs = start->sregs;
+    } else if (i == 0) {
+      state.regs.rdx = signature_;
     }
     state.sregs.apic_base = apic_base;
     VMM_TRY_CONTEXT(vcpus_[i]->set_state(state), fmt::format("set the entry state of vCPU {}", i));
@@ -221,7 +261,11 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
   Vcpu& vcpu = *vcpus_[index];
   const CpuidTable wanted = cpuid_of_vcpu(cpu, spec_.topology, index);
   VMM_TRY(vcpu.set_cpuid(wanted));
-  for (const CpuMsr& msr : cpu.msrs)
+  std::vector<CpuMsr> msrs = cpu.msrs;
+  // Firmware sets and locks it itself (etc/msr_feature_control), and faults where it is locked.
+  if (firmware_)
+    std::erase_if(msrs, [](const CpuMsr& msr) { return msr.index == kIa32FeatureControl; });
+  for (const CpuMsr& msr : msrs)
     VMM_TRY_CONTEXT(vcpu.set_msr(msr.index, msr.value), "--cpu-model " + cpu.text);
 
   CpuidTable read = VMM_TRY(vcpu.cpuid());
@@ -237,7 +281,7 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
                                 first.right, differences.size()))
             .hint("this host cannot give the model exactly; --cpu-model host is what it can give"));
   }
-  for (const CpuMsr& msr : cpu.msrs) {
+  for (const CpuMsr& msr : msrs) {
     const std::uint64_t value = VMM_TRY(vcpu.msr(msr.index));
     if (value != msr.value)
       return fail(Error::host(
@@ -310,7 +354,17 @@ Result<void> Machine::open_outside() {
   };
   wiring.start_seconds = std::time(nullptr);
   wiring.testdev = spec_.testdev;
-  wiring.suspend = [this] { suspend(); };
+  if (firmware_) {
+    // S3 would end in the firmware's hands, which is not told of it.
+    wiring.firmware = &*firmware_;
+    wiring.acpi_files = [this](std::uint16_t pm_base) {
+      BoardDescription board = description_;
+      board.pm_base = pm_base;
+      return make_acpi_files(board);
+    };
+  } else {
+    wiring.suspend = [this] { suspend(); };
+  }
   wiring.serial_out = &console_->output();
   if (spec_.compat_kvm_unit_tests) {
     verdicts_ = std::make_unique<VerdictCounter>(console_->output());

@@ -127,11 +127,6 @@ Result<void> Board::wire(const Wiring& wiring) {
       make<Serial16550>("serial0", pins_->line(kCom1Irq), wiring.serial_out, wiring.serial_in);
   VMM_TRY(ports.map({.base = 0x3f8, .size = 8, .width = BusWidth::Byte}, *serial_));
 
-  // Ways to switch the machine off or reset it.
-  acpi_pm_ =
-      make<AcpiPm>("acpi-pm", pins_->line(kSci),
-                   AcpiPm::Calls{.power_off = [end_as] { end_as(ending::PowerOff{"port 604h"}); },
-                                 .suspend = wiring.suspend});
   fw_cfg_ = make<FwCfg>("fw-cfg", wiring.memory);
   VMM_TRY(ports.map({.base = 0x510, .size = 12}, *fw_cfg_));
   if (wiring.memory != nullptr) {
@@ -140,12 +135,27 @@ Result<void> Board::wire(const Wiring& wiring) {
     const std::uint64_t below_4g = std::min(memory.size(), kHoleStart);
     rtc_->set_memory_size(below_4g, memory.size() - below_4g);
   }
+  if (wiring.firmware != nullptr) {
+    for (const auto& [key, bytes] : wiring.firmware->keys) fw_cfg_->add(key, bytes);
+    for (const auto& [name, bytes] : wiring.firmware->files) fw_cfg_->add_file(name, bytes);
+  }
 
-  VMM_TRY(ports.map({.base = 0x600, .size = 0x10}, *acpi_pm_));
+  // Ways to switch the machine off or reset it.
   reset_port_ = make<ResetPort>("reset", [end_as] { end_as(ending::Reset{"port CF9h"}); });
   // CF9h lies within CONFIG_ADDRESS, so the way to the reset port is through the PCI host.
-  pci_host_ = make<PciHost>("pci", reset_port_.get());
+  pci_host_ =
+      make<PciHost>("pci", reset_port_.get(),
+                    wiring.firmware != nullptr ? PciHost::SetUp::ByFirmware : PciHost::SetUp::Done);
   VMM_TRY(ports.map({.base = 0xcf8, .size = 8}, *pci_host_));
+  acpi_pm_ = make<AcpiPm>("acpi-pm", pins_->line(kSci),
+                          AcpiPm::Calls{.power_off =
+                                            [this, end_as] {
+                                              end_as(ending::PowerOff{fmt::format(
+                                                  "port {:X}h", pm_base_.value_or(0) + 4)});
+                                            },
+                                        .suspend = wiring.suspend});
+  map_power_management();
+  pci_host_->on_pm_change = [this] { map_power_management(); };
   VMM_TRY(wire_disks(wiring));
   bochs_shutdown_ = make<BochsShutdownPort>(
       "bochs-shutdown", [end_as] { end_as(ending::PowerOff{"\"Shutdown\" at port 8900h"}); });

@@ -27,6 +27,7 @@
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "devices/virtio_blk.h"
+#include "loader/firmware_items.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/clock.h"
 #include "vmm/core/guest_memory.h"
@@ -68,7 +69,11 @@ class Board {
     std::function<void()> disk_work = {};   // some disk may have a job; under the board's lock
     std::int64_t start_seconds = 0;         // the real-time clock at power-on, since 1970
     bool testdev = false;                   // --testdev
-    std::function<void()> suspend = {};     // S3: no vCPU goes on until wake_up()
+    std::function<void()> suspend = {};     // S3: no vCPU goes on until wake_up(); empty: no S3
+    // With firmware: what it finds in fw_cfg, and its ACPI files once it has said where the ACPI
+    // registers are. The board is not set up then: the firmware does that.
+    const FirmwareItems* firmware = nullptr;
+    std::function<std::vector<FirmwareFile>(std::uint16_t pm_base)> acpi_files = {};
 
     ByteSink* serial_out = nullptr;
     ByteSource* serial_in = nullptr;
@@ -161,6 +166,8 @@ class Board {
   Result<void> wire_disks(const Wiring& wiring);
   void assign_pci_resources();
   void map_pci_windows();
+  void map_power_management();
+  void tell_acpi_files();
   void send_msi(const MsiMessage& message, std::string_view device);
   template <typename D, typename... Arguments>
   std::unique_ptr<D> make(Arguments&&... arguments) {
@@ -173,6 +180,7 @@ class Board {
   }
 
   Wiring wiring_;
+  std::optional<std::uint16_t> pm_base_;  // where the ACPI registers are mapped
   unsigned served_vcpu_ = kNoVcpu;
   Gva served_rip_ = 0;
   std::vector<Device*> devices_;

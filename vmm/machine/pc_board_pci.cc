@@ -30,9 +30,27 @@ Result<void> Board::wire_disks(const Wiring& wiring) {
   return {};
 }
 
+// The ACPI registers where PMBASE says. What is there already stays, and they are nowhere then.
+void Board::map_power_management() {
+  const auto wanted = pci_host_->pm_base();
+  if (wanted == pm_base_) return;
+  if (pm_base_) ports.unmap(*pm_base_);
+  pm_base_.reset();
+  if (!wanted || !ports.map({.base = *wanted, .size = 0x10}, *acpi_pm_)) return;
+  pm_base_ = wanted;
+  tell_acpi_files();
+}
+
+// A firmware reads them once it has set PMBASE.
+void Board::tell_acpi_files() {
+  if (!wiring_.acpi_files || !pm_base_) return;
+  for (FirmwareFile& file : wiring_.acpi_files(*pm_base_))
+    fw_cfg_->replace_file(file.name, std::move(file.bytes));
+}
+
 // As firmware leaves it. Those interrupts are levels to the 8259A as well.
 void Board::assign_pci_resources() {
-  if (disks_.empty()) return;
+  if (disks_.empty() || wiring_.firmware != nullptr) return;
   pci_host_->route_pirqs(pci_layout::kPirqIrqs);
   for (unsigned i = 0; i < disks_.size(); ++i) disks_[i]->assign(pci_layout::resources_of_disk(i));
   if (pic_ != nullptr) pic_->set_elcr(pci_interrupt_levels(disks_.size()));
@@ -74,6 +92,7 @@ void Board::send_msi(const MsiMessage& message, std::string_view device) {
 }
 
 void Board::restored() {
+  map_power_management();
   map_pci_windows();
   if (pirqs_ != nullptr) pirqs_->restore();
   if (!disks_.empty() && wiring_.disk_work) wiring_.disk_work();

@@ -258,5 +258,44 @@ TEST_F(BoardPci, a_loaded_board_has_its_windows_and_levels_without_edges) {
   EXPECT_THAT(irq.changes, ElementsAre(std::pair(10u, false)));
 }
 
+// OVMF sets PMBASE and then reads the tables (platform contract: i440fx has it at B000h).
+TEST_F(BoardPci, acpi_registers_and_tables_follow_the_firmware) {
+  FirmwareFacts facts{.memory = &memory, .board = {.apic_ids = {0}}};
+  const FirmwareItems items = make_firmware_items(facts);
+  std::vector<std::uint16_t> asked;
+  Board::Wiring wiring;
+  wiring.irqchip = IrqChipKind::Kernel;
+  wiring.kernel_irq = &irq;
+  wiring.apic_ids = {0};
+  wiring.vga_window = window;
+  wiring.memory = &memory;
+  wiring.firmware = &items;
+  wiring.acpi_files = [&](std::uint16_t pm_base) {
+    asked.push_back(pm_base);
+    BoardDescription description = facts.board;
+    description.pm_base = pm_base;
+    return make_acpi_files(description);
+  };
+  const auto board = std::move(*Board::create(wiring));
+  EXPECT_EQ(board->ports.find(0x604), nullptr);
+  const auto configure = [&](std::uint8_t offset, std::uint32_t value) {
+    out<std::uint32_t>(*board, 0xcf8, 0x8000'0000 | 1u << 11 | 3u << 8 | offset);
+    out<std::uint32_t>(*board, 0xcfc, value);
+  };
+  configure(0x40, 0xb001);
+  EXPECT_EQ(board->ports.find(0xb004), nullptr) << "PMREGMISC comes second";
+  configure(0x80, 0x01);
+  ASSERT_NE(board->ports.find(0xb004), nullptr);
+  EXPECT_EQ(board->ports.find(0xb004)->name(), "acpi-pm");
+  EXPECT_EQ(asked, std::vector<std::uint16_t>{0xb000});
+  out<std::uint16_t>(*board, 0xb004, 0x2001);
+  ASSERT_TRUE(board->ending.has_value());
+  EXPECT_THAT(headline(*board->ending), HasSubstr("port B004h"));
+  // Where another chip is they cannot be.
+  configure(0x40, 0x3c1);
+  EXPECT_EQ(board->ports.find(0xb004), nullptr);
+  EXPECT_EQ(board->ports.find(0x3f8)->name(), "serial0");
+}
+
 }  // namespace
 }  // namespace vmm

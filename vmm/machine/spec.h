@@ -34,7 +34,8 @@ struct VgaTarget {
 
 // The files that a guest is started from, as they were named.
 struct ImageFiles {
-  std::string kernel;
+  std::string firmware;                       // --firmware; empty: none
+  std::string kernel;                         // may be empty with firmware
   std::vector<std::string> modules;           // "FILE args" each
   std::vector<std::string> initrds;           // one after the other
   std::vector<std::string> initrd_additions;  // "HOSTPATH=GUESTPATH" each
