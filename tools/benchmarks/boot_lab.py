@@ -1,4 +1,4 @@
-"""The lab of tools/bench-boot: QEMU's software SVM with Linux and kvm_amd in it, and the monitors to be
+"""The lab of tools/bench-boot and bench-uefi: QEMU's software SVM with Linux and kvm_amd in it, and the monitors to be
 compared in its initramfs. (`vmm lab` runs nothing but vmm.)"""
 import os
 import re
@@ -13,6 +13,8 @@ from benchmarks import common
 
 LINUX = common.ROOT + "/build/linux"
 QEMU = "/usr/bin/qemu-system-x86_64"
+# As vmm's own lab has it (vmm/lab/qemu_lock).
+QEMU_LOCK = common.ROOT + "/build/bin/vmm-qemu-lock.so"
 # The words with which vmm/lab/qemu.cc boots its lab quickly.
 APPEND = ("console=ttyS0 panic=-1 quiet cryptomgr.notests nokaslr mitigations=off tsc=reliable "
           "no_timer_check 8250.nr_uarts=1")
@@ -85,7 +87,7 @@ def guest_initramfs(folder):
     return folder + "/guest.cpio"
 
 
-def init_script(commands, limit):
+def init_script(commands, limit, marker):
     lines = ["#!/bin/busybox sh", "/bin/busybox --install -s /bin", "export PATH=/bin HOME=/root",
              "mount -t proc proc /proc", "mount -t sysfs sysfs /sys", "mount -t devtmpfs devtmpfs /dev",
              "mkdir -p /dev/shm /tmp", "mount -t tmpfs tmpfs /dev/shm", "mount -t tmpfs tmpfs /tmp",
@@ -93,12 +95,12 @@ def init_script(commands, limit):
              "[ -e /dev/kvm ] || echo 'bench: no /dev/kvm'"]
     for command in commands:
         lines += ["echo bench: start",
-                  "boot_timer %d /tmp/log %s >/tmp/sample" % (limit, shlex.join(command)),
+                  "boot_timer %d /tmp/log '%s' %s >/tmp/sample" % (limit, marker, shlex.join(command)),
                   'echo "bench: end $(cat /tmp/sample)"', "cat /tmp/log", "echo", "echo bench: log"]
     return "\n".join(lines + ["echo bench: done", "reboot -f", ""])
 
 
-def lab_initramfs(folder, commands, limit, kvmtool):
+def lab_initramfs(folder, commands, limit, kvmtool, marker, files):
     archive = Cpio()
     archive.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     for name in ("proc", "sys", "root", "tmp"):
@@ -116,22 +118,27 @@ def lab_initramfs(folder, commands, limit, kvmtool):
         archive.program("lkvm", kvmtool)
     archive.file("vmlinuz", LINUX + "/vmlinuz")
     archive.file("guest.cpio", guest_initramfs(folder))
-    archive.entry("init", stat.S_IFREG | 0o755, init_script(commands, limit).encode())
+    for path, source in files.items():
+        archive.file(path, source)
+    archive.entry("init", stat.S_IFREG | 0o755, init_script(commands, limit, marker).encode())
     archive.write(folder + "/lab.cpio")
     return folder + "/lab.cpio"
 
 
 class Lab:
-    """Boots the lab; it runs the commands and goes."""
+    """Boots the lab; it runs the commands and goes. Each counts as there once it has printed `marker` (the
+    guest's console ends lines with CR LF; a kernel's message may stand before it). `files` are further
+    ones in the lab: path there, path here."""
 
-    def __init__(self, folder, commands, limit, kvmtool):
-        initramfs = lab_initramfs(folder, commands, limit, kvmtool)
+    def __init__(self, folder, commands, limit, kvmtool=None, marker="userspace\r", files=None):
+        initramfs = lab_initramfs(folder, commands, limit, kvmtool, marker, files or {})
         self.process = subprocess.Popen(
             [QEMU, "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none",
              "-accel", "tcg,thread=multi", "-machine", "q35,hpet=off,smbus=off,sata=off,usb=off",
              "-cpu", "max,+svm,+npt", "-smp", "2", "-m", "2048M", "-kernel", LINUX + "/vmlinuz",
              "-initrd", initramfs, "-append", APPEND, "-serial", "stdio"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace")
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace",
+            env=dict(os.environ, LD_PRELOAD=QEMU_LOCK))
         # The lab's own kernel may stop for good.
         self.silence = 3 * limit + 60
 
@@ -171,7 +178,7 @@ class Lab:
                 return
             else:
                 log.append(line.rstrip("\r"))
-        print("tools/bench-boot: the lab ended or fell silent too early: the table has the boots before; its "
+        print(sys.argv[0] + ": the lab ended or fell silent too early: the table has the boots before; its "
               "console ended with:\n" + "\n".join(log[-15:]), file=sys.stderr)
 
     def end(self):

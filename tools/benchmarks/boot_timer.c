@@ -1,6 +1,6 @@
-// Runs inside the lab of tools/bench-boot: boot_timer SECONDS FILE COMMAND...
+// Runs inside the labs of tools/bench-boot and bench-uefi: boot_timer SECONDS FILE MARKER COMMAND...
 //
-// Starts COMMAND, keeps what it prints in FILE, and says on stdout when the guest's marker came and
+// Starts COMMAND, keeps what it prints in FILE, and says on stdout when MARKER came in it and
 // when the command had ended: one line of "marker=MS exit=MS cpu=MS code=N", times from the start
 // of the process; -1 is never. After SECONDS the command is killed.
 #define _GNU_SOURCE
@@ -29,12 +29,13 @@ static double ms(struct timeval time) {
 static char output[1 << 20];
 static size_t output_size;
 
-// The guest's console ends lines with CR LF; a kernel's message may stand before the marker.
-static int has_marker(void) { return memmem(output, output_size, "userspace\r", 10) != NULL; }
+static int has_marker(const char* marker) {
+  return memmem(output, output_size, marker, strlen(marker)) != NULL;
+}
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
-    fprintf(stderr, "usage: boot_timer SECONDS FILE COMMAND...\n");
+  if (argc < 5) {
+    fprintf(stderr, "usage: boot_timer SECONDS FILE MARKER COMMAND...\n");
     return 64;
   }
   int ends[2];
@@ -73,7 +74,7 @@ int main(int argc, char** argv) {
                                  : read(ends[0], surplus, sizeof surplus);
     if (got <= 0) break;
     if (room > 0) output_size += (size_t)got;
-    if (marker < 0 && has_marker()) marker = now_ms() - start;
+    if (marker < 0 && has_marker(argv[3])) marker = now_ms() - start;
   }
   int status = 0;
   struct rusage usage;
