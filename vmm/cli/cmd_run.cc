@@ -423,7 +423,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
                printable(name));
   const RunOutcome outcome = VMM_TRY(machine->run());
   const RunReport report = VMM_TRY(gather(*machine, outcome, spec, *cpu, *host));
-  const VgaSnapshot screen = (*machine->board().lock())->vga().snapshot();
+  const VgaSnapshot screen = machine->screen();
   if (picture_file.fd) {
     const auto png = VMM_TRY(render_png(screen));
     VMM_TRY(replace_contents(picture_file.fd, png, picture_file.path));

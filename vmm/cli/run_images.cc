@@ -11,6 +11,7 @@
 #include "loader/decompress.h"
 #include "loader/detect.h"
 #include "loader/elf.h"
+#include "loader/firmware_image.h"
 #include "loader/initrd.h"
 #include "loader/pe_image.h"
 #include "vmm/base/bytes.h"
@@ -142,6 +143,8 @@ Result<LoadedImage> load_firmware_run(MachineSpec& spec, std::vector<std::string
     return refuse("--append", "without KERNEL there is nothing that the firmware could give it to");
   LoadedImage image = VMM_TRY(load_firmware(files.firmware));
   if (!files.kernel.empty()) {
+    if (VMM_TRY(parse_firmware(files.firmware, image.bytes)).kind == FirmwareKind::SeaBios)
+      return refuse("KERNEL", "SeaBIOS starts disks only: name one with --disk");
     boot.efi_kernel = VMM_TRY(read_file(files.kernel, kMaxImageSize, ErrorKind::Image));
     VMM_TRY(check_efi_kernel(files.kernel, boot.efi_kernel));
     if (is_bzimage(boot.efi_kernel)) give_console(spec, notes);

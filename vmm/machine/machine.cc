@@ -296,7 +296,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     if (control_ != nullptr) VMM_TRY(control_->serve(fds));
     if (suspended_ && (*board_.lock())->wake_requested()) VMM_TRY(wake_from_s3());
     if (trace_ != nullptr) trace_->drain();
-    if (screen != nullptr) screen->show((*board_.lock())->vga().snapshot());
+    if (screen != nullptr) screen->show(this->screen());
 
     if (spec_.timeout > 0 && seconds_since(started) >= spec_.timeout)
       threads_->end(ending::TimedOut{spec_.timeout});

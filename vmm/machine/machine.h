@@ -22,6 +22,7 @@
 #include "vmm/machine/pc_board.h"
 #include "vmm/machine/saved_state.h"
 #include "vmm/machine/spec.h"
+#include "vmm/machine/terminal_screen.h"
 #include "vmm/machine/test_verdicts.h"
 #include "vmm/machine/vcpu_threads.h"
 
@@ -90,6 +91,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<LapicView> lapic_view(unsigned vcpu) override;
   Result<IoapicView> ioapic_view() override;
   std::vector<TraceEvent> exits(unsigned vcpu, std::size_t count) override;
+  // The VGA's text; of firmware, which has no driver for that, what it writes to its terminal,
+  // until someone writes to the VGA.
   VgaSnapshot screen() override;
   std::optional<TraceAbout> trace_about() override;
   Result<std::string> mmio_read(unsigned vcpu, Gpa gpa, std::span<std::uint8_t> data) override;
@@ -164,6 +167,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::uint32_t mp_state_of(unsigned vcpu, std::uint32_t kvms);
   Result<void> open_debugger(const Kvm& kvm, const LoadedImage& image);
   Result<void> open_catcher(const LoadedImage& image, const ResolvedCpu& cpu);
+  VgaSnapshot screen_of(Board& board) const;
   bool hear_catch(const CaughtEvent& event);
   Result<void> open_control();
   Result<MonitorAnswer> control(std::string_view line);
@@ -227,6 +231,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::vector<std::unique_ptr<BlockBackend>> disks_;
   std::unique_ptr<Console> console_;
   std::unique_ptr<VerdictCounter> verdicts_;
+  std::unique_ptr<TerminalScreen> terminal_screen_;  // with --firmware, whose screen it is
   std::unique_ptr<TraceFile> trace_;
   Guarded<std::unique_ptr<Board>> board_;
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock

@@ -102,7 +102,15 @@ std::vector<TraceEvent> Machine::exits(unsigned vcpu, std::size_t count) {
   return events;
 }
 
-VgaSnapshot Machine::screen() { return (*board_.lock())->vga().snapshot(); }
+VgaSnapshot Machine::screen() {
+  const auto board = board_.lock();
+  return screen_of(**board);
+}
+
+VgaSnapshot Machine::screen_of(Board& board) const {
+  VgaSnapshot vga = board.vga().snapshot();
+  return terminal_screen_ != nullptr && is_blank(vga) ? terminal_screen_->screen() : vga;
+}
 
 std::optional<TraceAbout> Machine::trace_about() {
   if (trace_ == nullptr) return std::nullopt;

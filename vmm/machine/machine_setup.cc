@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "loader/acpi_tables.h"
+#include "loader/e820.h"
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
@@ -96,6 +97,10 @@ void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firm
 // The ROM up to 4 GiB, and what its firmware asks fw_cfg for.
 Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& cpu) {
   VMM_TRY_CONTEXT(memory_.add_rom(kHoleEnd - image.bytes.size(), image.bytes), "--firmware");
+  // Its end is below 1 MiB too, as RAM: what PAM would make of it once the firmware asks.
+  const std::size_t shadow = std::min<std::size_t>(image.bytes.size(), kExtendedRam - kBiosArea);
+  VMM_CHECK(memory_.write(kExtendedRam - shadow, std::span(image.bytes).last(shadow)),
+            "the first MiB is RAM");
   const Topology& topology = spec_.topology;
   const std::uint64_t below_4g = memory_.low_end();
   FirmwareFacts facts{.memory = &memory_,
@@ -369,6 +374,10 @@ Result<void> Machine::open_outside() {
   if (spec_.compat_kvm_unit_tests) {
     verdicts_ = std::make_unique<VerdictCounter>(console_->output());
     wiring.serial_out = verdicts_.get();
+  }
+  if (firmware_) {
+    terminal_screen_ = std::make_unique<TerminalScreen>(console_->output());
+    wiring.serial_out = terminal_screen_.get();
   }
   wiring.serial_in = &console_->input();
   wiring.debugcon_out = &console_->output();

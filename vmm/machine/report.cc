@@ -266,9 +266,14 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   scene.nested_paging = about.nested_paging;
   report.hypervisors = nested_findings(scene);
   SymbolTable moved;
+  if (!spec.images.firmware.empty()) {
+    report.uefi_images = find_uefi_images(machine.memory(), machine.guest_memory().low_end());
+    moved = uefi_symbols(report.uefi_images, machine.symbols(), spec.images.symbols);
+    scene.symbols = &moved;
+  }
   if (wants_explanation(outcome) || ended_by_refusal(report)) {
     if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
-      moved = moved_symbols(machine.symbols(), slide);
+      moved = moved_symbols(*scene.symbols, slide);
       scene.symbols = &moved;
     }
     report.card = explain(scene, report.hypervisors);
@@ -302,6 +307,9 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
                 {"sha256", sha256_hex(image.bytes)}};
   j["elapsed_seconds"] = report.elapsed_seconds;
   j["paging_lint"] = report.paging_lint;
+  for (const UefiImage& uefi : report.uefi_images)
+    j["uefi_images"].push_back(
+        {{"name", uefi.name}, {"base", hex(uefi.base)}, {"size", uefi.size}});
   if (!report.hypervisors.empty()) j["hypervisors"] = hypervisors_json(report.hypervisors);
   json vcpus = json::array();
   for (std::size_t i = 0; i < report.vcpus.size(); ++i) {

@@ -13,6 +13,7 @@
 #include "vmm/machine/explain_nested.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/spec.h"
+#include "vmm/machine/uefi_images.h"
 
 namespace vmm {
 
@@ -25,6 +26,7 @@ struct RunReport {
   std::optional<CrashCard> card;
   std::vector<std::string> paging_lint;
   std::vector<NestedFinding> hypervisors;  // of guests with VT-x or SVM
+  std::vector<UefiImage> uefi_images;      // that firmware had loaded
   std::vector<CpuState> vcpus;
   unsigned vcpu = 0;  // whose end it was, where it was one's
   bool registers_trusted = true;
