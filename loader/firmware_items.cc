@@ -60,6 +60,7 @@ Bytes boot_order(const std::vector<unsigned>& disk_devices) {
 
 // A byte for each of S0 to S5, bit 7: it is there. S3 would need the firmware's own way back.
 constexpr std::uint8_t kState = 0x80;
+constexpr std::uint16_t kCom1 = 0x3f8;
 constexpr std::uint8_t kNoS3 = 1;
 constexpr std::uint8_t kNoS4 = 2;
 
@@ -90,6 +91,8 @@ FirmwareItems make_firmware_items(const FirmwareFacts& facts) {
   items.files.push_back({"etc/smbios/smbios-anchor", std::move(smbios.anchor)});
   items.files.push_back({"etc/smbios/smbios-tables", std::move(smbios.tables)});
   items.files.push_back({"etc/system-states", {kState, 0, 0, kNoS3, kNoS4, kState}});
+  // SeaBIOS has no screen without a VGA BIOS, and writes to a serial port that it is told of.
+  items.files.push_back({"etc/sercon-port", little(kCom1)});
   if (!facts.disk_devices.empty())
     items.files.push_back({"bootorder", boot_order(facts.disk_devices)});
   if (facts.feature_control)

@@ -1,0 +1,99 @@
+// UEFI firmware that nobody here wrote: Debian's OVMF, and what it starts.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "guest-tests/run_vmm.h"
+
+namespace vmm {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kOvmf = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+constexpr const char* kHello = GUEST_DIR "/uefi-hello.efi";
+
+class Firmware : public KvmTest {
+ protected:
+  // kvm_pvm's emulator would unpack the firmware for minutes, and lacks the SSE that it is built
+  // with.
+  void SetUp() override {
+    KvmTest::SetUp();
+    if (IsSkipped()) return;
+    if (host_backend() == "pvm")
+      GTEST_SKIP() << "firmware takes many minutes there; the labs do it";
+    if (!std::filesystem::exists(kOvmf)) GTEST_SKIP() << kOvmf << " is not there (package ovmf)";
+  }
+  static RunResult run(const std::vector<std::string>& words) {
+    RunSetup setup{.arguments = {"run"}, .more_time = std::chrono::seconds(300)};
+    setup.arguments.insert(setup.arguments.end(), words.begin(), words.end());
+    return run_vmm(setup);
+  }
+};
+
+TEST_F(Firmware, starts_an_image_that_comes_through_fw_cfg) {
+  const RunResult r = run({kHello, "--mem", "128M", "--", "some", "words"});
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, AllOf(HasSubstr("uefi-hello: started by "), HasSubstr("options 'some words'"),
+                           HasSubstr("acpi    FACP, PM1_CNT at port b004h\r\n"),
+                           HasSubstr("acpi    APIC\r\n"), HasSubstr("smbios  8 structures")));
+  EXPECT_THAT(r.err, AllOf(HasSubstr("is started by /usr/share/OVMF/OVMF_CODE_4M.fd"),
+                           HasSubstr("the guest powered off (port B004h)")));
+}
+
+class SeaBios : public KvmTest {};
+
+// Real mode and 32 bits without SSE, which every host's KVM runs.
+TEST_F(SeaBios, starts_a_boot_sector) {
+  constexpr const char* kSeaBios = "/usr/share/seabios/bios-256k.bin";
+  if (!std::filesystem::exists(kSeaBios)) GTEST_SKIP() << kSeaBios << " is not there (seabios)";
+  // mov si, 7C14h; mov dx, 3F8h; lodsb; test al, al; jz 7C0Eh; out dx, al; jmp 7C06h; mov al, 5;
+  // out F4h, al; hlt
+  std::string disk = {'\xbe', '\x14', '\x7c', '\xba', '\xf8', '\x03', '\xac',
+                      '\x84', '\xc0', '\x74', '\x03', '\xee', '\xeb', '\xf8',
+                      '\xb0', '\x05', '\xe6', '\xf4', '\xf4', '\x00'};
+  disk += "boot sector";
+  disk.resize(1 << 20);
+  disk[510] = '\x55';
+  disk[511] = '\xaa';
+  const TempFolder folder;
+  const std::string path = folder.write("disk.img", disk);
+  const RunResult r =
+      run_vmm({.arguments = {"run", "--firmware", kSeaBios, "--disk", "raw:" + path},
+               .more_time = std::chrono::seconds(60)});
+  EXPECT_EQ(r.code, 5) << r.text();
+  EXPECT_THAT(r.out, AllOf(HasSubstr("SeaBIOS (version"), HasSubstr("boot sector")));
+}
+
+// No firmware runs for these.
+class FirmwareRefusals : public KvmTest {};
+
+TEST_F(FirmwareRefusals, what_firmware_cannot_start_is_refused_at_once) {
+  const RunResult elf = run_guest("hello.elf", {"--firmware", kOvmf});
+  EXPECT_EQ(elf.code, 65) << elf.text();
+  EXPECT_THAT(elf.err, AllOf(HasSubstr("hello.elf: no UEFI image"), HasSubstr("an ELF")));
+  const RunResult module = run_guest("uefi-hello.efi", {"--module", "/etc/hostname"});
+  EXPECT_EQ(module.code, 64) << module.text();
+  const RunResult boot = run_guest("uefi-hello.efi", {"--boot", "elf"});
+  EXPECT_EQ(boot.code, 64) << boot.text();
+}
+
+TEST_F(FirmwareRefusals, files_that_are_no_firmware_are_refused_with_the_right_one) {
+  for (const char* file :
+       {"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"}) {
+    const RunResult r = run_guest("uefi-hello.efi", {"--firmware", file});
+    EXPECT_EQ(r.code, 65) << r.text();
+    EXPECT_THAT(r.err, HasSubstr("OVMF_CODE")) << file;
+  }
+}
+
+TEST_F(FirmwareRefusals, without_kernel_and_firmware_there_is_nothing_to_run) {
+  const RunResult r = run_vmm({.arguments = {"run"}});
+  EXPECT_EQ(r.code, 64) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("no KERNEL was given"));
+}
+
+}  // namespace
+}  // namespace vmm
