@@ -54,7 +54,8 @@ constexpr std::array<std::uint8_t, 256> kWritable = [] {
   };
   set(0x04,
       spec::COMMAND_IO | spec::COMMAND_MEMORY | spec::COMMAND_MASTER | spec::COMMAND_INTX_DISABLE);
-  set(spec::BAR0, static_cast<std::uint32_t>(~(VirtioPci::kIoSize - 1)) & 0xffff);
+  // All 32 bits, though ports have 16: SeaBIOS takes zeroes above for a size.
+  set(spec::BAR0, static_cast<std::uint32_t>(~(VirtioPci::kIoSize - 1)));
   set(spec::BAR1, static_cast<std::uint32_t>(~(kMsixWindowSize - 1)));
   set(spec::BAR4, static_cast<std::uint32_t>(~(VirtioPci::kModernSize - 1)));
   mask[0x3c] = 0xff;

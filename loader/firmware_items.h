@@ -26,19 +26,20 @@ struct FirmwareItems {
 // What the firmware is to start before it looks at any disk: an EFI image, or a Linux with an EFI
 // stub.
 struct FirmwareKernel {
-  std::span<const std::uint8_t> image;  // empty: nothing
-  std::string command_line;
-  std::span<const std::uint8_t> initrd;
+  std::span<const std::uint8_t> image = {};  // empty: nothing
+  std::string command_line = {};
+  std::span<const std::uint8_t> initrd = {};
 };
 
 struct FirmwareFacts {
   const GuestMemory* memory = nullptr;
   BoardDescription board;
-  SmbiosFacts smbios;
-  FirmwareKernel kernel;
-  std::vector<unsigned> disk_devices;  // device numbers on PCI bus 0, in the order to boot from
+  SmbiosFacts smbios = {};
+  FirmwareKernel kernel = {};
+  std::vector<unsigned> disk_devices =
+      {};  // device numbers on PCI bus 0, in the order to boot from
   // IA32_FEATURE_CONTROL as the firmware is to set it on every processor; nothing: not at all.
-  std::optional<std::uint64_t> feature_control;
+  std::optional<std::uint64_t> feature_control = {};
 };
 
 FirmwareItems make_firmware_items(const FirmwareFacts& facts);

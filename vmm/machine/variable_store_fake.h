@@ -147,7 +147,8 @@ class VariableDriver {
     std::vector<std::uint8_t> wanted(kWorking, 0xff);
     std::copy_n(bytes_.begin(), kFirst, wanted.begin());
     std::size_t at = kFirst;
-    for (const Variable& one : list(bytes_.first(kHalf)).value()) {
+    const auto live = list(bytes_.first(kHalf));
+    for (const Variable& one : *live) {
       if (one.state != kAdded) continue;
       std::copy(bytes_.begin() + static_cast<std::ptrdiff_t>(one.at),
                 bytes_.begin() + static_cast<std::ptrdiff_t>(one.end),
