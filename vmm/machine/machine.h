@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loader/boot.h"
+#include "loader/firmware_image.h"
 #include "loader/firmware_items.h"
 #include "vmm/base/guarded.h"
 #include "vmm/core/debug_target.h"
@@ -200,6 +201,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   SymbolTable symbols_;
   BoardDescription description_;           // what ACPI tables say
   std::optional<FirmwareItems> firmware_;  // with --firmware: what it finds in fw_cfg
+  FirmwareKind firmware_kind_ = FirmwareKind::OvmfCode;
   Fd wake_;
   Fd signals_;
   std::unique_ptr<Vm> vm_;

@@ -97,6 +97,7 @@ void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firm
 // The ROM up to 4 GiB, and what its firmware asks fw_cfg for.
 Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& cpu) {
   VMM_TRY_CONTEXT(memory_.add_rom(kHoleEnd - image.bytes.size(), image.bytes), "--firmware");
+  firmware_kind_ = VMM_TRY(parse_firmware(image.path, image.bytes)).kind;
   // Its end is below 1 MiB too, as RAM: what PAM would make of it once the firmware asks.
   const std::size_t shadow = std::min<std::size_t>(image.bytes.size(), kExtendedRam - kBiosArea);
   VMM_CHECK(memory_.write(kExtendedRam - shadow, std::span(image.bytes).last(shadow)),
@@ -360,6 +361,8 @@ Result<void> Machine::open_outside() {
   wiring.start_seconds = std::time(nullptr);
   wiring.testdev = spec_.testdev;
   if (firmware_) {
+    // SeaBIOS writes what it does there, into the middle of the lines of its console.
+    wiring.debug_port = firmware_kind_ != FirmwareKind::SeaBios;
     // S3 would end in the firmware's hands, which is not told of it.
     wiring.firmware = &*firmware_;
     wiring.acpi_files = [this](std::uint16_t pm_base) {

@@ -110,7 +110,8 @@ Result<void> Board::wire(const Wiring& wiring) {
   // Debug console and debug exit, as Bochs and QEMU have them.
   debugcon_ = make<Debugcon>("debugcon", wiring.debugcon_out);
   VMM_TRY(ports.map({.base = 0xe9, .size = 1, .width = BusWidth::Byte}, *debugcon_));
-  VMM_TRY(ports.map({.base = 0x402, .size = 1, .width = BusWidth::Byte}, *debugcon_));
+  if (wiring.debug_port)
+    VMM_TRY(ports.map({.base = 0x402, .size = 1, .width = BusWidth::Byte}, *debugcon_));
   debug_exit_ = make<DebugExit>(
       "debug-exit", [end_as](std::uint64_t value) { end_as(ending::GuestExit{value}); });
   VMM_TRY(ports.map({.base = 0xf4, .size = 4}, *debug_exit_));

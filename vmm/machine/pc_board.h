@@ -75,6 +75,7 @@ class Board {
     const FirmwareItems* firmware = nullptr;
     std::function<std::vector<FirmwareFile>(std::uint16_t pm_base)> acpi_files = {};
 
+    bool debug_port = true;  // the debug console at 402h, where a firmware would write as well
     ByteSink* serial_out = nullptr;
     ByteSource* serial_in = nullptr;
     ByteSink* debugcon_out = nullptr;
