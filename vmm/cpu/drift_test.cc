@@ -113,8 +113,9 @@ TEST(Drift, a_kernel_is_named_with_what_it_took_and_brought) {
   const Drift drift = drift_of(lock, recorded_host("milan-linux-6.18"));
   EXPECT_TRUE(drift.guest_changed());
   EXPECT_FALSE(drift.model_changed);
-  EXPECT_THAT(changes(drift), ElementsAre("+7.0.ECX[7]", "-spec-ctrl", "+80000008.EBX[19]", "+sbpb",
-                                          "+ibpb-brtype"));
+  EXPECT_THAT(changes(drift),
+              ElementsAre("+shstk", "-spec-ctrl", "+xss-cet-u", "+xss-cet-s", "+ibrs-same-mode",
+                          "+sbpb", "+ibpb-brtype", "+tsa-sq-no", "+tsa-l1-no"));
   EXPECT_THAT(text(drift, lock), HasSubstr("kernel  6.1 -> 6.18"));
   EXPECT_THAT(text(drift, lock),
               HasSubstr("spec-ctrl  7.0.EDX[26]  host kernel: kvm_amd of Linux 6.18 does not offer "

@@ -25,7 +25,7 @@
 namespace {
 
 struct Bit {
-  std::string name, what;
+  std::string name, what, since;
   bool is_msr = false;
   std::uint32_t index = 0, subleaf = 0;
   unsigned reg = 0, bit = 0;
@@ -108,6 +108,16 @@ void parse_place(const std::string& text, const toml::source_region& at, Bit& bi
   bit.reg = static_cast<unsigned>(reg - registers.begin());
 }
 
+// "6.8", "<=6.8" or "never".
+bool is_kernel(const std::string& text) {
+  if (text == "never") return true;
+  const std::size_t first = text.starts_with("<=") ? 2 : 0;
+  const std::size_t dot = text.find('.', first);
+  return dot != std::string::npos && dot > first && dot + 1 < text.size() &&
+         text.find_first_not_of("0123456789.", first) == std::string::npos &&
+         text.find('.', dot + 1) == std::string::npos;
+}
+
 std::vector<Bit> read_features(const std::string& path) {
   file_name = path;
   const toml::parse_result parsed = toml::parse(read_text(path), path);
@@ -130,12 +140,17 @@ std::vector<Bit> read_features(const std::string& path) {
     for (const toml::node& item : *list->as_array()) {
       if (!item.is_table()) die(item.source(), "a bit is a table { bit = ..., name = ... }");
       const toml::table& table = *item.as_table();
-      check_keys(table, {"bit", "name", "alias", "needs", "what"});
+      check_keys(table, {"bit", "name", "alias", "needs", "what", "kvm-since"});
       Bit bit = place;
       bit.source = item.source();
       bit.name = string_of(table.get("name"), item.source(), "name");
       if (const toml::node* what = table.get("what"))
         bit.what = string_of(what, item.source(), "what");
+      if (const toml::node* since = table.get("kvm-since")) {
+        bit.since = string_of(since, item.source(), "kvm-since");
+        if (!is_kernel(bit.since))
+          die(since->source(), "'" + bit.since + "' is not \"6.8\", \"<=6.8\" or \"never\"");
+      }
       bit.aliases = strings_of(table.get("alias"), "alias");
       bit.needs = strings_of(table.get("needs"), "needs");
       const std::int64_t number = table["bit"].value_or<std::int64_t>(-1);
@@ -242,9 +257,10 @@ int main(int argc, char** argv) {
         << (b.is_msr ? "true" : "false") << ", " << b.index << "u, " << b.subleaf
         << "u, CpuidReg::" << registers[b.reg] << "}, " << b.bit << "}, ";
     if (b.needs.empty())
-      out << "{}},\n";
+      out << "{}, ";
     else
-      out << "kNeeds" << i << "},\n";
+      out << "kNeeds" << i << ", ";
+    out << quoted(b.since) << "},\n";
   }
   out << "}};\n\nconstexpr std::array<NamedId, " << names.size() << "> kNames = {{\n";
   for (const auto& [name, id] : names) out << "    {" << quoted(name) << ", " << id << "},\n";

@@ -87,6 +87,31 @@ std::vector<FeatureId> FeatureCatalog::dependants(FeatureId id) {
   return ids;
 }
 
+std::string kvm_since_text(const Feature& feature) {
+  const std::string_view since = feature.kvm_since;
+  if (since.empty()) return {};
+  if (since == "never") return fmt::format("up to Linux {} never", kNewestKnownKernel);
+  if (since.starts_with("<=")) return fmt::format("since Linux {} or before", since.substr(2));
+  return fmt::format("since Linux {}", since);
+}
+
+bool is_too_old(std::string_view kernel, const Feature& feature) {
+  std::string_view since = feature.kvm_since;
+  if (since.empty() || since == "never") return false;
+  if (since.starts_with("<=")) since.remove_prefix(2);
+  // "6.1.0-13-cloud" comes before "6.2"; what is no number comes before nothing.
+  const auto number = [](std::string_view text) -> std::uint64_t {
+    const std::size_t dot = text.find('.');
+    if (dot == std::string_view::npos) return ~0ULL;
+    std::string_view minor = text.substr(dot + 1);
+    minor = minor.substr(0, minor.find_first_not_of("0123456789"));
+    const auto first = parse_number(text.substr(0, dot));
+    const auto second = parse_number(minor);
+    return first && second ? *first * 100'000 + *second : ~0ULL;
+  };
+  return number(kernel) < number(since);
+}
+
 Result<FeatureId> find_feature(std::string_view name) {
   if (const auto id = FeatureCatalog::find(name)) return *id;
   Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));

@@ -45,6 +45,9 @@ struct Feature {
   std::string_view what;  // a few words for people; may be empty
   FeaturePlace place;
   std::span<const FeatureId> needs;  // what must be there for this one to work (direct only)
+  // The first Linux whose KVM offers it to guests: "6.8"; "<=5.10" where 5.10 has it and an older
+  // one may; "never"; empty where it is not known.
+  std::string_view kvm_since;
 };
 
 // The features of features.toml, in the order of their words and bits.
@@ -67,6 +70,13 @@ class FeatureCatalog {
   // Features that need `id`, directly or through others, in catalog order. `id` is not among them.
   static std::vector<FeatureId> dependants(FeatureId id);
 };
+
+// "since Linux 6.8", "since Linux 5.10 or before", "up to Linux 6.18 never"; empty where it is not
+// known.
+std::string kvm_since_text(const Feature& feature);
+// Whether `kernel` (uname -r) comes before the first that is known to offer the feature.
+bool is_too_old(std::string_view kernel, const Feature& feature);
+constexpr std::string_view kNewestKnownKernel = "6.18";  // of features.toml
 
 // By name or alias; a Usage error with the nearest one for what is misspelt.
 Result<FeatureId> find_feature(std::string_view name);

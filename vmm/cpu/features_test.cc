@@ -20,7 +20,7 @@ std::vector<std::string> names_of(const std::vector<FeatureId>& ids) {
 
 TEST(Features, every_bit_is_found_by_name_and_by_place) {
   const auto all = FeatureCatalog::all();
-  EXPECT_EQ(all.size(), 390U);
+  EXPECT_EQ(all.size(), 420U);
   for (std::size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(FeatureCatalog::find(all[i].name), i) << all[i].name;
     EXPECT_EQ(FeatureCatalog::at(all[i].place), i) << all[i].name;
@@ -28,6 +28,27 @@ TEST(Features, every_bit_is_found_by_name_and_by_place) {
     EXPECT_FALSE(all[i].what.empty()) << all[i].name;
     EXPECT_LE(all[i].what.size(), 64U) << all[i].name;
   }
+}
+
+TEST(Features, the_first_kernel_is_known_of_most) {
+  std::size_t known = 0;
+  for (const Feature& feature : FeatureCatalog::all()) known += feature.kvm_since.empty() ? 0 : 1;
+  EXPECT_GT(known, 360U);
+  const auto feature = [](std::string_view name) { return FeatureCatalog::get(feature_id(name)); };
+  EXPECT_EQ(kvm_since_text(feature("lam")), "since Linux 6.8");
+  EXPECT_EQ(kvm_since_text(feature("clzero")), "since Linux 5.10 or before");
+  EXPECT_EQ(kvm_since_text(feature("pks")), "up to Linux 6.18 never");
+  EXPECT_EQ(kvm_since_text(feature("lkgs")), "");
+}
+
+TEST(Features, kernels_are_compared_by_number) {
+  const Feature& lam = FeatureCatalog::get(feature_id("lam"));
+  EXPECT_TRUE(is_too_old("6.1.0-37-cloud-amd64", lam));
+  EXPECT_TRUE(is_too_old("5.15", lam));
+  for (const char* kernel : {"6.8", "6.12.9", "6.18.5+", "7.0", "", "a custom one"})
+    EXPECT_FALSE(is_too_old(kernel, lam)) << kernel;
+  EXPECT_TRUE(is_too_old("4.19.0", FeatureCatalog::get(feature_id("clzero"))));
+  EXPECT_FALSE(is_too_old("2.6.32", FeatureCatalog::get(feature_id("pks"))));
 }
 
 TEST(Features, places_are_those_of_the_manuals) {
@@ -53,6 +74,11 @@ TEST(Features, places_are_those_of_the_manuals) {
       {"ibpb", "80000008.EBX[12]"},
       {"arat", "6.EAX[2]"},
       {"avx10-512", "24.0.EBX[18]"},
+      {"shstk", "7.0.ECX[7]"},
+      {"ibt", "7.0.EDX[20]"},
+      {"xss-cet-u", "D.1.ECX[11]"},
+      {"vmx-entry-load-cet", "MSR 490[20]"},
+      {"vmx-exit-load-cet", "MSR 48F[28]"},
   };
   for (const auto& [name, place] : kFacts) {
     const auto id = FeatureCatalog::find(name);

@@ -39,8 +39,9 @@ void take_wishes(const CpuSelection& selection, const CpuWords& words, CpuModel&
 }  // namespace
 
 bool belongs_in_model(const Feature& feature, bool amd) {
-  constexpr std::array<std::string_view, 8> kNever = {
-      "hypervisor", "ht", "cmp-legacy", "vmx", "svm", "smx", "fdp-excptn-only", "zero-fcs-fds"};
+  constexpr std::array<std::string_view, 10> kNever = {
+      "hypervisor",      "ht",           "cmp-legacy", "vmx",      "svm", "smx",
+      "fdp-excptn-only", "zero-fcs-fds", "xss-cet-u",  "xss-cet-s"};
   if (feature.name == "topoext" && !amd) return false;
   return std::ranges::find(kNever, feature.name) == kNever.end();
 }

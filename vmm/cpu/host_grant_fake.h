@@ -87,7 +87,7 @@ inline HostGrant generous_grant() {
   for (const std::uint32_t leaf : {0x12U, 0x14U, 0x24U})
     for (const std::uint32_t subleaf : {0U, 1U})
       host.supported.at(leaf, subleaf) = {~0U, ~0U, ~0U, ~0U};
-  host.supported.at(0xd, 1) = {~0U, 0, 0, 0};
+  host.supported.at(0xd, 1) = {~0U, 0, ~0U, 0};
   for (const std::uint32_t index : {0x10aU, 0xcfU, 0x345U}) host.feature_msrs[index] = ~0ULL;
   return host;
 }

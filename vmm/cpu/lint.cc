@@ -84,6 +84,28 @@ void lint_pairs(Lint& lint) {
   }
 }
 
+// CET has one pair of controls for two features, so that either of those is enough for it.
+void lint_cet(Lint& lint) {
+  const bool cet = lint.has("shstk") || lint.has("ibt");
+  const std::string_view feature = lint.has("shstk") ? "shstk" : "ibt";
+  if (!lint.has("vmx") || !lint.has("vmx-secondary-ctls")) return;
+  for (const std::string_view control : {"vmx-entry-load-cet", "vmx-exit-load-cet"}) {
+    const std::string place = FeatureCatalog::get(feature_id(control)).place.text();
+    if (cet && !lint.has(control))
+      lint.add(Level::Warning, "vmx-pair",
+               fmt::format("{} without {} ({}): a hypervisor here cannot keep its CET state apart "
+                           "from its guest's",
+                           feature, control, place),
+               fmt::format("vmx.+{}, or -{}", control.substr(4), feature),
+               {feature_id(feature), feature_id(control)});
+    if (!cet && lint.has(control))
+      lint.add(Level::Error, "needs",
+               fmt::format("{} ({}) without shstk or ibt, of which it needs one", control, place),
+               fmt::format("vmx.-{}, or +shstk", control.substr(4)),
+               {feature_id(control), feature_id("shstk"), feature_id("ibt")});
+  }
+}
+
 void lint_needs(Lint& lint) {
   const auto all = FeatureCatalog::all();
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -193,6 +215,7 @@ std::string_view lint_level_name(Level level) {
 std::vector<LintFinding> lint_cpu(const CpuWords& words) {
   Lint lint{words, {}};
   lint_pairs(lint);
+  lint_cet(lint);
   lint_needs(lint);
   lint_vendor(lint);
   lint_leaves(lint);

@@ -55,6 +55,7 @@ std::optional<std::string_view> why_not_in_model(std::string_view feature) {
   if (feature == "vmx" || feature == "svm") return "is opt-in: only +vmx or +svm gives it";
   if (feature == "fdp-excptn-only" || feature == "zero-fcs-fds")
     return "means 'absent' and is always set";
+  if (feature == "xss-cet-u" || feature == "xss-cet-s") return "follows from shstk and ibt";
   return std::nullopt;
 }
 

@@ -59,9 +59,9 @@ TEST(NestedWords, of_svm_are_the_leaf_and_its_features_by_name) {
               ElementsAre(NestedWord{"8000000Ah.EAX", "8000000Ah.EAX", 1, 8},
                           NestedWord{"8000000Ah.EBX", "8000000Ah.EBX", 8, 8},
                           NestedWord{"8000000Ah.EDX", "8000000Ah.EDX", 9, 8}));
-  EXPECT_THAT(nested_lines(svm_host(0x80009)), ElementsAre("SVM for guests (CPUID 8000000Ah)",
-                                                           "  revision 1, 8 ASIDs, EDX 00080009h",
-                                                           "  features: npt, nrip-save, bit 19"));
+  EXPECT_THAT(nested_lines(svm_host(0x100009)), ElementsAre("SVM for guests (CPUID 8000000Ah)",
+                                                            "  revision 1, 8 ASIDs, EDX 00100009h",
+                                                            "  features: npt, nrip-save, bit 20"));
 }
 
 TEST(NestedWords, fit_a_hundred_columns_with_every_svm_feature) {

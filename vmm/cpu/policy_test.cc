@@ -199,9 +199,8 @@ TEST(Explain, lines_are_aligned_and_fit_a_terminal) {
     EXPECT_EQ(line.find("refused by"), column) << line;
     EXPECT_LE(line.size(), 120U) << line;
   }
-  EXPECT_THAT(lines,
-              Contains("avx512f    7.0.EBX[16]       refused by silicon: the host's CPU lacks "
-                       "it; try --cpu-policy mask"));
+  EXPECT_THAT(lines, Contains("avx512f    7.0.EBX[16]       refused by silicon: the CPU lacks it, "
+                              "or a hypervisor hides it; try --cpu-policy mask"));
   EXPECT_THAT(describe({}), IsEmpty());
 }
 

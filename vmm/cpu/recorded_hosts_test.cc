@@ -71,6 +71,25 @@ TEST(RecordedHosts, the_files_are_as_dump_host_writes_them) {
   }
 }
 
+// The first kernels of features.toml, against what kernels do offer: the exceptions are mitigations
+// that stable kernels took over.
+TEST(RecordedHosts, offer_nothing_that_is_newer_than_their_kernel_but_backported_mitigations) {
+  std::set<std::string_view> newer;
+  for (const std::string& name : recorded_hosts()) {
+    const HostGrant host = recorded_host(name);
+    const CpuWords given{host.supported, host.feature_msrs};
+    for (const Feature& feature : FeatureCatalog::all())
+      if (given.has(feature.place) &&
+          (is_too_old(host.kernel, feature) || feature.kvm_since == "never"))
+        newer.insert(feature.name);
+  }
+  EXPECT_THAT(newer, testing::UnorderedElementsAre(
+                         "sbdr-ssdp-no", "psdp-no", "fbsdp-no", "fb-clear", "gds-no", "rfds-no",
+                         "pbrsb-no", "its-no", "no-nested-data-bp", "lfence-always-serializing",
+                         "null-sel-clr-base", "intel-psfd", "ipred-ctrl", "rrsba-ctrl", "ddpd-u",
+                         "bhi-ctrl", "mcdt-no", "verw-clear"));
+}
+
 // A newer kernel gave more of the same processor, with one exception.
 TEST(RecordedHosts, kernels_took_one_feature_away) {
   std::vector<std::string> lost;

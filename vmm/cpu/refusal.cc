@@ -52,20 +52,6 @@ bool is_off(const std::string& value) {
   return value == "N" || value == "n" || value == "0" || value == "-1";
 }
 
-// Whether "6.1.0-13-cloud" comes before "6.2". False for what is no number.
-bool older_than(std::string_view kernel, std::string_view first) {
-  const auto number = [](std::string_view text) -> std::uint64_t {
-    const std::size_t dot = text.find('.');
-    if (dot == std::string_view::npos) return ~0ULL;
-    std::string_view minor = text.substr(dot + 1);
-    minor = minor.substr(0, minor.find_first_not_of("0123456789"));
-    const auto major = parse_number(text.substr(0, dot));
-    const auto second = parse_number(minor);
-    return major && second ? *major * 100'000 + *second : ~0ULL;
-  };
-  return number(kernel) < number(first);
-}
-
 std::string module_name(KvmBackend backend) {
   switch (backend) {
     case KvmBackend::Vmx:
@@ -108,48 +94,33 @@ bool knows(const CpuidTable& silicon, const FeatureWord& word) {
   return word.index == 7 && word.subleaf > silicon.get(7).eax;
 }
 
-// VMX capabilities that no KVM offers to a guest hypervisor, whatever the silicon (Linux 6.18).
-constexpr std::array<std::string_view, 10> kNeverNested = {"vmx-ple",
-                                                           "vmx-ept-ve",
-                                                           "vmx-ept-uc",
-                                                           "vmx-ept-advanced-exitinfo",
-                                                           "vmx-activity-shutdown",
-                                                           "vmx-exit-clear-rtit-ctl",
-                                                           "vmx-entry-load-rtit-ctl",
-                                                           "vmx-exit-load-pkrs",
-                                                           "vmx-entry-load-pkrs",
-                                                           "vmx-exit-secondary-ctls"};
-
-// The first kernels whose KVM offers a capability to guest hypervisors.
-struct FirstKernel {
-  std::string_view feature;
-  std::string_view kernel;
-};
-constexpr std::array<FirstKernel, 5> kFirstNested = {{
-    {"vmx-xsaves", "5.3"},
-    {"vmx-eptp-switching", "5.3"},
-    {"vmx-activity-wait-sipi", "5.11"},
-    {"vmx-tsc-scaling", "5.14"},
-    {"vmx-enable-user-wait-pause", "6.2"},
-}};
+// What the table of first kernels says: true where it is the answer. A kernel that should offer it
+// and does not has another reason.
+bool explain_by_kernel(const FeaturePlace& place, const HostGrant& host, bool in_silicon,
+                       std::string_view whom, MissingBit& bit) {
+  const auto id = FeatureCatalog::at(place);
+  if (!id) return false;
+  const Feature& feature = FeatureCatalog::get(*id);
+  const std::string_view silicon = in_silicon ? "the silicon has it, " : "";
+  if (feature.kvm_since == "never") {
+    bit.refused_by = "KVM";
+    bit.reason =
+        fmt::format("{}no KVM up to Linux {} offers it to {}", silicon, kNewestKnownKernel, whom);
+    return true;
+  }
+  if (!is_too_old(host.kernel, feature)) return false;
+  bit.refused_by = "host kernel";
+  bit.reason = fmt::format("{}KVM offers it to {} {}, this is {}", silicon, whom,
+                           kvm_since_text(feature), host.kernel);
+  return true;
+}
 
 // What the silicon could do is in MSRs that only its kernel sees, so KVM's answer is all there is.
 void explain_vmx(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) {
   const std::string name = bit.name.starts_with("vmx-") ? "vmx." + bit.name.substr(4) : bit.name;
   bit.remedy = fmt::format("{}, or leave it out: {}", kMask,
                            bit.name.starts_with("vmx-") ? "vmx.-" + bit.name.substr(4) : name);
-  if (std::ranges::find(kNeverNested, bit.name) != kNeverNested.end()) {
-    bit.refused_by = "KVM";
-    bit.reason = "no kernel's KVM offers it to guest hypervisors";
-    return;
-  }
-  for (const FirstKernel& first : kFirstNested)
-    if (first.feature == bit.name && older_than(host.kernel, first.kernel)) {
-      bit.refused_by = "host kernel";
-      bit.reason = fmt::format("KVM offers it to guest hypervisors since Linux {}, this is {}",
-                               first.kernel, host.kernel);
-      return;
-    }
+  if (explain_by_kernel(place, host, false, "guest hypervisors", bit)) return;
   bit.refused_by = "silicon or host kernel";
   bit.reason = fmt::format(
       "KVM's MSR {:X}h ({:x}h) does not offer it", place.word.index,
@@ -171,7 +142,8 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
     const auto it = host.module_parameters.find(key);
     if (it == host.module_parameters.end() || !is_off(it->second)) continue;
     bit.refused_by = fmt::format("module parameter {}={}", key, it->second);
-    bit.reason = fmt::format("{} is loaded with it off", knob.module);
+    bit.reason =
+        fmt::format("/sys/module/{}/parameters/{} is {}", knob.module, knob.parameter, it->second);
     bit.remedy = fmt::format("modprobe {} {}=1", knob.module, knob.parameter);
     return;
   }
@@ -188,10 +160,11 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
     return;
   }
   if (place.word.is_msr) {
+    bit.remedy = kMask;
+    if (explain_by_kernel(place, host, false, "guests", bit)) return;
     bit.refused_by = "host kernel";
     bit.reason =
         fmt::format("{} does not report it for this CPU and microcode", module_name(host.backend));
-    bit.remedy = kMask;
     return;
   }
   const bool silicon_known = knows(host.silicon, place.word);
@@ -200,13 +173,18 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
   const bool is_pv = place.word.index >= 0x40000000 && place.word.index <= 0x4fffffff;
   if (silicon_known && !in_silicon && !is_pv) {
     bit.refused_by = "silicon";
-    bit.reason = "the host's CPU lacks it";
+    // A host that is a guest itself has what its own hypervisor leaves it.
+    bit.reason = has_feature(host.silicon, "hypervisor")
+                     ? "the CPU lacks it, or a hypervisor hides it"
+                     : "the host's CPU lacks it";
     bit.remedy = kMask;
   } else if (host.backend == KvmBackend::Pvm) {
     bit.refused_by = "kvm_pvm";
     bit.reason = bit.name == "pdpe1gb" ? "its shadow paging knows no 1 GiB pages"
                                        : fmt::format("it offers no {}", bit.name);
     bit.remedy = kMask;
+  } else if (explain_by_kernel(place, host, in_silicon && !is_pv, "guests", bit)) {
+    bit.remedy = bit.refused_by == "KVM" ? kMask : fmt::format("a newer kernel or {}", kMask);
   } else {
     bit.refused_by = "host kernel";
     bit.reason = silicon_known && !is_pv

@@ -186,5 +186,16 @@ TEST(Msrs, arch_capabilities_are_written_only_with_their_cpuid_bit) {
   EXPECT_THAT(resolve("skylake-server,+arch-capabilities").msrs, ElementsAre(CpuMsr{0x10a, 0}));
 }
 
+TEST(Resolve, cet_brings_its_states_and_nobody_else_can) {
+  const ResolvedCpu cpu = resolve("skylake-server,+shstk");
+  EXPECT_EQ(cpu.cpuid.get(0xd, 1).ecx, 0x1800U);
+  EXPECT_EQ(cpu.cpuid.get(0xd, 11), (CpuidRegs{16, 0, 1, 0}));
+  EXPECT_EQ(cpu.cpuid.get(0xd, 12), (CpuidRegs{24, 0, 1, 0}));
+  EXPECT_EQ(resolve("skylake-server,+shstk,-shstk").cpuid, resolve("skylake-server").cpuid);
+  const auto by_hand = resolve_cpu("skylake-server,+xss-cet-u", CpuPolicy::Force, {}, HostGrant{});
+  ASSERT_FALSE(by_hand);
+  EXPECT_NE(by_hand.error().text().find("follows from shstk and ibt"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace vmm

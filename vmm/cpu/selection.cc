@@ -26,6 +26,8 @@ std::optional<std::string> why_fixed(const Feature& feature) {
     return "follows from the threads and cores of --smp";
   if (feature.name == "fdp-excptn-only" || feature.name == "zero-fcs-fds")
     return "means 'absent' when set, and is always set";
+  if (feature.name == "xss-cet-u" || feature.name == "xss-cet-s")
+    return "follows from shstk and ibt";
   return std::nullopt;
 }
 

@@ -104,7 +104,7 @@ TEST(WhyCapability, knows_what_the_host_refused) {
 TEST(WhyCapability, is_silent_about_bits_without_a_name) {
   ResolvedCpu cpu;
   cpu.text = "skylake-client@3,+vmx";
-  EXPECT_EQ(why_capability_is_off(cpu, 0x48b, 63), "");
+  EXPECT_EQ(why_capability_is_off(cpu, 0x48b, 61), "");
   EXPECT_EQ(why_capability_is_off(cpu, 0x277, 0), "");
 }
 

@@ -9,8 +9,11 @@ namespace vmm {
 namespace {
 
 constexpr std::uint32_t kLegacyAndHeader = 512 + 64;
+constexpr std::uint32_t kSupervisor = 1U << 0;
 constexpr std::uint32_t kAligned = 1U << 1;
 constexpr std::uint32_t kXfd = 1U << 2;
+constexpr unsigned kCetUser = 11;
+constexpr unsigned kCetSupervisor = 12;
 
 constexpr std::array<XsaveComponent, 9> kIntel = {{
     {2, "avx", 256, 576, 0},
@@ -69,7 +72,16 @@ void build_xsave(CpuidTable& table, bool amd, const CpuidTable& given) {
   // The size for XCR0 | IA32_XSS as they are after reset; KVM keeps it up to date.
   if (bit(flags, 1) || bit(flags, 3)) one.ebx = kLegacyAndHeader;
   if (!bit(flags, 3)) return;
-  // Supervisor states (CET and the like) exist only as the host has them.
+  if (given.entries().empty()) {
+    // CET's user and supervisor states, of one size on all silicon (SDM Vol. 1, 13.5.9). Others
+    // are no model's.
+    if (!has_feature(table, "shstk") && !has_feature(table, "ibt")) return;
+    one.ecx = 1U << kCetUser | 1U << kCetSupervisor;
+    table.at(0xd, kCetUser) = {16, 0, kSupervisor, 0};
+    table.at(0xd, kCetSupervisor) = {24, 0, kSupervisor, 0};
+    return;
+  }
+  // Under the rule `host` they are the host's.
   one.ecx = given.get(0xd, 1).ecx;
   one.edx = given.get(0xd, 1).edx;
   for (unsigned number = 2; number < 63; ++number) {

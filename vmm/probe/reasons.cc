@@ -32,7 +32,8 @@ constexpr std::string_view kTells[] = {"hypervisor",
                                        "intel-pt-lip",
                                        "pn",
                                        "ss",
-                                       "cid"};
+                                       "cid",
+                                       "no-smm-ctl-msr"};
 
 constexpr std::string_view kSpeed[] = {"erms", "fsrm", "fzrm", "fsrs", "fsrc", "fs-gs-base-ns"};
 
@@ -65,6 +66,12 @@ constexpr std::string_view kSilicon[] = {"rdctl-no",
                                          "eraps",
                                          "sbpb",
                                          "ibpb-brtype",
+                                         "ibrs-same-mode",
+                                         "ibpb-ret",
+                                         "verw-clear",
+                                         "tsa-sq-no",
+                                         "tsa-l1-no",
+                                         "rrsba",
                                          "stibp-always-on",
                                          "no-nested-data-bp",
                                          "lfence-always-serializing",
@@ -85,6 +92,9 @@ constexpr std::string_view kOtherProcessors[] = {"kvm-pv-unhalt", "kvm-pv-tlb-fl
                                                  "kvm-pv-sched-yield"};
 
 constexpr std::string_view kHostEvents[] = {"kvm-asyncpf-vmexit", "kvm-msi-ext-dest-id"};
+
+constexpr std::string_view kShadowStacks[] = {"shstk",     "ibt",     "cet-sss",    "xss-cet-u",
+                                              "xss-cet-s", "svm-sss", "vmx-ept-sss"};
 
 constexpr std::string_view kOtherModes[] = {"pse36", "cr8legacy"};
 
@@ -129,6 +139,10 @@ constexpr Reason kReasons[] = {
     {"it shows at a machine check only", kMachineCheck},
     {"its hypercall acts on other processors; the probe has one", kOtherProcessors},
     {"it shows when the host does something, not when the guest asks", kHostEvents},
+    {"CET stays off in the probe: with it every CALL, RET and jump of its kernel would be checked, "
+     "and "
+     "no KVM here offers it",
+     kShadowStacks},
     {"it shows outside of 64-bit mode only", kOtherModes},
     {"SGX needs memory of its own, which no KVM here gives", kSgx},
     {"the tiles would have to be configured first", kTiles},
