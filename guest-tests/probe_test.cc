@@ -81,7 +81,22 @@ TEST_F(Probe, prints_the_same_digest_on_every_host_that_gives_the_model) {
   const json document = probe_of("qemu64", "strict");
   EXPECT_EQ(document.at("guest_digest"), document.at("expected_guest_digest"));
   EXPECT_EQ(document.at("guest_digest"),
-            "11f8c77670cf625f16097ead10935de499d80f7e0c709fa9b3b19f3612dd29e2");
+            "18617d403f58dc3b2136bf2aec11a38c7463fd96c67ae56dcf0d33ea6f3d6474");
+}
+
+// What KVM reports back of a run, and what the probe reads inside, are the same CPU.
+TEST_F(Probe, reads_inside_what_kvm_reports_of_a_run) {
+  if (host_backend() == "pvm") GTEST_SKIP() << "kvm_pvm shows the guest other words";
+  const std::string nested = host_backend() == "vmx" ? "haswell,+vmx" : "epyc,+svm";
+  for (const std::string model : {std::string("qemu64"), std::string("host"), nested}) {
+    const TempFolder folder;
+    const RunResult r = run_guest("minimal.elf", {"--cpu-model", model, "--cpu-policy", "mask",
+                                                  "--outcome-json", folder.file("outcome.json")});
+    ASSERT_EQ(r.code, 0) << r.text();
+    const json outcome = json::parse(read_text_file(folder.file("outcome.json")));
+    EXPECT_EQ(outcome.at("cpu").at("guest_digest"), probe_of(model, "mask").at("guest_digest"))
+        << model;
+  }
 }
 
 TEST_F(Probe, toggles_every_vmx_control) {

@@ -57,6 +57,7 @@ Result<int> check_one(const CheckOptions& options) {
                                      : "");
   for (const std::string& line : describe(cpu.missing)) fmt::print("  {}\n", line);
   for (const std::string& note : cpu.notes) fmt::print("note: {}\n", note);
+  for (const std::string& line : quirk_lines(cpu, host.grant)) fmt::print("note: {}\n", line);
   return refused ? exit_code(ErrorKind::Host) : 0;
 }
 

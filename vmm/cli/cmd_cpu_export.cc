@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "vmm/cli/cmd_cpu.h"
 #include "vmm/cli/lab_paths.h"
@@ -14,6 +15,7 @@ namespace {
 struct ExportOptions {
   std::string selection;
   std::string name = "exported";
+  bool as_json = false;
 };
 
 Result<int> run_export(const ExportOptions& options) {
@@ -25,7 +27,16 @@ Result<int> run_export(const ExportOptions& options) {
                          whole.cpu.text, whole.cpu.model_digest));
   // A name that no model may have is found by the reader, with its reason.
   VMM_TRY_CONTEXT(parse_cpu_model(text, "the exported model"), "vmm cpu export");
-  fmt::print("{}", text);
+  if (!options.as_json) {
+    fmt::print("{}", text);
+    return 0;
+  }
+  nlohmann::json out = document("vmm-cpu-export");
+  out.update({{"name", options.name},
+              {"selection", whole.cpu.text},
+              {"model_digest", whole.cpu.model_digest},
+              {"toml", text}});
+  print_json(out);
   return 0;
 }
 
@@ -39,6 +50,7 @@ void add_cpu_export(CLI::App& cpu, Command& chosen) {
                    "NAME[@VERSION][,+feat,-feat,phys-bits=N], or a model file")
       ->required();
   command->add_option("--name", options->name, "what the model is called")->capture_default_str();
+  command->add_flag("--json", options->as_json, "print JSON, with the file's text in it");
   command->callback([options, &chosen] {
     chosen.run = [options] { return run_export(*options); };
     chosen.paths = [options] { return model_paths(options->selection); };

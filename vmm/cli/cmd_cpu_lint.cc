@@ -63,9 +63,12 @@ Result<int> run_lint(const LintOptions& options) {
   const ChosenHost host = known.value_or(ChosenHost{});
   const WholeCpu whole = VMM_TRY(resolve_whole(options.selection, host.grant));
   std::vector<LintFinding> findings = lint_cpu(words_of(whole.cpu));
+  const auto sections = lint_sections(whole.cpu);
+  findings.insert(findings.end(), sections.begin(), sections.end());
+  std::ranges::stable_sort(findings, {}, &LintFinding::level);
   lint_holes(words_of(whole.cpu), host, findings);
-  const ResolvedCpu bare =
-      VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Strict, Topology{}, host.grant));
+  const ResolvedCpu bare = VMM_TRY(
+      resolve_cpu(options.selection, CpuPolicy::Strict, Topology{}, host.grant, Unmet::Note));
   VMM_TRY(lint_irqchip(options, bare, findings));
   const bool bad =
       std::ranges::any_of(findings, [](const LintFinding& f) { return f.level != Level::Note; });
@@ -108,6 +111,7 @@ struct WhyOptions {
   std::string bit;
   std::string selection = "host";
   std::string host;
+  bool as_json = false;
 };
 
 Result<int> run_why(const WhyOptions& options) {
@@ -136,7 +140,25 @@ Result<int> run_why(const WhyOptions& options) {
     input.host = host->grant;
     input.where = host->text();
   }
-  for (const std::string& line : VMM_TRY(why_lines(input))) fmt::print("{}\n", line);
+  const std::vector<std::string> lines = VMM_TRY(why_lines(input));
+  if (!options.as_json) {
+    print_lines(lines);
+    return 0;
+  }
+  const Feature& feature = FeatureCatalog::get(id);
+  json text = json::array();
+  for (const std::string& line : lines) text.push_back(trim(line));
+  json out = document("vmm-cpu-why");
+  out.update({{"name", feature.name},
+              {"word", feature.place.text()},
+              {"what", feature.what},
+              {"kvm_since", feature.kvm_since.empty() ? json(nullptr) : json(feature.kvm_since)},
+              {"selection", whole.cpu.text},
+              {"with", std::string(whole.nesting)},
+              {"on", words_of(whole.cpu).has(id) && feature.name != whole.nesting},
+              {"host", host ? to_json(*host) : json(nullptr)},
+              {"lines", text}});
+  print_json(out);
   return 0;
 }
 
@@ -167,6 +189,7 @@ void add_cpu_why(CLI::App& cpu, Command& chosen) {
       ->required();
   why->add_option("--cpu-model", options->selection, "of which CPU")->capture_default_str();
   add_host_option(*why, options->host);
+  why->add_flag("--json", options->as_json, "print JSON");
   why->callback([options, &chosen] {
     chosen.run = [options] { return run_why(*options); };
     chosen.paths = [options] { return host_and_model_paths(options->host, {options->selection}); };

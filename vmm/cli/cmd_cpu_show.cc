@@ -7,10 +7,12 @@
 #include "vmm/base/text.h"
 #include "vmm/cli/cmd_cpu.h"
 #include "vmm/cli/lab_paths.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/provenance.h"
 #include "vmm/cpu/selection.h"
 #include "vmm/cpu/show.h"
+#include "vmm/cpu/wishes.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -41,6 +43,8 @@ json to_json(const ResolvedCpu& cpu) {
           {"features", features},
           {"cpuid", leaves},
           {"msrs", msrs},
+          {"quirks_off", quirk_names(cpu.quirks_off)},
+          {"wishes", wish_texts(cpu.wishes, cpu.width_wish)},
           {"notes", cpu.notes}};
 }
 
@@ -121,6 +125,8 @@ Result<int> show_why(const ShowOptions& options, const Named& named, const Resol
   }
   fmt::print("{}\n\n", cpu.text);
   print_lines(provenance_lines(source, missing));
+  if (!cpu.notes.empty()) fmt::print("\n");
+  for (const std::string& note : cpu.notes) fmt::print("note: {}\n", note);
   if (!missing.empty())
     fmt::print("\n! is not given by {}: vmm cpu check {} says who refuses it\n", named.host->text(),
                options.selection);
@@ -134,8 +140,8 @@ Result<int> run_show(const ShowOptions& options) {
     return 0;
   }
   if (options.vmx) return show_nested(options, named);
-  const ResolvedCpu cpu =
-      VMM_TRY(resolve_cpu(options.selection, CpuPolicy::Force, Topology{}, named.grant()));
+  const ResolvedCpu cpu = VMM_TRY(
+      resolve_cpu(options.selection, CpuPolicy::Force, Topology{}, named.grant(), Unmet::Note));
   if (options.why) return show_why(options, named, cpu);
   if (options.as_json) {
     json out = document("vmm-cpu-show");

@@ -34,6 +34,18 @@ Result<int> write_lock(const VerifyOptions& options) {
   const std::string text = cpu_lock_text(lock);
   VMM_TRY(
       write_file(options.lock, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}));
+  if (options.as_json) {
+    json out = document("vmm-cpu-verify");
+    out.update({{"lock", options.lock},
+                {"selection", lock.selection},
+                {"policy", policy_name(policy)},
+                {"verdict", "written"},
+                {"host", to_json(host)},
+                {"model_digest", lock.model_digest},
+                {"words_digest", words_digest(lock.words)}});
+    print_json(out);
+    return 0;
+  }
   fmt::print("{}: {} as {} gives it under {}\n", printable(options.lock), lock.selection,
              host.text(), policy_name(policy));
   return 0;
@@ -53,11 +65,19 @@ json to_json(const Drift& drift) {
                       {"then", fmt::format("0x{:x}", value.then)},
                       {"now", fmt::format("0x{:x}", value.now)},
                       {"cause", value.cause}});
+  json quirks = json::array();
+  for (const QuirkDrift& quirk : drift.quirks)
+    quirks.push_back({{"name", quirk.name},
+                      {"now", quirk.off ? "off" : "on"},
+                      {"guest_tells", quirk.guest_tells},
+                      {"cause", quirk.cause},
+                      {"with_it", quirk.with_it}});
   json host = json::array();
   for (const HostDrift& change : drift.host)
     host.push_back({{"what", change.what}, {"then", change.then}, {"now", change.now}});
   return {{"bits", bits},
           {"values", values},
+          {"quirks", quirks},
           {"host_changes", host},
           {"model_changed", drift.model_changed},
           {"words_digest_now", drift.words_digest}};
@@ -127,7 +147,7 @@ void add_cpu_verify(CLI::App& cpu, Command& chosen) {
       ->capture_default_str()
       ->needs(write);
   add_host_option(*verify, options->host);
-  verify->add_flag("--json", options->as_json, "print JSON")->excludes(write);
+  verify->add_flag("--json", options->as_json, "print JSON");
   verify->callback([options, write, &chosen] {
     const bool writes = write->count() != 0;
     chosen.run = [options, writes] { return writes ? write_lock(*options) : compare(*options); };

@@ -412,6 +412,7 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
   }
   if (dry_run) {
     for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);
+    for (const std::string& line : quirk_lines(*cpu, *host)) fmt::print(stderr, "vmm: {}\n", line);
     const CpuState start = VMM_TRY(machine->cpu_state(0));
     fmt::print(stderr, "vmm: --dry-run: everything is ready for the first instruction at {:x}h\n",
                start.sregs.cs.base + start.regs.rip);

@@ -26,3 +26,13 @@ static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr
 #ifndef KVM_X86_QUIRK_STUFF_FEATURE_MSRS
 #define KVM_X86_QUIRK_STUFF_FEATURE_MSRS (1 << 8)
 #endif
+// Linux 6.12 (offered by Debian's 6.12 kernels like the two below).
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
+#endif
+#ifndef KVM_X86_QUIRK_IGNORE_GUEST_PAT
+#define KVM_X86_QUIRK_IGNORE_GUEST_PAT (1 << 9)
+#endif
+#ifndef KVM_X86_QUIRK_VMCS12_ALLOW_FREEZE_IN_SMM
+#define KVM_X86_QUIRK_VMCS12_ALLOW_FREEZE_IN_SMM (1 << 10)
+#endif

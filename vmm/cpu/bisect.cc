@@ -63,6 +63,9 @@ std::vector<CpuDelta> deltas_between(const BisectCpu& good, const BisectCpu& bad
         fmt::format("max-ext-leaf=0x{:X}", b.max_ext_leaf));
   value(Kind::PhysBits, a.phys_bits != b.phys_bits, fmt::format("phys-bits={}", b.phys_bits));
   value(Kind::Caches, a.caches != b.caches, "caches");
+  value(Kind::Words, a.raw != b.raw, "words");
+  value(Kind::Msrs, a.msrs != b.msrs, "msr");
+  value(Kind::Quirks, a.quirks_off != b.quirks_off, "kvm quirks");
   value(Kind::Nesting, good.nested != bad.nested,
         fmt::format("{}{}", bad.nested ? "+" : "-", nesting_of(bad.nested ? b : a)));
   const bool nested = good.nested || bad.nested;
@@ -132,6 +135,15 @@ BisectCpu with_deltas(const BisectCpu& good, const BisectCpu& bad,
         break;
       case Kind::Caches:
         model.caches = bad.model.caches;
+        break;
+      case Kind::Words:
+        model.raw = bad.model.raw;
+        break;
+      case Kind::Msrs:
+        model.msrs = bad.model.msrs;
+        break;
+      case Kind::Quirks:
+        model.quirks_off = bad.model.quirks_off;
         break;
     }
   }

@@ -37,6 +37,9 @@ struct CpuDelta {
     MaxExtLeaf,
     PhysBits,
     Caches,
+    Words,   // those without a name
+    Msrs,    // [msr]
+    Quirks,  // of KVM
   };
   Kind kind = Kind::Add;
   FeatureId feature = 0;  // the first four

@@ -8,7 +8,9 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/cpu_model.h"
+#include "vmm/cpu/guest_text.h"
 #include "vmm/cpu/host_dump.h"
 #include "vmm/cpu/json_node.h"
 #include "vmm/cpu/selection.h"
@@ -75,6 +77,18 @@ Result<CpuWords> words_of(const JsonNode& node) {
   return CpuWords{VMM_TRY(cpuid_of_json(cpuid)), VMM_TRY(msrs_of_json(msrs))};
 }
 
+Result<std::uint32_t> quirks_of(const JsonNode& node) {
+  std::uint32_t quirks = 0;
+  for (const JsonNode& item : VMM_TRY(node.items(32))) {
+    const std::string name = VMM_TRY(item.string(1, kMaxText));
+    const KvmQuirk* quirk = find_quirk(name);
+    if (quirk == nullptr)
+      return fail(item.error(fmt::format("unknown quirk '{}'", printable(name, 60))));
+    quirks |= quirk->bit;
+  }
+  return quirks;
+}
+
 // A version never changes, so its name is enough; a user's own file is found by its path.
 std::string selection_text(const CpuSelection& selection, const ResolvedCpu& cpu) {
   if (!model_file_of(selection.model)) return cpu.text;
@@ -119,13 +133,14 @@ Result<CpuLock> make_cpu_lock(std::string_view selection, CpuPolicy policy,
                  .model_digest = cpu.model_digest,
                  .words = locked_words(cpu),
                  .refused = cpu.missing,
+                 .quirks_off = cpu.quirks_off & host.quirks,
                  .host = host};
 }
 
 std::string cpu_lock_text(const CpuLock& lock) {
   ordered_json refused = ordered_json::array();
   for (const MissingBit& bit : lock.refused) refused.push_back(to_json(bit));
-  const ordered_json document = {
+  ordered_json document = {
       {"schema", "vmm-cpu-lock"},
       {"version", 1},
       {"vmm", lock.vmm},
@@ -140,6 +155,7 @@ std::string cpu_lock_text(const CpuLock& lock) {
       {"words", {{"cpuid", cpuid_json(lock.words.cpuid)}, {"msrs", msrs_json(lock.words.msrs)}}},
       {"refused", std::move(refused)},
       {"host", host_dump_json(lock.host)}};
+  if (lock.quirks_off) document["quirks_off"] = quirk_names(*lock.quirks_off);
   return document.dump(2) + "\n";
 }
 
@@ -148,7 +164,7 @@ Result<CpuLock> parse_cpu_lock(std::string_view text, std::string_view file) {
   const JsonNode root = document.root();
   VMM_TRY(root.expect_schema("vmm-cpu-lock", kHint));
   VMM_TRY(root.only({"schema", "version", "vmm", "selection", "policy", "topology", "model_digest",
-                     "words_digest", "words", "refused", "host"}));
+                     "words_digest", "words", "refused", "quirks_off", "host"}));
   CpuLock lock;
   lock.vmm = VMM_TRY(root.string("vmm", 1, kMaxText));
   const JsonNode selection = VMM_TRY(root.member("selection"));
@@ -169,6 +185,10 @@ Result<CpuLock> parse_cpu_lock(std::string_view text, std::string_view file) {
   const JsonNode refused = VMM_TRY(root.member("refused"));
   for (const JsonNode& item : VMM_TRY(refused.items(kMaxRefused)))
     lock.refused.push_back(VMM_TRY(missing_bit_of(item)));
+  if (root.has("quirks_off")) {
+    const JsonNode quirks = VMM_TRY(root.member("quirks_off"));
+    lock.quirks_off = VMM_TRY(quirks_of(quirks));
+  }
   const JsonNode host = VMM_TRY(root.member("host"));
   lock.host = VMM_TRY(host_dump_of_json(host));
   return lock;

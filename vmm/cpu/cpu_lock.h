@@ -2,6 +2,7 @@
 // can say what has changed and why. The form is in docs/cpu-lock.md.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,9 @@ struct CpuLock {
   std::string model_digest;
   CpuWords words;                   // what vCPU 0 sees, run-time bits left out
   std::vector<MissingBit> refused;  // never any under Strict
+  // KVM's quirks that the guest was without (vmm/core/quirks.h); absent in locks of a vmm that did
+  // not say.
+  std::optional<std::uint32_t> quirks_off;
   HostGrant host;
 };
 

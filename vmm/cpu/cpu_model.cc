@@ -7,6 +7,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/text.h"
+#include "vmm/cpu/model_kvm.h"
 #include "vmm/cpu/model_origin.h"
 #include "vmm/cpu/model_sections.h"
 #include "vmm/cpu/model_values.h"
@@ -46,6 +47,13 @@ Result<std::vector<FeatureId>> read_list(const TomlTable& table, std::string_vie
     const Feature& feature = FeatureCatalog::get(*id);
     if (const auto why = why_not_in_model(feature.name))
       return fail(Error::usage(fmt::format("'{}' {}", feature.name, *why)).at(item.place));
+    if (kind == ListKind::Features && is_pv_feature(*id))
+      return fail(Error::usage(fmt::format("'{}' ({}) is KVM's own, and no silicon's", feature.name,
+                                           feature.place.text()))
+                      .at(item.place)
+                      .hint(fmt::format("[kvm] pv-features = [\"{}\"], before the versions, or "
+                                        "[version.kvm]",
+                                        feature.name)));
     if (!belongs(feature.place.word, kind))
       return fail(Error::usage(fmt::format("'{}' ({}) does not belong in '{}'", feature.name,
                                            feature.place.text(), key))
@@ -137,15 +145,24 @@ Result<void> read_identity(const TomlTable& table, bool required, CpuModel& mode
   return {};
 }
 
-// `complete`: a first version that inherits nothing, and so has to say everything.
-Result<void> read_version(const TomlTable& table, bool complete, PolicySections& policies,
-                          CpuModel& model) {
-  VMM_TRY(table.only(
-      {"number",   "alias",        "brand",     "family",           "model",   "stepping",
-       "max-leaf", "max-ext-leaf", "phys-bits", "virt-bits",        "caches",  "features",
-       "svm",      "vmx",          "add",       "remove",           "svm-add", "svm-remove",
-       "vmx-add",  "vmx-remove",   "vmx-fixed", "phys-bits-policy", "words",   "msr",
-       "require",  "optional",     "forbid"}));
+// `complete`: a first version that inherits nothing, and so has to say everything. `kvm`: the [kvm]
+// before the versions, which is the first one's.
+Result<void> read_version(const TomlTable& table, bool complete, std::optional<KvmSection> kvm,
+                          PolicySections& policies, CpuModel& model) {
+  VMM_TRY(table.only({"number",    "alias",
+                      "brand",     "family",
+                      "model",     "stepping",
+                      "max-leaf",  "max-ext-leaf",
+                      "phys-bits", "virt-bits",
+                      "caches",    "features",
+                      "svm",       "vmx",
+                      "add",       "remove",
+                      "svm-add",   "svm-remove",
+                      "vmx-add",   "vmx-remove",
+                      "vmx-fixed", "phys-bits-policy",
+                      "words",     "msr",
+                      "require",   "optional",
+                      "forbid",    "kvm"}));
   const CpuModel before = model;
   const auto number = static_cast<unsigned>(VMM_TRY(table.number("number", 1, 999)));
   if (number <= model.version)
@@ -178,6 +195,8 @@ Result<void> read_version(const TomlTable& table, bool complete, PolicySections&
   VMM_TRY(change_list(table, "add", "remove", ListKind::Features, model.features));
   VMM_TRY(change_list(table, "svm-add", "svm-remove", ListKind::Svm, model.svm));
   VMM_TRY(change_list(table, "vmx-add", "vmx-remove", ListKind::Vmx, model.vmx));
+  if (table.has("kvm")) kvm = VMM_TRY(read_kvm_section(table));
+  if (kvm) apply_kvm_section(*kvm, model);
   VMM_TRY(policies.read(table));
   VMM_TRY(policies.apply(before, model));
   for (const auto& [index, value] : model.msrs)
@@ -254,11 +273,11 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
     return fail(Error::usage("larger than 1 MiB, no CPU model").at(std::string(file)));
   const TomlDocument document = VMM_TRY(TomlDocument::parse(text, file));
   const TomlTable root = document.root();
-  VMM_TRY(root.only(
-      {"schema",    "name",     "title",    "default",          "inherits",     "vendor",
-       "family",    "model",    "stepping", "max-leaf",         "max-ext-leaf", "phys-bits",
-       "virt-bits", "caches",   "version",  "phys-bits-policy", "words",        "msr",
-       "require",   "optional", "forbid"}));
+  VMM_TRY(root.only({"schema",           "name",      "title",     "default",  "inherits",
+                     "vendor",           "family",    "model",     "stepping", "max-leaf",
+                     "max-ext-leaf",     "phys-bits", "virt-bits", "caches",   "version",
+                     "phys-bits-policy", "words",     "msr",       "require",  "optional",
+                     "forbid",           "kvm"}));
   VMM_TRY(root.number("schema", 1, 1));
   CpuModelFile result;
   result.name = VMM_TRY(root.string("name", 48));
@@ -281,8 +300,11 @@ Result<CpuModelFile> parse_cpu_model(std::string_view text, std::string_view fil
   PolicySections policies;
   VMM_TRY(policies.read(root));
   result.default_version = static_cast<unsigned>(VMM_TRY(root.number("default", 1, 999)));
+  std::optional<KvmSection> kvm;
+  if (root.has("kvm")) kvm = VMM_TRY(read_kvm_section(root));
   for (const TomlTable& version : VMM_TRY(root.tables("version", kMaxVersions))) {
-    VMM_TRY(read_version(version, result.versions.empty() && !inherits, policies, model));
+    VMM_TRY(read_version(version, result.versions.empty() && !inherits, kvm, policies, model));
+    kvm.reset();
     result.versions.push_back(model);
   }
   if (result.versions.empty()) return fail(Error::usage("no [[version]]").at(root.place()));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/base/result.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/features.h"
 #include "vmm/cpu/selection.h"
 
@@ -69,6 +70,8 @@ struct CpuModel {
   // not.
   std::vector<CpuWish> wishes;
   std::optional<CpuOverride::Kind> width_wish;  // PhysExact, PhysAtMost
+  // KVM's quirks that a guest is to be without (vmm/core/quirks.h).
+  std::uint32_t quirks_off = usual_quirks_off();
 
   bool operator==(const CpuModel&) const = default;
 

@@ -6,8 +6,10 @@
 #include <map>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/show.h"
 #include "vmm/cpu/vmx.h"
+#include "vmm/cpu/wishes.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -39,6 +41,71 @@ std::map<std::uint32_t, std::uint64_t> nameless_msrs(const CpuWords& words) {
     if (rest != 0) msrs[index] = rest;
   }
   return msrs;
+}
+
+// Registers that follow from others, or are told of otherwise.
+bool follows(const FeatureWord& word) {
+  switch (word.index) {
+    case 0:
+    case 4:
+    case 7:
+    case 0xb:
+    case 0xd:
+    case 0x1d:
+    case 0x1e:
+    case 0x1f:
+    case 0x40000000:
+    case 0x80000000:
+    case 0x80000002:
+    case 0x80000003:
+    case 0x80000004:
+    case 0x80000005:
+    case 0x80000006:
+    case 0x8000001d:
+    case 0x8000001e:
+      return true;
+    case 1:
+    case 0x80000001:
+      return word.reg == CpuidReg::Eax || word.reg == CpuidReg::Ebx;
+    case 0x8000000a:
+      return word.reg != CpuidReg::Edx;
+    default:
+      return false;
+  }
+}
+
+// Registers without a named bit: those of raw words, and what only a host has.
+void compare_registers(const CpuWords& a, const CpuWords& b, CpuDiff& diff) {
+  const std::vector<FeatureWord> named = FeatureCatalog::words();
+  for (const CpuidDifference& d : vmm::diff(a.cpuid, b.cpuid)) {
+    const FeatureWord word{false, d.key.leaf, d.key.subleaf, d.reg};
+    if (follows(word) || std::ranges::find(named, word) != named.end()) continue;
+    std::uint32_t left = d.left;
+    std::uint32_t right = d.right;
+    if (word == FeatureWord{false, 0x80000008, 0, CpuidReg::Eax}) {
+      // The widths have a line of their own.
+      left &= ~0xffffU;
+      right &= ~0xffffU;
+    }
+    if (left != right)
+      diff.values.push_back(
+          {word.text(), fmt::format("{:08x}h", left), fmt::format("{:08x}h", right)});
+  }
+}
+
+// Of two lists what the other lacks, as values of one line.
+void compare_lists(std::string_view what, const std::vector<std::string>& left,
+                   const std::vector<std::string>& right, CpuDiff& diff) {
+  const auto without = [](const std::vector<std::string>& list,
+                          const std::vector<std::string>& other) {
+    std::vector<std::string> rest;
+    for (const std::string& item : list)
+      if (std::ranges::find(other, item) == other.end()) rest.push_back(item);
+    return fmt::format("{}", fmt::join(rest, " "));
+  };
+  const std::string mine = without(left, right);
+  const std::string theirs = without(right, left);
+  if (mine != theirs) diff.values.push_back({std::string(what), mine, theirs});
 }
 
 std::string msr_text(const std::map<std::uint32_t, std::uint64_t>& msrs, std::uint32_t index) {
@@ -95,6 +162,11 @@ CpuDiff diff_cpus(const WholeCpu& left, const WholeCpu& right) {
     const std::string y = msr_text(others, index);
     if (x != y) diff.values.push_back({fmt::format("MSR {:X}h", index), x, y});
   }
+  compare_registers(a, b, diff);
+  compare_lists("wishes", wish_texts(left.cpu.wishes, left.cpu.width_wish),
+                wish_texts(right.cpu.wishes, right.cpu.width_wish), diff);
+  compare_lists("quirks off", quirk_names(left.cpu.quirks_off), quirk_names(right.cpu.quirks_off),
+                diff);
   return diff;
 }
 

@@ -10,7 +10,8 @@
 namespace vmm {
 
 struct CpuDiff {
-  // Identity, brand, widths, leaf limits, caches, MSRs: what is no single bit.
+  // Identity, brand, widths, leaf limits, caches, MSRs, registers without names, wishes, KVM's
+  // quirks: what is no single bit.
   struct Value {
     std::string what;  // "brand"
     std::string left, right;

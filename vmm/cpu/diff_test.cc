@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "vmm/cpu/cpu_model.h"
 
 namespace vmm {
@@ -71,6 +73,37 @@ TEST(CpuDiff, shows_widths_and_controls_that_are_fixed) {
   EXPECT_EQ(diff.values[0].what, "addresses");
   EXPECT_EQ(diff.values[0].right, "46 bits physical, 48 bits linear");
   EXPECT_EQ(diff.values[1], (CpuDiff::Value{"MSR 48Eh", "-", "80h"}));
+}
+
+TEST(CpuDiff, tells_wishes_apart) {
+  const CpuDiff diff =
+      diff_of("haswell,require:avx2", "haswell,phys-bits=host-exact,optional:rdseed");
+  EXPECT_THAT(diff.values, ElementsAre(CpuDiff::Value{"wishes", "require:avx2",
+                                                      "optional:rdseed phys-bits=host-exact"}));
+  EXPECT_THAT(names(diff.right_only), ElementsAre("rdseed"));
+}
+
+TEST(CpuDiff, shows_words_and_msrs_without_names) {
+  const std::string path = testing::TempDir() + "/numbers.toml";
+  std::ofstream(path) << R"(schema = 1
+name = "numbers"
+title = "For tests"
+default = 1
+inherits = "haswell@4"
+words = [{ leaf = 0x80000008, register = "eax", value = 0x2A0000, mask = 0xFF0000 },
+         { leaf = 0xC, register = "ebx", value = 0x54 }]
+
+[msr]
+microcode-revision = 0x2000000000
+
+[[version]]
+number = 1
+)";
+  const CpuDiff diff = diff_of("haswell@4", path);
+  std::remove(path.c_str());
+  EXPECT_THAT(diff.values, ElementsAre(CpuDiff::Value{"MSR 8Bh", "-", "2000000000h"},
+                                       CpuDiff::Value{"C.EBX", "00000000h", "00000054h"},
+                                       CpuDiff::Value{"80000008.EAX", "00000000h", "002a0000h"}));
 }
 
 }  // namespace

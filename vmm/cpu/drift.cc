@@ -8,6 +8,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/vmx.h"
 
@@ -82,6 +83,7 @@ class Comparison {
                            words_digest(replay_.words) != words_digest(then_.words);
     compare_bits();
     compare_values();
+    if (lock_.quirks_off) compare_quirks(now.quirks_off, replay.quirks_off);
     compare_hosts();
     return std::move(drift_);
   }
@@ -142,6 +144,16 @@ class Comparison {
     }
   }
 
+  // `wanted` is what the CPU wants to be without today, `replayed` the same on the lock's own host.
+  void compare_quirks(std::uint32_t wanted, std::uint32_t replayed) {
+    const std::uint32_t now = wanted & host_.quirks;
+    const bool ours = (replayed & lock_.host.quirks) != *lock_.quirks_off;
+    for (const KvmQuirk& quirk : kvm_quirks())
+      if (((now ^ *lock_.quirks_off) & quirk.bit) != 0)
+        drift_.quirks.push_back({std::string(quirk.name), (now & quirk.bit) != 0, quirk.guest_tells,
+                                 ours ? kModel : "host kernel", std::string(quirk.with_it)});
+  }
+
   void compare_hosts() {
     const HostGrant& then = lock_.host;
     const auto note = [&](const std::string& what, const std::string& before,
@@ -192,6 +204,11 @@ void add_bits(std::vector<std::string>& lines, const Drift& drift, bool came) {
 
 }  // namespace
 
+bool Drift::guest_changed() const {
+  return model_changed || !bits.empty() || !values.empty() ||
+         std::ranges::any_of(quirks, &QuirkDrift::guest_tells);
+}
+
 Result<Drift> find_drift(const CpuLock& lock, const HostGrant& host) {
   return Comparison(lock, host).run();
 }
@@ -213,6 +230,11 @@ std::vector<std::string> drift_lines(const Drift& drift, const CpuLock& lock) {
   }
   add_bits(lines, drift, false);
   add_bits(lines, drift, true);
+  if (!drift.quirks.empty()) lines.emplace_back("quirks of KVM:");
+  for (const QuirkDrift& quirk : drift.quirks)
+    lines.push_back(fmt::format("  {} is {}  {}: {}{}", quirk.name,
+                                quirk.off ? "off, and was on" : "on, and was off", quirk.cause,
+                                quirk.off ? "no longer: " : "", quirk.with_it));
   if (!drift.values.empty()) lines.emplace_back("values that are other ones:");
   for (const ValueDrift& value : drift.values)
     lines.push_back(fmt::format("  {:<14}  {:x}h -> {:x}h  {}", value.word, value.then, value.now,

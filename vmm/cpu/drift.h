@@ -34,16 +34,26 @@ struct HostDrift {
   std::string now;
 };
 
+// A quirk of KVM that is off now and was on, or the other way round.
+struct QuirkDrift {
+  std::string name;
+  bool off = false;          // now
+  bool guest_tells = false;  // whether a guest can tell
+  std::string cause;         // "host kernel", "vmm or the model file"
+  std::string with_it;       // what a guest meets where it is on
+};
+
 struct Drift {
   std::vector<BitDrift> bits;
   std::vector<ValueDrift> values;
+  std::vector<QuirkDrift> quirks;
   std::vector<HostDrift> host;
   // The lock's own host would get another CPU today: the model's file or vmm itself is another.
   bool model_changed = false;
   std::string words_digest;  // of today's
 
   // True when the guest is another than the lock says.
-  bool guest_changed() const { return model_changed || !bits.empty() || !values.empty(); }
+  bool guest_changed() const;
 };
 
 // Resolves the lock's selection on `host` and compares. Usage errors as resolve_cpu().

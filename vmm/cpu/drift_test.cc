@@ -131,6 +131,29 @@ TEST(Drift, a_new_kernel_that_gives_the_same_guest_is_none) {
   EXPECT_EQ(drift.host[0].what, "kernel");
 }
 
+TEST(Drift, a_quirk_that_came_back_reaches_the_guest_and_one_that_it_cannot_tell_does_not) {
+  HostGrant then = recorded_host("milan-linux-6.1");
+  then.quirks = 0x7f;
+  const CpuLock lock = lock_of("epyc", then);
+  EXPECT_EQ(lock.quirks_off, 0x6cU);
+  EXPECT_EQ(parse_cpu_lock(cpu_lock_text(lock), "a.lock")->quirks_off, lock.quirks_off);
+  HostGrant newer = then;
+  newer.quirks = 0x7ff;
+  const Drift more = drift_of(lock, newer);
+  EXPECT_FALSE(more.guest_changed());
+  EXPECT_THAT(text(more, lock), HasSubstr("stuff-feature-msrs is off, and was on  host kernel"));
+  HostGrant fewer = then;
+  fewer.quirks = 0x5f;
+  const Drift less = drift_of(lock, fewer);
+  EXPECT_TRUE(less.guest_changed());
+  EXPECT_THAT(text(less, lock), HasSubstr("fix-hypercall-insn is on, and was off  host kernel: a "
+                                          "VMCALL on AMD"));
+  // One of a vmm that did not say is not compared.
+  CpuLock silent = lock;
+  silent.quirks_off.reset();
+  EXPECT_THAT(drift_of(silent, fewer).quirks, IsEmpty());
+}
+
 TEST(Drift, a_module_parameter_is_named_with_the_bit_that_it_took) {
   HostGrant then = recorded_host("milan-linux-6.1");
   then.supported.at(0x80000001).ecx |= 1U << 2;

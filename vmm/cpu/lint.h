@@ -26,6 +26,10 @@ std::string_view lint_level_name(LintFinding::Level level);  // "error", "warnin
 // judged. Errors first, then warnings, then notes.
 std::vector<LintFinding> lint_cpu(const CpuWords& words);
 
+// What a model file says beside its words: wishes that contradict each other, quirks of KVM that go
+// against the features, and, as notes, numbers that nobody can judge. Errors and warnings first.
+std::vector<LintFinding> lint_sections(const ResolvedCpu& cpu);
+
 // What `words` hide that this silicon executes all the same: instructions that no control can take
 // away (SDM and APM know none), so that a guest that tries them instead of asking CPUID finds them.
 std::vector<FeatureId> hidden_not_removed(const CpuWords& words, const CpuidTable& silicon);

@@ -103,6 +103,27 @@ TEST(Lint, flags_leaves_and_components_that_contradict) {
   EXPECT_THAT(rules, Contains("xsave-components"));
 }
 
+TEST(Lint, flags_cet_and_its_controls_apart_from_each_other) {
+  EXPECT_THAT(faults("skylake-server,+shstk"),
+              ElementsAre("vmx-pair: shstk without vmx-entry-load-cet",
+                          "vmx-pair: shstk without vmx-exit-load-cet"));
+  EXPECT_THAT(faults("skylake-server,+ibt,+vmx,vmx.+entry-load-cet,vmx.+exit-load-cet"), IsEmpty());
+  EXPECT_THAT(faults("skylake-server,+vmx,vmx.+exit-load-cet"),
+              ElementsAre("needs: vmx-exit-load-cet"));
+  EXPECT_THAT(faults("skylake-server,+shstk,-xsaves"), ElementsAre("needs: vmx-xsaves"))
+      << "-xsaves takes shstk along";
+  EXPECT_THAT(faults("haswell,+shstk"), Contains("needs: shstk"));
+}
+
+TEST(Lint, a_required_feature_should_not_stand_on_an_optional_one) {
+  const auto cpu = resolve_whole("haswell,require:avx2,optional:avx", HostGrant{})->cpu;
+  const auto findings = lint_sections(cpu);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].rule, "wishes");
+  EXPECT_THAT(findings[0].what, HasSubstr("avx2 is required and needs avx"));
+  EXPECT_EQ(findings[0].remedy, "require:avx, or optional:avx2");
+}
+
 TEST(Lint, lists_what_is_hidden_and_executes_all_the_same) {
   CpuidTable silicon;
   silicon.at(7).ebx = ~0U;

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "vmm/base/text.h"
+#include "vmm/cpu/model_kvm.h"
 #include "vmm/cpu/model_sections.h"
 #include "vmm/cpu/model_values.h"
 
@@ -87,10 +88,11 @@ std::string cpu_model_text(const CpuModel& model, std::string_view comment) {
   if (model.width_wish) text += width_wish_text(model.width_wish);
   if (!model.caches.empty()) text += caches_text(model.caches);
   if (!model.raw.empty()) text += raw_words_text(model.raw);
+  if (const std::string kvm = kvm_section_text(model); !kvm.empty()) text += "\n[kvm]\n" + kvm;
   text += fmt::format("\n[[version]]\nnumber = {}\n", model.version);
   if (!model.alias.empty()) text += fmt::format("alias = {}\n", quoted(model.alias));
   text += fmt::format("brand = {}\n", quoted(model.brand));
-  text += list_text("features", model.features);
+  text += list_text("features", without_pv_features(model.features));
   if (!model.svm.empty()) text += "# Come with +svm only.\n" + list_text("svm", model.svm);
   if (!model.vmx.empty()) text += "# Come with +vmx only.\n" + list_text("vmx", model.vmx);
   if (!model.vmx_fixed.empty()) text += list_text("vmx-fixed", model.vmx_fixed);
@@ -124,12 +126,13 @@ std::string cpu_model_changes(const CpuModel& model, const CpuModel& base) {
     if (const auto less = without(theirs, mine); !less.empty())
       text += list_text(fmt::format("{}remove", prefix), less);
   };
-  lists("", model.features, base.features);
+  lists("", without_pv_features(model.features), without_pv_features(base.features));
   lists("svm-", model.svm, base.svm);
   lists("vmx-", model.vmx, base.vmx);
   if (model.vmx_fixed != base.vmx_fixed)
     text += model.vmx_fixed.empty() ? "vmx-fixed = []\n" : list_text("vmx-fixed", model.vmx_fixed);
   if (model.msrs != base.msrs) text += msrs_text(model.msrs);
+  if (!same_kvm_section(model, base)) text += "\n[version.kvm]\n" + whole_kvm_section_text(model);
   return text + policy_changes_text(model.wishes, base.wishes);
 }
 

@@ -91,7 +91,7 @@ Result<CpuRawWord> read_raw_word(const TomlTable& table) {
                                          "to 800000FFh are",
                                          word.index))
                     .at(table.place("leaf"))
-                    .hint("KVM's own leaves come from 'kvm...' names in 'features'"));
+                    .hint("KVM's own leaves come from [kvm] pv-features"));
   if (table.has("subleaf"))
     word.subleaf = static_cast<std::uint32_t>(VMM_TRY(table.number("subleaf", 0, 255)));
   if (word.subleaf != 0 && !has_subleaves(word.index))

@@ -183,7 +183,7 @@ TEST(RawWords, errors_name_the_place_and_the_cure) {
            Bad{"words = [{ leaf = 0x15, subleaf = 1, register = \"eax\", value = 3 }]\n",
                "a.toml:6:35", "leaf 15h has no subleaves", ""},
            Bad{"words = [{ leaf = 0x40000001, register = \"eax\", value = 3 }]\n", "a.toml:6:19",
-               "leaf 40000001h is no leaf of a model", "'kvm...' names"},
+               "leaf 40000001h is no leaf of a model", "[kvm] pv-features"},
            Bad{"words = [{ leaf = 7, register = \"ebx\", value = 0x10, mask = 0xF0 }]\n",
                "a.toml:6:10", "7.0.EBX[4] is hle", "mask = 0x"},
            Bad{"words = [{ leaf = 0x80000002, register = \"eax\", value = 0 }]\n", "a.toml:6:10",

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "vmm/cpu/features.h"
+#include "vmm/cpu/guest_text.h"
 #include "vmm/cpu/host_grant_fake.h"
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/resolve.h"

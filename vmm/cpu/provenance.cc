@@ -6,6 +6,7 @@
 #include <map>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/model_sections.h"
 #include "vmm/cpu/model_values.h"
 #include "vmm/cpu/show.h"
@@ -66,6 +67,19 @@ std::uint64_t numbers_in(const CpuSource& source, const FeatureWord& word) {
   return msr == source.model->msrs.end() ? 0 : msr->second;
 }
 
+// KVM's quirks where a model file has its own say, with the version that says so.
+void add_quirks(std::vector<Row>& rows, const CpuSource& source) {
+  const std::uint32_t usual = usual_quirks_off();
+  const std::uint32_t mine = source.model->quirks_off;
+  if (mine == usual) return;
+  const std::string version =
+      version_that_brought(source, [&](const CpuModel& other) { return other.quirks_off == mine; });
+  for (const std::string& name : quirk_names(mine & ~usual))
+    add(rows, "quirks off", version + " kvm", name);
+  for (const std::string& name : quirk_names(usual & ~mine))
+    add(rows, "quirks on", version + " kvm", name);
+}
+
 // Raw words and [msr], as they are in the CPU, with the version that brought them.
 void add_numbers(std::vector<Row>& rows, const CpuSource& source, const CpuWords& words) {
   for (const CpuRawWord& raw : source.model->raw) {
@@ -96,6 +110,7 @@ std::optional<std::string_view> fixed_origin(std::string_view feature) {
     return "follows from --smp: on with several threads or cores";
   if (feature == "fdp-excptn-only" || feature == "zero-fcs-fds")
     return "means 'absent' when it is on; always on where the vendor defines it";
+  if (feature == "xss-cet-u" || feature == "xss-cet-s") return "follows from shstk and ibt";
   return std::nullopt;
 }
 
@@ -122,6 +137,7 @@ const CpuOverride* deciding_override(FeatureId id, const CpuSelection& selection
 std::string origin_of_bit(FeatureId id, const CpuSource& source) {
   const Feature& feature = FeatureCatalog::get(id);
   if (feature.name == "ht" || feature.name == "cmp-legacy") return "--smp";
+  if (feature.name.starts_with("xss-")) return source.model == nullptr ? "host" : "other bits";
   if (fixed_origin(feature.name)) return "always";
   const bool in_model = source.model == nullptr || model_has(*source.model, id);
   if (const CpuOverride* change = deciding_override(id, *source.selection, in_model))
@@ -140,7 +156,10 @@ std::vector<std::string> provenance_lines(const CpuSource& source,
   const bool amd = is_amd(words.cpuid);
   std::vector<Row> rows;
   add(rows, "phys-bits", width_origin(source), fmt::format("{}", words.cpuid.phys_bits()));
-  if (source.model != nullptr) add_numbers(rows, source, words);
+  if (source.model != nullptr) {
+    add_quirks(rows, source);
+    add_numbers(rows, source, words);
+  }
   for (const FeatureWord& word : FeatureCatalog::words()) {
     const std::uint64_t value =
         words.word(word) & ~repeated_bits(word, amd) & ~numbers_in(source, word);

@@ -12,6 +12,7 @@
 
 #include "vmm/base/result.h"
 #include "vmm/core/cpuid_table.h"
+#include "vmm/cpu/cpu_model.h"
 
 namespace vmm {
 
@@ -74,7 +75,17 @@ struct ResolvedCpu {
   std::vector<MissingBit> missing;  // what the host cannot give (strict: the run is refused)
   std::vector<std::string> notes;   // what the user should know once: phys-bits differ, ...
   std::string model_digest;         // SHA-256 of the model and its overrides, hex
+  // What a model file and a selection say beside the words: wishes as they hold in the end, words
+  // without names, and KVM's quirks that the CPU is to be without where KVM can do that.
+  std::vector<CpuWish> wishes;
+  std::optional<CpuOverride::Kind> width_wish;
+  std::vector<CpuRawWord> raw;
+  std::uint32_t quirks_off = 0;  // as in vmm/core/quirks.h
 };
+
+// What a host that does not fulfil a wish of a selection (require:, forbid:, phys-bits=host-exact)
+// means: an error for those who want to run, a note for those who only look.
+enum class Unmet { Refuse, Note };
 
 // The names of all models that are built in, sorted; "host" is among them.
 std::vector<std::string> model_names();
@@ -84,9 +95,11 @@ std::vector<std::string> model_names();
 // Usage errors name an unknown model or feature with the nearest name. Under Strict the caller
 // refuses when `missing` is not empty.
 Result<ResolvedCpu> resolve_cpu(std::string_view selection, CpuPolicy policy,
-                                const Topology& topology, const HostGrant& host);
+                                const Topology& topology, const HostGrant& host,
+                                Unmet unmet = Unmet::Refuse);
 
-// The text that `model_digest` is made over (canonical_text() in words.h). Errors as resolve_cpu().
+// The text that `model_digest` is made over: canonical_text() in words.h, and the quirks that are
+// not as usual. Errors as resolve_cpu().
 Result<std::string> digest_text(std::string_view selection, const HostGrant& host);
 
 // The APIC id of vCPU `vcpu` (< topology.vcpus): socket, core and thread fields, each as wide as
@@ -97,6 +110,14 @@ std::uint32_t apic_id_of_vcpu(const Topology& topology, unsigned vcpu);
 // The table of one vCPU: APIC id in leaves 1, Bh and 1Fh. Never touches a feature bit.
 CpuidTable cpuid_of_vcpu(const ResolvedCpu& cpu, const Topology& topology, unsigned vcpu);
 
+constexpr std::uint32_t kMicrocodeRevision = 0x8b;  // IA32_BIOS_SIGN_ID
+constexpr std::uint32_t kPlatformInfo = 0xce;       // MSR_PLATFORM_INFO
+
+// The MSRs to give each vCPU, in order: `cpu.msrs`, and before them what is alike for every CPU of
+// a vendor unless its model says otherwise, so that no guest reads what this KVM begins with: a
+// microcode revision, and CPUID faulting.
+std::vector<CpuMsr> msrs_of_vcpu(const ResolvedCpu& cpu);
+
 // A CPU to look at rather than to run: with the nested capabilities that no bare name shows.
 struct WholeCpu {
   ResolvedCpu cpu;  // under Force, one vCPU; `text` and `model_digest` are the selection's own
@@ -105,18 +126,15 @@ struct WholeCpu {
   std::uint32_t max_leaf = 0;
   std::uint32_t max_ext_leaf = 0;
 };
-// Errors as resolve_cpu(). `host` counts for the rule `host` only.
+// Errors as resolve_cpu(); a wish that the host does not fulfil is a note. `host` counts for the
+// rule `host` and for notes only.
 Result<WholeCpu> resolve_whole(std::string_view selection, const HostGrant& host);
 
 // The lines of a refusal or a list: "avx2  7.0.EBX[5]  refused by silicon: ...; try ...".
 std::vector<std::string> describe(const std::vector<MissingBit>& missing);
 
-// A table without what KVM owns at run time, because it follows the guest's registers: OSXSAVE,
-// OSPKE, APIC and the sizes in leaf Dh. MONITOR is not among them: its quirk stays on
-// (vmm/kvm/vm.cc).
-CpuidTable without_runtime_bits(const CpuidTable& table);
-
-// What KVM changed between what was set and what is read back, run-time bits left out.
-std::vector<CpuidDifference> unexpected_differences(const CpuidTable& set, const CpuidTable& read);
+// KVM's quirks that this CPU is without on this host, and those that stay although it wants to be
+// without them, with what a guest meets then.
+std::vector<std::string> quirk_lines(const ResolvedCpu& cpu, const HostGrant& host);
 
 }  // namespace vmm

@@ -7,9 +7,11 @@
 #include <set>
 
 #include "vmm/base/bytes.h"
+#include "vmm/core/quirks.h"
 #include "vmm/cpu/features.h"
 #include "vmm/cpu/topology.h"
 #include "vmm/cpu/vmx.h"
+#include "vmm/cpu/wishes.h"
 #include "vmm/cpu/words.h"
 
 namespace vmm {
@@ -162,6 +164,10 @@ std::vector<std::string> show_lines(const ResolvedCpu& cpu, const CpuModelFile* 
       if (&name != &names.back()) name += ',';
     if (!names.empty()) wrap_words(lines, "also", 16, names);
   }
+  wrap_words(lines, "quirks off", 16, quirk_names(cpu.quirks_off));
+  if (const std::vector<std::string> wishes = wish_texts(cpu.wishes, cpu.width_wish);
+      !wishes.empty())
+    wrap_words(lines, "wishes", 16, wishes);
   field(lines, "digest", "sha256 " + cpu.model_digest);
   lines.emplace_back();
   for (const WordFeatures& word : features_by_word(cpu))

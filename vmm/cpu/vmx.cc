@@ -1,5 +1,6 @@
 #include "vmm/cpu/vmx.h"
 
+#include <algorithm>
 #include <array>
 
 #include "vmm/base/bytes.h"
@@ -79,11 +80,16 @@ std::uint64_t vmx_controls_fixed(std::uint32_t index, std::uint64_t value) {
   return msr == nullptr ? 0 : static_cast<std::uint32_t>(value) & ~msr->default1;
 }
 
+bool is_vmx_choice(std::uint32_t index) {
+  constexpr std::array<std::uint32_t, 12> kChoices = {
+      kVmxBasic, kVmxMisc, 0x486, 0x488, 0x48a, 0x48b, 0x48c, 0x48d, 0x48e, 0x48f, 0x490, kVmxLast};
+  return std::ranges::find(kChoices, index) != kChoices.end();
+}
+
 MsrValues vmx_to_set(const MsrValues& kvm) {
   MsrValues result;
-  for (const std::uint32_t index : {kVmxBasic, kVmxMisc, 0x486U, 0x488U, 0x48aU, 0x48bU, 0x48cU,
-                                    0x48dU, 0x48eU, 0x48fU, 0x490U, kVmxLast})
-    if (const auto it = kvm.find(index); it != kvm.end()) result.insert(*it);
+  for (const auto& msr : kvm)
+    if (is_vmx_choice(msr.first)) result.insert(msr);
   return result;
 }
 
@@ -105,16 +111,19 @@ void complete_vmx(MsrValues& msrs, bool long_mode) {
 }
 
 void take_fixed_by_kvm(MsrValues& msrs, const MsrValues& kvm) {
-  struct Fixed {
-    std::uint32_t index;
-    std::uint64_t mask;
-  };
-  for (const Fixed& fixed : {Fixed{kVmxBasic, kBasicFixed}, Fixed{kVmxMisc, kMiscFixed}}) {
-    const auto theirs = kvm.find(fixed.index);
-    const auto mine = msrs.find(fixed.index);
+  for (const std::uint32_t index : {kVmxBasic, kVmxMisc}) {
+    const auto theirs = kvm.find(index);
+    const auto mine = msrs.find(index);
     if (theirs == kvm.end() || mine == msrs.end()) continue;
-    mine->second = (mine->second & ~fixed.mask) | (theirs->second & fixed.mask);
+    mine->second = without_fixed_by_kvm(index, mine->second) |
+                   (theirs->second & ~without_fixed_by_kvm(index, ~std::uint64_t{0}));
   }
+}
+
+std::uint64_t without_fixed_by_kvm(std::uint32_t index, std::uint64_t value) {
+  if (index == kVmxBasic) return value & ~kBasicFixed;
+  if (index == kVmxMisc) return value & ~kMiscFixed;
+  return value;
 }
 
 }  // namespace vmm

@@ -41,8 +41,11 @@ std::uint64_t vmx_controls_fixed(std::uint32_t index, std::uint64_t value);
 
 using MsrValues = std::map<std::uint32_t, std::uint64_t>;
 
-// Those of `kvm`, the values that /dev/kvm reports, that can be set: all but the MSRs that KVM
-// makes from others (481h to 484h) and from CPUID (487h, 489h).
+// Whether the MSR (480h to 491h) is set by a model: all but those that KVM makes from others (481h
+// to 484h) and from CPUID (487h, 489h).
+bool is_vmx_choice(std::uint32_t index);
+
+// Those of `kvm`, the values that /dev/kvm reports, that can be set.
 MsrValues vmx_to_set(const MsrValues& kvm);
 
 // Fills in what is no feature: controls that the architecture fixes, the 64-bit host of
@@ -54,5 +57,7 @@ void complete_vmx(MsrValues& msrs, bool long_mode);
 // the rate of the preemption timer, the number of CR3 targets and the size of MSR lists in
 // IA32_VMX_MISC. Taken from `kvm`, the values that /dev/kvm reports.
 void take_fixed_by_kvm(MsrValues& msrs, const MsrValues& kvm);
+// An MSR's value without that.
+std::uint64_t without_fixed_by_kvm(std::uint32_t index, std::uint64_t value);
 
 }  // namespace vmm

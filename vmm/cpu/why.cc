@@ -7,6 +7,7 @@
 #include "vmm/base/text.h"
 #include "vmm/cpu/lint.h"
 #include "vmm/cpu/provenance.h"
+#include "vmm/cpu/refusal.h"
 #include "vmm/cpu/vmx.h"
 #include "vmm/cpu/words.h"
 
@@ -84,6 +85,28 @@ std::string origin_of(FeatureId id, const CpuSelection& selection, const CpuMode
   return fmt::format("{} takes it away, for it needs that; {}", change->text(), by_itself);
 }
 
+const CpuWish* wish_about(const ResolvedCpu& cpu, FeatureId id) {
+  const auto at = std::ranges::find(cpu.wishes, id, &CpuWish::feature);
+  return at != cpu.wishes.end() ? &*at : nullptr;
+}
+
+// What the host makes of a bit that is off: of no concern, unless it must not have it or would have
+// been welcome.
+std::string unwanted_line(const WhyInput& input) {
+  const CpuWish* wish = wish_about(input.whole->cpu, input.feature);
+  const std::string_view name = FeatureCatalog::get(input.feature).name;
+  if (wish == nullptr) return {};
+  if (wish->kind == CpuOverride::Kind::Forbid &&
+      granted_words(*input.host, input.model == nullptr).has(input.feature))
+    return fmt::format(
+        "  {} gives it, so that a run is refused (77), for it is forbidden{}; -{} only hides it",
+        input.where, wish->group.empty() ? "" : fmt::format(" (group {})", wish->group), name);
+  const std::string optional = fmt::format("optional {} is left out", name);
+  for (const std::string& note : input.whole->cpu.notes)
+    if (note.starts_with(optional)) return fmt::format("  on {}: {}", input.where, note);
+  return {};
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> why_lines(const WhyInput& input) {
@@ -105,19 +128,34 @@ Result<std::vector<std::string>> why_lines(const WhyInput& input) {
   if (!on && input.file != nullptr &&
       origin == fmt::format("no version of {} has it", input.file->name))
     origin += "; " + models_with(input.feature);
+  // Of a bit that is wanted the host has the last word, and says the kernel where it is the reason.
+  // That every kernel of ten years has it is no news.
+  if (!(on && input.host) && !feature.kvm_since.empty() && !feature.kvm_since.starts_with("<="))
+    origin += fmt::format("; KVM offers it {}", kvm_since_text(feature));
   lines.push_back("  " + origin);
   if (const std::string wrong = wrong_with(input.feature, words); !wrong.empty())
     lines.push_back("  " + wrong);
-  if (!on || !input.host) return lines;
+  if (!input.host) return lines;
+  if (!on) {
+    if (const std::string line = unwanted_line(input); !line.empty()) lines.push_back(line);
+    return lines;
+  }
 
   const std::string wanted = nested_off ? fmt::format("{},+{}", text, input.whole->nesting) : text;
-  const ResolvedCpu here = VMM_TRY(resolve_cpu(wanted, CpuPolicy::Strict, Topology{}, *input.host));
+  const ResolvedCpu here =
+      VMM_TRY(resolve_cpu(wanted, CpuPolicy::Strict, Topology{}, *input.host, Unmet::Note));
   for (const MissingBit& bit : here.missing) {
     const bool all_of_nesting = nesting && (bit.name == "vmx" || bit.name == "svm");
     if (bit.name != feature.name && !all_of_nesting) continue;
     lines.push_back(fmt::format("  {} refuses {}: {}: {}; try {}", input.where,
                                 all_of_nesting ? bit.name : "it", bit.refused_by, bit.reason,
                                 bit.remedy));
+    if (const CpuWish* wish = wish_about(here, feature_id(bit.name));
+        wish != nullptr && wish->kind == CpuOverride::Kind::Require)
+      lines.push_back(fmt::format(
+          "  it is required{}, so that mask and force are refused here (77) like strict; "
+          "optional:{} runs without it",
+          wish->group.empty() ? "" : fmt::format(" (group {})", wish->group), bit.name));
     return lines;
   }
   lines.push_back(fmt::format("  {} gives it", input.where));

@@ -38,7 +38,7 @@ TEST(Why, three_lines_tell_the_story_of_xsaves) {
       ElementsAre(
           "vmx-xsaves  MSR 48B[20], enable XSAVES and XRSTORS: off in "
           "skylake-client@3,+xsaves,+vmx",
-          "  @1 to @3 of skylake-client lack it, @4 has it",
+          "  @1 to @3 of skylake-client lack it, @4 has it; KVM offers it since Linux 5.3",
           "  xsaves without vmx-xsaves (MSR 48B[20]): a hypervisor here has XSAVES, and its "
           "own guest gets #UD for it; try vmx.+xsaves, or -xsaves"));
 }
@@ -77,6 +77,40 @@ TEST(Why, a_bit_that_is_wanted_hears_what_the_host_says) {
   EXPECT_THAT(why("cx16", "skylake-server", pvm).back(), "  this host gives it");
   EXPECT_THAT(why("vmx-ept", "skylake-server", pvm).back(), StartsWith("  this host refuses vmx:"));
   EXPECT_EQ(why("pdpe1gb", "haswell", pvm).size(), why("pdpe1gb", "haswell").size());
+}
+
+TEST(Why, a_wish_that_this_host_does_not_fulfil_is_explained) {
+  const HostGrant pvm = read_grant_fixture("pvm-linux-6.18");
+  const auto about = [&](const char* bit, const std::string& text) {
+    const CpuSelection selection = *parse_cpu_selection(text);
+    const auto whole = resolve_whole(text, pvm);
+    EXPECT_TRUE(whole) << whole.error().text();
+    const CpuModelFile file = *find_cpu_model_file(selection.model);
+    const CpuModel model = *find_cpu_model(selection.model);
+    return *why_lines({.feature = feature_id(bit),
+                       .whole = &*whole,
+                       .selection = &selection,
+                       .file = &file,
+                       .model = &model,
+                       .host = pvm,
+                       .where = "this host"});
+  };
+  const auto required = about("avx2", "haswell,require:avx2");
+  EXPECT_THAT(required[required.size() - 2], StartsWith("  this host refuses it: kvm_pvm:"));
+  EXPECT_EQ(required.back(),
+            "  it is required, so that mask and force are refused here (77) like strict; "
+            "optional:avx2 runs without it");
+  EXPECT_EQ(about("cx16", "haswell,forbid:cx16").back(),
+            "  this host gives it, so that a run is refused (77), for it is forbidden; -cx16 only "
+            "hides it");
+  EXPECT_THAT(about("avx512f", "skylake-server,optional:avx512f").back(),
+              StartsWith("  on this host: optional avx512f is left out: refused by silicon"));
+  EXPECT_EQ(about("cx16", "haswell,phys-bits=host-exact").back(), "  this host gives it");
+}
+
+TEST(Why, the_first_kernel_is_named_of_a_bit_that_no_host_was_asked_about) {
+  EXPECT_THAT(why("lam", "haswell")[1], HasSubstr("; KVM offers it since Linux 6.8"));
+  EXPECT_THAT(why("pks", "haswell")[1], HasSubstr("; KVM offers it up to Linux 6.18 never"));
 }
 
 TEST(WhyCapability, names_the_versions_of_the_model) {

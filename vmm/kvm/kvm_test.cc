@@ -108,8 +108,7 @@ class KvmCodeTest : public KvmTest {
   }
   void put(Gpa gpa, std::vector<std::uint8_t> bytes) { ASSERT_TRUE(memory_->write(gpa, bytes)); }
   bool disabled(std::string_view quirk) const {
-    const auto& names = vm_->disabled_quirks();
-    return std::find(names.begin(), names.end(), quirk) != names.end();
+    return (vm_->disabled_quirks() & find_quirk(quirk)->bit) != 0;
   }
   // Runs the code at 1000h up to its first exit.
   Exit run(std::vector<std::uint8_t> code, std::uint64_t rcx = 0, std::uint64_t apic_base = 0) {
@@ -137,7 +136,7 @@ class KvmCodeTest : public KvmTest {
 };
 
 TEST_F(KvmCodeTest, the_apic_page_is_gone_in_x2apic_mode) {
-  if (!disabled("LAPIC_MMIO_HOLE")) GTEST_SKIP() << "this KVM cannot do without the quirk";
+  if (!disabled("lapic-mmio-hole")) GTEST_SKIP() << "this KVM cannot do without the quirk";
   constexpr std::uint64_t kEnabledX2apicBsp = 0xfee00000 | 1U << 11 | 1U << 10 | 1U << 8;
   // mov eax, ds:[fee00030h]: the version register.
   const std::vector<std::uint8_t> code = {0x67, 0x66, 0xa1, 0x30, 0x00, 0xe0, 0xfe, 0xe6, 0xf4};
@@ -162,7 +161,7 @@ TEST_F(KvmCodeTest, a_processor_in_system_management_mode_sees_the_same_memory) 
 }
 
 TEST_F(KvmCodeTest, a_hypercall_of_the_other_vendor_is_undefined_and_stays_as_it_is) {
-  if (!disabled("FIX_HYPERCALL_INSN")) GTEST_SKIP() << "this KVM cannot do without the quirk";
+  if (!disabled("fix-hypercall-insn")) GTEST_SKIP() << "this KVM cannot do without the quirk";
   const bool amd = kvm_->supported_cpuid()->vendor() == "AuthenticAMD";
   const std::uint8_t last = amd ? 0xc1 : 0xd9;  // vmcall : vmmcall
   const Exit exit = run({0x0f, 0x01, last, 0xe6, 0xf4});
@@ -185,7 +184,12 @@ TEST_F(KvmTest, quirks_go_before_any_vcpu_and_a_refusal_is_named) {
   const Kvm kvm = *Kvm::open();
   if (*kvm.capability(capability::DISABLE_QUIRKS2) == 0) GTEST_SKIP() << "no quirk can go";
   const auto vm = *Vm::create(kvm, IrqChipKind::Kernel);
-  EXPECT_FALSE(vm->disabled_quirks().empty());
+  const auto offered = static_cast<std::uint32_t>(*kvm.capability(capability::DISABLE_QUIRKS2));
+  EXPECT_EQ(vm->disabled_quirks(), usual_quirks_off() & offered);
+  // Another choice, and KVM as it comes.
+  const std::uint32_t one = find_quirk("lapic-mmio-hole")->bit & offered;
+  EXPECT_EQ((*Vm::create(kvm, IrqChipKind::Kernel, one))->disabled_quirks(), one);
+  EXPECT_EQ((*Vm::create(kvm, IrqChipKind::Kernel, std::nullopt))->disabled_quirks(), 0U);
   const auto& enabled = vm->enabled();
   EXPECT_NE(std::find(enabled.begin(), enabled.end(), "DISABLE_QUIRKS2"), enabled.end());
   std::string said;

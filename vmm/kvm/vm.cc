@@ -34,42 +34,12 @@ Msi encode(const ApicMessage& message) {
   return msi;
 }
 
-struct Quirk {
-  std::uint32_t bit;
-  std::string_view name;  // without KVM_X86_QUIRK_
-};
-
-// Where KVM departs from hardware by default, for guests of long ago, in a way that a guest or its
-// developer is misled by.
-constexpr Quirk kUnwantedQuirks[] = {
-    // In x2APIC mode a processor has no APIC page: the access goes to the bus, and is listed among
-    // those that found nothing.
-    {KVM_X86_QUIRK_LAPIC_MMIO_HOLE, "LAPIC_MMIO_HOLE"},
-    // RIP would be behind an OUT to port 7Eh when it exits, and at every other OUT.
-    {KVM_X86_QUIRK_OUT_7E_INC_RIP, "OUT_7E_INC_RIP"},
-    // A VMCALL on AMD or VMMCALL on Intel is #UD. KVM instead writes the other instruction into the
-    // guest's code; kvm_pvm, whose emulator meets it again then, never comes back.
-    {KVM_X86_QUIRK_FIX_HYPERCALL_INSN, "FIX_HYPERCALL_INSN"},
-    // MONITOR and MWAIT are #UD on a CPU model without them, not instructions that do nothing.
-    {KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS, "MWAIT_NEVER_UD_FAULTS"},
-};
-// And those that stay on:
-// - LINT0_REENABLED: the BSP's LINT0 passes the PIC's interrupts on, as firmware leaves it. There
-// is
-//   no firmware here that could.
-// - CD_NW_CLEARED: caches work although CR0.CD is set, which is how KVM starts processors and,
-// again,
-//   no firmware clears.
-// - MISC_ENABLE_NO_MWAIT: without it a guest's write to IA32_MISC_ENABLE changes the CPUID bit
-//   MONITOR. CPUID bits are the model's.
-// - STUFF_FEATURE_MSRS: the VMX capability MSRs, 8Bh and CEh are KVM's until a model sets them.
-// - SLOT_ZAP_ALL and IGNORE_GUEST_PAT: no guest of ours can tell.
-
 }  // namespace
 
-Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool quirks) {
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind,
+                                       std::optional<std::uint32_t> quirks_off) {
   std::unique_ptr<Vm> vm(new Vm(kvm));
-  vm->quirks_ = quirks;
+  vm->as_it_comes_ = !quirks_off;
   // The kernel may be interrupted while it sets the VM up; that is not a refusal.
   for (int attempt = 0;; ++attempt) {
     auto fd = kvm.fd().ioctl(request::CREATE_VM);
@@ -90,7 +60,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool qu
     VMM_TRY(vm->enable(capability::X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN |
                                                            KVM_MSR_EXIT_REASON_INVAL |
                                                            KVM_MSR_EXIT_REASON_FILTER));
-  if (!quirks) VMM_TRY(vm->disable_quirks());
+  if (quirks_off) VMM_TRY(vm->disable_quirks(*quirks_off));
   if (kind == IrqChipKind::Kernel) VMM_TRY(vm->create_irqchip());
   if (kind == IrqChipKind::Split) VMM_TRY(vm->enable(capability::SPLIT_IRQCHIP, kIoapicRoutes));
   VMM_TRY(vm->ask_for_offer(kind));
@@ -98,16 +68,13 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, IrqChipKind kind, bool qu
 }
 
 // Before any vCPU: quirks decide what CPUID and MSRs begin with.
-Result<void> Vm::disable_quirks() {
-  const int offered = VMM_TRY(kvm_.capability(capability::DISABLE_QUIRKS2));
-  std::uint64_t mask = 0;
-  for (const Quirk& quirk : kUnwantedQuirks) {
-    if ((static_cast<std::uint32_t>(offered) & quirk.bit) == 0) continue;
-    mask |= quirk.bit;
-    disabled_quirks_.emplace_back(quirk.name);
-  }
-  if (mask == 0) return {};
-  return enable(capability::DISABLE_QUIRKS2, mask);
+Result<void> Vm::disable_quirks(std::uint32_t wanted) {
+  const auto offered =
+      static_cast<std::uint32_t>(VMM_TRY(kvm_.capability(capability::DISABLE_QUIRKS2)));
+  if ((wanted & offered) == 0) return {};
+  VMM_TRY(enable(capability::DISABLE_QUIRKS2, wanted & offered));
+  disabled_quirks_ = wanted & offered;
+  return {};
 }
 
 Result<void> Vm::enable(const Capability& capability, std::uint64_t argument) {
@@ -247,9 +214,9 @@ Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
   Fd fd(VMM_TRY(fd_.ioctl(request::CREATE_VCPU, id, fmt::format("id={}", id))));
   auto vcpu = VMM_TRY(Vcpu::create(std::move(fd), kvm_.run_size(), offer_));
   // KVM's paravirtual MSRs and hypercalls are there for a guest whose CPUID announces them, and for
-  // no other. Whoever keeps KVM's quirks gets it as it comes in this, too.
+  // no other. Whoever takes KVM as it comes does so in this, too.
   constexpr Capability kEnforce = capability::ENFORCE_PV_FEATURE_CPUID;
-  if (!quirks_ && VMM_TRY(kvm_.capability(kEnforce)) != 0) {
+  if (!as_it_comes_ && VMM_TRY(kvm_.capability(kEnforce)) != 0) {
     VMM_TRY(vcpu->enable(kEnforce, 1));
     if (std::find(enabled_.begin(), enabled_.end(), kEnforce.name) == enabled_.end())
       enabled_.emplace_back(kEnforce.name);

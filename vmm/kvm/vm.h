@@ -10,6 +10,7 @@
 #include "vmm/core/apic_message.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/irqchip.h"
+#include "vmm/core/quirks.h"
 #include "vmm/core/vcpu_state.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
@@ -21,9 +22,12 @@ class Vm {
   // KVM_CREATE_VM, then what every machine of ours has switched on where the host offers it
   // (exits on emulation failures and on MSRs that KVM does not know), and which of KVM's quirks are
   // switched off. `kvm` must outlive the VM.
-  // `kind` says whose interrupt controllers it has; they are made before any vCPU. `quirks`: keep
-  // all of KVM's quirks, and its paravirtual MSRs and hypercalls whatever CPUID says.
-  static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, IrqChipKind kind, bool quirks = false);
+  // `kind` says whose interrupt controllers it has; they are made before any vCPU. `quirks_off`:
+  // the quirks (vmm/core/quirks.h) that it is to be without where KVM can do that. Nothing: KVM as
+  // it comes, with all of them, and its paravirtual MSRs and hypercalls whatever CPUID says.
+  static Result<std::unique_ptr<Vm>> create(
+      const Kvm& kvm, IrqChipKind kind,
+      std::optional<std::uint32_t> quirks_off = usual_quirks_off());
 
   // One slot per region of `memory`, which must outlive the VM, read-only ones for its ROM; the
   // same for processors in system management mode.
@@ -59,13 +63,13 @@ class Vm {
 
   // Names of the capabilities that were switched on, for the VM or its vCPUs, for the report.
   const std::vector<std::string>& enabled() const { return enabled_; }
-  // Names of KVM's quirks that this VM does without, for the report.
-  const std::vector<std::string>& disabled_quirks() const { return disabled_quirks_; }
+  // KVM's quirks that this VM does without.
+  std::uint32_t disabled_quirks() const { return disabled_quirks_; }
 
  private:
   explicit Vm(const Kvm& kvm) : kvm_(kvm) {}
   Result<void> enable(const Capability& capability, std::uint64_t argument);
-  Result<void> disable_quirks();
+  Result<void> disable_quirks(std::uint32_t wanted);
   Result<void> map_in(std::uint32_t address_space, const GuestMemory& memory);
   Result<void> create_irqchip();
   Result<void> ask_for_offer(IrqChipKind kind);
@@ -73,12 +77,12 @@ class Vm {
 
   const Kvm& kvm_;
   Fd fd_;
-  bool quirks_ = false;
+  bool as_it_comes_ = false;
   IrqChipKind kind_ = IrqChipKind::User;
   VcpuOffer offer_;
   bool clock_ = false;
   std::vector<std::string> enabled_;
-  std::vector<std::string> disabled_quirks_;
+  std::uint32_t disabled_quirks_ = 0;
 };
 
 }  // namespace vmm

@@ -32,7 +32,7 @@ class Probe {
     VMM_CHECK(probe.memory_.write(3 * 4, vector) && probe.memory_.write(kInterrupt * 4, vector) &&
                   probe.memory_.write(kHandler, std::array<std::uint8_t, 3>{0x90, 0x90, kHlt}),
               "low memory is RAM");
-    probe.vm_ = VMM_TRY(Vm::create(kvm, IrqChipKind::User, false));
+    probe.vm_ = VMM_TRY(Vm::create(kvm, IrqChipKind::User));
     VMM_TRY(probe.vm_->map(probe.memory_));
     probe.vcpu_ = VMM_TRY(probe.vm_->create_vcpu(0));
     VMM_TRY(probe.vcpu_->set_cpuid(cpuid));

@@ -110,9 +110,11 @@ class Machine final : public DebugTarget, public MonitorMachine {
   IrqChipKind irqchip() const { return irqchip_; }
   const std::string& irqchip_reason() const { return irqchip_reason_; }
   const std::vector<std::string>& kvm_capabilities() const { return vm_->enabled(); }
-  const std::vector<std::string>& disabled_quirks() const { return vm_->disabled_quirks(); }
+  std::uint32_t disabled_quirks() const { return vm_->disabled_quirks(); }
   // What KVM made of the CPUID that was set: vCPU 0 as read back.
   const CpuidTable& guest_cpuid() const { return guest_cpuid_; }
+  // Of the MSRs that tell a guest about its CPU, what KVM reports for vCPU 0 after all was set.
+  const std::map<std::uint32_t, std::uint64_t>& guest_msrs() const { return guest_msrs_; }
   // Where that differs from what was set; empty except on kvm_pvm.
   const std::vector<CpuidDifference>& cpuid_differences() const { return cpuid_differences_; }
   // The rate of the guest's TSC, as KVM reads it back.
@@ -220,6 +222,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::uint32_t signature_ = 0;      // CPUID.1.EAX
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   CpuidTable guest_cpuid_;
+  std::map<std::uint32_t, std::uint64_t> guest_msrs_;
   MachineAbout about_;  // the model and the host; the rest is filled in when it is asked for
   DebugSupport debug_support_;
   std::vector<DebugControl> debug_controls_;  // of each vCPU; written while paused

@@ -12,6 +12,7 @@
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
+#include "vmm/cpu/guest_text.h"
 #include "vmm/kvm/xstate.h"
 #include "vmm/machine/keyboard.h"
 #include "vmm/machine/machine.h"
@@ -135,8 +136,8 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
   irqchip_ = kind;
   // kvm-unit-tests ask for KVM as it comes; on kvm_pvm a hypercall of the other vendor's kind would
   // never come back then.
-  const bool quirks = spec_.compat_kvm_unit_tests && host.backend != KvmBackend::Pvm;
-  vm_ = VMM_TRY(Vm::create(kvm, kind, quirks));
+  const bool as_it_comes = spec_.compat_kvm_unit_tests && host.backend != KvmBackend::Pvm;
+  vm_ = VMM_TRY(Vm::create(kvm, kind, as_it_comes ? std::nullopt : std::optional(cpu.quirks_off)));
   VMM_TRY(vm_->map(memory_));
   // As the board does with chips of its own.
   if (kind == IrqChipKind::Kernel && spec_.testdev) VMM_TRY(vm_->set_bios_defaults());
@@ -267,7 +268,7 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
   Vcpu& vcpu = *vcpus_[index];
   const CpuidTable wanted = cpuid_of_vcpu(cpu, spec_.topology, index);
   VMM_TRY(vcpu.set_cpuid(wanted));
-  std::vector<CpuMsr> msrs = cpu.msrs;
+  std::vector<CpuMsr> msrs = msrs_of_vcpu(cpu);
   // Firmware sets and locks it itself (etc/msr_feature_control), and faults where it is locked.
   if (firmware_)
     std::erase_if(msrs, [](const CpuMsr& msr) { return msr.index == kIa32FeatureControl; });
@@ -295,6 +296,10 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
                       msr.index, index, msr.value, value)));
   }
   if (index == 0) {
+    guest_msrs_.clear();
+    // One that KVM does not know is #GP for the guest as well, and no part of its CPU.
+    for (const std::uint32_t msr : telling_msrs(read))
+      if (const auto value = vcpu.msr(msr)) guest_msrs_[msr] = *value;
     guest_cpuid_ = std::move(read);
     cpuid_differences_ = std::move(differences);
   }

@@ -7,6 +7,8 @@
 
 #include "vmm/base/sha256.h"
 #include "vmm/base/text.h"
+#include "vmm/core/quirks.h"
+#include "vmm/cpu/guest_text.h"
 #include "vmm/cpu/why.h"
 #include "vmm/machine/explain_nested.h"
 #include "vmm/machine/kernel_slide.h"
@@ -115,20 +117,6 @@ json common_json(const MachineSpec& spec) {
           {"repeat", shell_line(spec.command_line)}};
 }
 
-// The CPUID that a guest sees, less what KVM owns at run time and the APIC ids, one leaf a line.
-std::string digest_of(const CpuidTable& cpuid) {
-  std::string text;
-  const CpuidTable lasting = without_runtime_bits(cpuid);
-  for (const auto& [key, regs] : lasting.entries()) {
-    CpuidRegs r = regs;
-    if (key.leaf == 1) r.ebx &= 0x00ffffff;
-    if (key.leaf == 0xb || key.leaf == 0x1f) r.edx = 0;
-    text += fmt::format("{:08x}.{:x}={:08x},{:08x},{:08x},{:08x}\n", key.leaf, key.subleaf, r.eax,
-                        r.ebx, r.ecx, r.edx);
-  }
-  return sha256_hex(text);
-}
-
 // A guest may end by itself because its VM entry was refused: with an exit code, or a reset. One
 // that was caught before its entry has not been refused yet.
 bool may_be_a_refusal(const RunOutcome& outcome) {
@@ -198,14 +186,14 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
     report.trace = {trace->path(), trace->totals().events, trace->totals().dropped,
                     trace->error_number() != 0 ? errno_name(trace->error_number()) : ""};
   report.kvm_capabilities = machine.kvm_capabilities();
-  report.disabled_quirks = machine.disabled_quirks();
+  report.disabled_quirks = quirk_constants(machine.disabled_quirks());
   report.cpuid_differences = machine.cpuid_differences();
   {
     auto board = machine.board().lock();
     for (const auto& disk : (*board)->disks())
       report.disks.push_back({disk->failures(), std::string(disk->problem())});
   }
-  report.guest_digest = digest_of(machine.guest_cpuid());
+  report.guest_digest = guest_digest(machine.guest_cpuid(), machine.guest_msrs());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
 

@@ -39,7 +39,7 @@ struct RunReport {
   std::vector<Unclaimed> unclaimed;
   std::map<std::uint32_t, MsrCounts> unknown_msrs;
   std::vector<CpuidDifference> cpuid_differences;  // set against read back
-  std::string guest_digest;  // SHA-256 of the CPUID as read back, run-time bits masked
+  std::string guest_digest;  // of vCPU 0 as KVM reports it back (vmm/cpu/guest_text.h)
   IrqChipKind irqchip = IrqChipKind::User;
   std::uint32_t tsc_khz = 0;  // of the guest's TSC
   std::vector<std::string> kvm_capabilities;

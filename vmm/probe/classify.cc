@@ -6,9 +6,8 @@
 #include <array>
 
 #include "vmm/base/bytes.h"
-#include "vmm/base/sha256.h"
+#include "vmm/cpu/guest_text.h"
 #include "vmm/cpu/vmx.h"
-#include "vmm/cpu/words.h"
 #include "vmm/probe/reasons.h"
 
 namespace vmm {
@@ -53,14 +52,16 @@ std::string vector_name(std::uint32_t vector) {
 class Judge {
  public:
   Judge(const ResolvedCpu& cpu, const ProbeReading& reading)
-      : cpu_(cpu), reading_(reading), guest_(reading.cpuid()), model_msrs_(words_of(cpu).msrs) {}
+      : cpu_(cpu), reading_(reading), guest_(reading.cpuid()) {
+    for (const CpuMsr& msr : msrs_of_vcpu(cpu)) model_msrs_[msr.index] = msr.value;
+  }
 
   ProbeResult result() {
     ProbeResult result;
     for (FeatureId id = 0; id < FeatureCatalog::all().size(); ++id) result.rows.push_back(row(id));
     compare_words(result);
-    result.guest_digest = digest(guest_, guest_msrs(result));
-    result.expected_digest = digest(cpu_.cpuid, expected_msrs(result));
+    result.guest_digest = guest_digest(guest_, result.msrs);
+    result.expected_digest = guest_digest(cpu_.cpuid, expected_msrs(result));
     result.starts = reading_.starts;
     return result;
   }
@@ -205,29 +206,12 @@ class Judge {
     }
   }
 
-  // Only what CPUID announces: what else KVM lets a guest read is no part of the CPU.
-  std::map<std::uint32_t, std::uint64_t> guest_msrs(const ProbeResult& result) const {
-    std::map<std::uint32_t, std::uint64_t> msrs;
-    for (const auto& [index, value] : result.msrs)
-      if (announced(guest_, index)) msrs[index] = value;
-    return msrs;
-  }
   std::map<std::uint32_t, std::uint64_t> expected_msrs(const ProbeResult& result) const {
     std::map<std::uint32_t, std::uint64_t> msrs = model_msrs_;
     // Where the model leaves an MSR to KVM, so does what is expected.
     for (const auto& [index, value] : result.msrs)
       if (announced(cpu_.cpuid, index)) msrs.try_emplace(index, value);
     return msrs;
-  }
-
-  static std::string digest(const CpuidTable& cpuid,
-                            const std::map<std::uint32_t, std::uint64_t>& msrs) {
-    // An absent leaf and one of zeroes look the same to a guest.
-    CpuidTable table;
-    const CpuidTable lasting = without_runtime_bits(cpuid);
-    for (const auto& [key, regs] : lasting.entries())
-      if (regs != CpuidRegs{}) table.at(key.leaf, key.subleaf) = regs;
-    return sha256_hex(canonical_text({table, msrs}, {}));
   }
 
   const ResolvedCpu& cpu_;

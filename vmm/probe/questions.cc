@@ -16,9 +16,11 @@ using probe::Kind;
 using probe::Question;
 using probe::Setup;
 
-// The MSRs that tell what a processor can do: FEATURE_CONTROL, CORE_CAPABILITIES,
-// ARCH_CAPABILITIES, PERF_CAPABILITIES, and with VMX its own (SDM Vol. 4, table 2-2).
-constexpr std::uint32_t kCapabilityMsrs[] = {0x3a, 0xcf, 0x10a, 0x345};
+// The MSRs that tell what a processor can do: FEATURE_CONTROL, the microcode revision,
+// PLATFORM_INFO, CORE_CAPABILITIES, ARCH_CAPABILITIES, PERF_CAPABILITIES, and with VMX its own (SDM
+// Vol. 4, table 2-2).
+constexpr std::uint32_t kCapabilityMsrs[] = {0x3a, kMicrocodeRevision, kPlatformInfo, 0xcf, 0x10a,
+                                             0x345};
 constexpr std::uint32_t kFirstVmxMsr = 0x480;
 constexpr std::uint32_t kLastVmxMsr = 0x493;
 

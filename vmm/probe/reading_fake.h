@@ -31,7 +31,7 @@ inline ProbeReading faithful_reading(const ResolvedCpu& cpu) {
       answer.value[3] = regs.edx;
     } else if (q.kind == probe::Kind::Msr) {
       answer.vector = 13;
-      for (const CpuMsr& msr : cpu.msrs) {
+      for (const CpuMsr& msr : msrs_of_vcpu(cpu)) {
         if (msr.index != q.index) continue;
         answer.vector = probe::kNoVector;
         answer.value[0] = static_cast<std::uint32_t>(msr.value);
