@@ -214,6 +214,19 @@ TEST(Widths, a_difference_is_said) {
               ElementsAre(HasSubstr("reserved-bit fault")));
 }
 
+// A wider guest lays out tables and windows that its processor refuses; OVMF dies of it.
+TEST(Widths, mask_takes_away_what_the_host_does_not_have) {
+  const HostGrant host = read_grant_fixture("cascadelake-linux-6.18");  // 46 bits
+  const ResolvedCpu masked = resolve("haswell,phys-bits=52", CpuPolicy::Mask, host);
+  EXPECT_EQ(masked.cpuid.phys_bits(), 46u);
+  EXPECT_THAT(masked.notes, Contains(HasSubstr("52 physical address bits of haswell@4 are masked "
+                                               "to 46, the host's")));
+  EXPECT_EQ(masked.model_digest,
+            resolve("haswell,phys-bits=52", CpuPolicy::Strict, host).model_digest);
+  EXPECT_EQ(resolve("haswell,phys-bits=52", CpuPolicy::Force, host).cpuid.phys_bits(), 52u);
+  EXPECT_EQ(resolve("haswell", CpuPolicy::Mask, host).cpuid.phys_bits(), 39u);
+}
+
 TEST(Host, is_what_kvm_supports_without_what_we_own) {
   const HostGrant host = read_grant_fixture("milan-linux-6.18");
   const ResolvedCpu cpu = resolve("host", CpuPolicy::Strict, host);

@@ -23,7 +23,8 @@ class Wishes {
   Result<void> width() {
     const unsigned theirs = width_of(host_);
     const unsigned mine = draft_.words.cpuid.phys_bits();
-    if (theirs == 0 || mine == theirs || !draft_.width_wish) return {};
+    if (theirs == 0 || mine == theirs) return {};
+    if (!draft_.width_wish) return mask_width(mine, theirs);
     if (*draft_.width_wish == Kind::PhysExact)
       return refuse(
           Error::host(fmt::format("{} physical address bits are wanted exactly, and this host has "
@@ -35,6 +36,15 @@ class Wishes {
     if (mine < theirs) return {};
     draft_.set_width(theirs);
     draft_.notes.push_back(fmt::format("phys-bits=at-most-host: {} in place of {}", theirs, mine));
+    return {};
+  }
+
+  // Without a wish the policy decides: mask takes away what the host does not have.
+  Result<void> mask_width(unsigned mine, unsigned theirs) {
+    if (policy_ != CpuPolicy::Mask || mine < theirs) return {};
+    draft_.set_width(theirs);
+    draft_.notes.push_back(fmt::format(
+        "{} physical address bits of {} are masked to {}, the host's", mine, draft_.name, theirs));
     return {};
   }
 
