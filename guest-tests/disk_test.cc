@@ -151,6 +151,51 @@ TEST_F(Shares, a_guest_reads_the_files_of_a_directory) {
   EXPECT_THAT(r.out, HasSubstr("OTHER      : 5000 bytes, sum 485000\n"));
 }
 
+class WritableShares : public Shares {
+ protected:
+  void SetUp() override {
+    Shares::SetUp();
+    folder.write("CHANGED.TXT", std::string(2000, 'b'));
+    folder.write("GONE.TXT", "gone");
+    folder.write("OLD.TXT", "moves");
+    folder.write("hello.txt", "hello\n");
+  }
+  RunResult run(const std::string& how) {
+    return run_guest("share.elf", {"--share", folder.file(".") + how, "--cpu-policy", "mask"});
+  }
+  std::string text(const std::string& name) { return read_text_file(folder.file(name)); }
+  bool exists(const std::string& name) { return std::filesystem::exists(folder.file(name)); }
+};
+
+TEST_F(WritableShares, in_memory_leave_the_directory_alone) {
+  const RunResult r = run(",overlay");
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("ok      it was written"));
+  EXPECT_EQ(text("CHANGED.TXT"), std::string(2000, 'b'));
+  EXPECT_TRUE(exists("GONE.TXT") && exists("OLD.TXT"));
+  EXPECT_FALSE(exists("NEW.TXT") || exists("MADE"));
+  EXPECT_THAT(r.err, Not(HasSubstr("--share")));
+}
+
+TEST_F(WritableShares, are_brought_back_when_the_run_has_ended) {
+  const RunResult r = run(",rw");
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.err, HasSubstr(": 1 files written, 1 renamed, 1 files and directories removed, 1 "
+                               "directories made\n"));
+  EXPECT_EQ(text("CHANGED.TXT"), std::string(512, 'g') + std::string(1488, 'b'));
+  EXPECT_FALSE(exists("GONE.TXT") || exists("OLD.TXT"));
+  EXPECT_EQ(text("NEW.TXT"), "moves");
+  EXPECT_TRUE(std::filesystem::is_directory(folder.file("MADE")));
+  EXPECT_EQ(text("hello.txt"), "hello\n");
+}
+
+TEST_F(Shares, that_are_written_to_are_refused_in_a_lab) {
+  const RunResult r = run_vmm({.arguments = {"run", "--on", "svm", guest_path("minimal.elf"),
+                                             "--share", folder.file(".") + ",rw"}});
+  EXPECT_EQ(r.code, 64) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("--share DIR,rw: a lab does not bring a directory back"));
+}
+
 TEST_F(Shares, that_cannot_be_a_disk_are_refused_with_file_and_reason) {
   folder.write("a:b", "");
   const RunResult name = run_guest("minimal.elf", {"--share", folder.file(".")});

@@ -157,6 +157,15 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          for (char name = 'a'; name < 'a' + 12; ++name) shared.write(std::string(1, name), "text");
          return run_vmm(guest_setup("share.elf", {"--share", shared.file(".")}, environment));
        }},
+      {"a shared directory that the guest writes to", 0,
+       [](const Environment& environment) {
+         const TempFolder shared;
+         shared.write("CHANGED.TXT", std::string(2000, 'b'));
+         shared.write("GONE.TXT", "gone");
+         shared.write("OLD.TXT", "moves");
+         return run_vmm(
+             guest_setup("share.elf", {"--share", shared.file(".") + ",rw"}, environment));
+       }},
       {"a crash of the disks' thread", 128 + SIGABRT,
        [=](const Environment& environment) {
          // Mostly the process has ended before that thread is back from the handler.
@@ -236,7 +245,7 @@ TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
 class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
 
 std::string rule_name(const SeccompRule& rule, const char* between) {
-  constexpr const char* kThreads[] = {"main", "vcpu", "disk", "share", "sockets"};
+  constexpr const char* kThreads[] = {"main", "vcpu", "disk", "share", "sockets", "writeback"};
   return std::string(kThreads[static_cast<std::size_t>(rule.thread)]) + between + rule.syscall;
 }
 

@@ -1,5 +1,7 @@
 // Reads a FAT32 disk as firmware would: partition table, boot sector, root directory; prints the
-// file HELLO.TXT that is there, and then every file in the root with the sum of its bytes.
+// file HELLO.TXT that is there, and then every file in the root with the sum of its bytes. On a
+// disk that can be written it changes the first sector of CHANGED.TXT, removes GONE.TXT, renames
+// OLD.TXT and makes the directory MADE.
 #include "guest-tests/guests/virtio_disk.h"
 
 using namespace guest;
@@ -22,12 +24,18 @@ bool is(const volatile uint8_t* at, const char* text) {
 
 struct Volume {
   VirtioDisk& disk;
-  uint32_t fat = 0, data = 0, per_cluster = 0, root = 0;
+  uint32_t fat = 0, fat_sectors = 0, data = 0, per_cluster = 0, root = 0;
 
   void read(uint64_t sector, volatile uint8_t* to) {
     if (disk.request(spec::BLK_IN, sector, const_cast<uint8_t*>(to), 512) != spec::BLK_OK) {
       print("FAILED  sector ", hex(sector), "\n");
       exit_with(9);
+    }
+  }
+  void write(uint64_t sector, volatile uint8_t* from) {
+    if (disk.request(spec::BLK_OUT, sector, const_cast<uint8_t*>(from), 512) != spec::BLK_OK) {
+      print("FAILED  to write sector ", hex(sector), "\n");
+      exit_with(10);
     }
   }
   uint32_t sector_of(uint32_t cluster) const { return data + (cluster - 2) * per_cluster; }
@@ -54,6 +62,49 @@ void show(Volume& volume, uint32_t cluster, uint32_t size, bool text) {
   print(decimal(size), " bytes, sum ", decimal(sum), "\n");
 }
 
+void put_number(volatile uint8_t* at, uint32_t value, uint32_t bytes) {
+  for (uint32_t i = 0; i < bytes; ++i) at[i] = static_cast<uint8_t>(value >> (8 * i));
+}
+void put_text(volatile uint8_t* at, const char* text) {
+  for (; *text != '\0'; ++text, ++at) *at = static_cast<uint8_t>(*text);
+}
+
+// What changes in an entry of the root directory; true if anything did.
+bool change(Volume& volume, volatile uint8_t* entry) {
+  if (is(entry, "CHANGED TXT")) {
+    const uint32_t sector = volume.sector_of(number(entry + 26, 2));
+    volume.read(sector, sector_data);
+    for (uint32_t i = 0; i < 512; ++i) sector_data[i] = 'g';
+    volume.write(sector, sector_data);
+  } else if (is(entry, "GONE    TXT")) {
+    entry[0] = 0xe5;
+    return true;
+  } else if (is(entry, "OLD     TXT")) {
+    put_text(entry, "NEW     TXT");
+    return true;
+  }
+  return false;
+}
+
+// An empty directory in a cluster far from all others, whose entry goes to `entry`.
+void make_directory(Volume& volume, volatile uint8_t* entry) {
+  constexpr uint32_t kCluster = 60000;
+  for (uint32_t table = 0; table < 2; ++table) {
+    const uint32_t sector = volume.fat + table * volume.fat_sectors + kCluster / 128;
+    volume.read(sector, sector_data);
+    put_number(sector_data + kCluster % 128 * 4, 0x0fffffff, 4);
+    volume.write(sector, sector_data);
+  }
+  for (uint32_t i = 0; i < 512; ++i) sector_data[i] = 0;
+  for (uint32_t i = 0; i < volume.per_cluster; ++i)
+    volume.write(volume.sector_of(kCluster) + i, sector_data);
+  put_text(entry, "MADE       ");
+  entry[11] = 0x10;
+  put_number(entry + 20, 0, 2);
+  put_number(entry + 26, kCluster, 2);
+  put_number(entry + 28, 0, 4);
+}
+
 }  // namespace
 
 uint32_t guest_main(uint32_t, uint32_t) {
@@ -63,7 +114,8 @@ uint32_t guest_main(uint32_t, uint32_t) {
   static VirtioDisk disk(pci, false, rings);
   require(disk.find_windows(), "with all of its windows", 2);
   disk.enable();
-  require(disk.read_only_offered(), "it is read-only", 3);
+  const bool writable = !disk.read_only_offered();
+  if (!writable) require(true, "it is read-only", 3);
   require(disk.start(0), "the driver and the device agree", 4);
   Volume volume{disk};
   volume.read(0, sector_data);
@@ -75,19 +127,29 @@ uint32_t guest_main(uint32_t, uint32_t) {
           "with a boot sector", 6);
   volume.per_cluster = sector_data[13];
   volume.fat = start + number(sector_data + 14, 2);
-  volume.data = volume.fat + 2 * number(sector_data + 36, 4);
+  volume.fat_sectors = number(sector_data + 36, 4);
+  volume.data = volume.fat + 2 * volume.fat_sectors;
   volume.root = number(sector_data + 44, 4);
   for (uint32_t sector = 0; sector < volume.per_cluster; ++sector) {
     volume.read(volume.sector_of(volume.root) + sector, directory_data);
+    bool changed = false;
     for (uint32_t at = 0; at < 512; at += 32) {
-      const volatile uint8_t* entry = directory_data + at;
-      if (entry[0] == 0) return 0;
+      volatile uint8_t* entry = directory_data + at;
+      if (entry[0] == 0) {
+        if (!writable) return 0;
+        make_directory(volume, entry);
+        volume.write(volume.sector_of(volume.root) + sector, directory_data);
+        print("ok      it was written\n");
+        return 0;
+      }
       if ((entry[11] & 0x18) != 0) continue;  // long name, label, directory
       for (uint32_t i = 0; i < 11; ++i) put(static_cast<char>(entry[i]));
       print(": ");
       show(volume, number(entry + 20, 2) << 16 | number(entry + 26, 2), number(entry + 28, 4),
            is(entry, "HELLO   TXT"));
+      if (writable) changed = change(volume, entry) || changed;
     }
+    if (changed) volume.write(volume.sector_of(volume.root) + sector, directory_data);
   }
   return 0;
 }

@@ -141,8 +141,8 @@ void add_options(CLI::App& run, RunOptions& o) {
   repeatable("--disk", o.disks,
              "raw:FILE[,ro]: a virtio disk of these bytes; repeatable, at most 16");
   repeatable("--share", o.shares,
-             "DIR: a read-only virtio disk with a FAT32 partition made from this directory; "
-             "repeatable");
+             "DIR[,overlay|rw]: a virtio disk with a FAT32 partition made from this directory: "
+             "read-only, written in memory alone, or brought back at the end; repeatable");
 
   const char* console = "Console";
   run.add_option("--serial", o.serial, "stdio, null, file:P or pty (default stdio; Ctrl-A x quits)")
@@ -478,8 +478,13 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
   std::vector<PathUse> paths = VMM_TRY(image_paths(o.images));
   for (const DiskSpec& disk : VMM_TRY(parse_disks(o.disks, o.shares))) {
     add_paths(paths, VMM_TRY_CONTEXT(input_path(disk.path), disk_option(disk)));
+    if (disk.write_back)
+      return fail(Error::usage("--share DIR,rw: a lab does not bring a directory back")
+                      .hint("with ,overlay the guest may write, and what it wrote ends with it; "
+                            "--disk raw:FILE comes back"));
     // What the guest writes in the lab comes back.
-    if (!disk.read_only) paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
+    if (!disk.read_only && disk.kind == DiskSpec::Kind::Raw)
+      paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
   }
   add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));

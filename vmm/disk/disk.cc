@@ -7,6 +7,7 @@
 #include "vmm/base/text.h"
 #include "vmm/disk/raw_disk.h"
 #include "vmm/disk/share_disk.h"
+#include "vmm/disk/writable_share.h"
 
 namespace vmm {
 
@@ -36,15 +37,27 @@ Result<DiskSpec> parse_disk(std::string_view text) {
   return spec;
 }
 
+Result<DiskSpec> parse_share(std::string_view text) {
+  DiskSpec spec{.kind = DiskSpec::Kind::Share, .path = {}, .read_only = true};
+  const auto ends = [&](std::string_view suffix) {
+    if (!text.ends_with(suffix)) return false;
+    text.remove_suffix(suffix.size());
+    return true;
+  };
+  spec.write_back = ends(",rw");
+  spec.read_only = !spec.write_back && !ends(",overlay");
+  if (text.empty())
+    return fail(Error::usage("--share needs a directory: DIR, DIR,overlay or DIR,rw"));
+  spec.path = text;
+  return spec;
+}
+
 Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
                                           const std::vector<std::string>& shares) {
   constexpr std::size_t kMost = 16;  // the slots of the board
   std::vector<DiskSpec> specs;
   for (const std::string& text : disks) specs.push_back(VMM_TRY(parse_disk(text)));
-  for (const std::string& path : shares) {
-    if (path.empty()) return fail(Error::usage("--share needs a directory"));
-    specs.push_back({.kind = DiskSpec::Kind::Share, .path = path, .read_only = true});
-  }
+  for (const std::string& text : shares) specs.push_back(VMM_TRY(parse_share(text)));
   if (specs.size() > kMost)
     return fail(Error::usage(fmt::format(
         "--disk and --share: {} disks are asked for, the machine takes {}", specs.size(), kMost)));
@@ -52,7 +65,11 @@ Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
 }
 
 std::string disk_text(const DiskSpec& spec) {
-  if (spec.kind == DiskSpec::Kind::Share) return "share:" + spec.path;
+  if (spec.kind == DiskSpec::Kind::Share)
+    return fmt::format("share:{}{}", spec.path,
+                       spec.read_only    ? ""
+                       : spec.write_back ? ",rw"
+                                         : ",overlay");
   return fmt::format("raw:{}{}", spec.path, spec.read_only ? ",ro" : "");
 }
 
@@ -61,8 +78,12 @@ std::string_view disk_option(const DiskSpec& spec) {
 }
 
 Result<std::unique_ptr<BlockBackend>> open_disk(const DiskSpec& spec, std::string id) {
-  if (spec.kind == DiskSpec::Kind::Share) return VMM_TRY(ShareDisk::open(spec.path, std::move(id)));
-  return RawDisk::open(spec.path, spec.read_only, std::move(id));
+  if (spec.kind == DiskSpec::Kind::Raw)
+    return RawDisk::open(spec.path, spec.read_only, std::move(id));
+  if (spec.read_only) return VMM_TRY(ShareDisk::open(spec.path, std::move(id)));
+  return WritableShare::open(
+      spec.path, std::move(id),
+      spec.write_back ? WritableShare::End::WriteBack : WritableShare::End::Forget);
 }
 
 }  // namespace vmm

@@ -16,6 +16,7 @@ struct DiskSpec {
   Kind kind = Kind::Raw;
   std::string path;
   bool read_only = false;
+  bool write_back = false;  // of a share that is not read-only: what the guest wrote outlives it
 
   bool operator==(const DiskSpec&) const = default;
 };
@@ -23,10 +24,12 @@ struct DiskSpec {
 // "raw:FILE" or "raw:FILE,ro". The format is never guessed; an unknown one is a Usage error with
 // the nearest name.
 Result<DiskSpec> parse_disk(std::string_view text);
-// All of a command line, at most 16: each --disk in its order, then the directory of each --share.
+// "DIR", "DIR,overlay" or "DIR,rw".
+Result<DiskSpec> parse_share(std::string_view text);
+// All of a command line, at most 16: each --disk in its order, then each --share.
 Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
                                           const std::vector<std::string>& shares);
-// "raw:FILE[,ro]", as parse_disk() takes it, or "share:DIR".
+// "raw:FILE[,ro]", as parse_disk() takes it, or "share:DIR[,overlay|,rw]".
 std::string disk_text(const DiskSpec& spec);
 
 // The option that it came from.

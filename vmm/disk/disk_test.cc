@@ -39,14 +39,17 @@ TEST(DiskSpecs, are_at_most_sixteen) {
 }
 
 TEST(DiskSpecs, of_directories_come_last) {
-  const auto specs = *parse_disks({"raw:a"}, {"dir,rw", "."});
-  ASSERT_EQ(specs.size(), 3u);
-  EXPECT_EQ(specs[1],
-            (DiskSpec{.kind = DiskSpec::Kind::Share, .path = "dir,rw", .read_only = true}));
+  const auto specs = *parse_disks({"raw:a"}, {"dir,rw", ".", "a,b,overlay"});
+  ASSERT_EQ(specs.size(), 4u);
+  EXPECT_EQ(specs[1], (DiskSpec{.kind = DiskSpec::Kind::Share, .path = "dir", .write_back = true}));
+  EXPECT_EQ(specs[3], (DiskSpec{.kind = DiskSpec::Kind::Share, .path = "a,b"}));
+  EXPECT_TRUE(specs[2].read_only);
+  EXPECT_EQ(disk_text(specs[1]), "share:dir,rw");
+  EXPECT_EQ(disk_text(specs[3]), "share:a,b,overlay");
   EXPECT_EQ(disk_text(specs[2]), "share:.");
   EXPECT_EQ(disk_option(specs[0]), "--disk");
   EXPECT_EQ(disk_option(specs[1]), "--share");
-  EXPECT_FALSE(parse_disks({}, {""}));
+  for (const char* text : {"", ",rw", ",overlay"}) EXPECT_FALSE(parse_disks({}, {text})) << text;
 }
 
 }  // namespace

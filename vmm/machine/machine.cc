@@ -207,7 +207,11 @@ Result<RunOutcome> Machine::run() {
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
   VMM_TRY(start_disks());
-  VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main));
+  std::vector<SeccompThread> also;
+  if (std::ranges::any_of(spec_.disks, &DiskSpec::write_back))
+    also.push_back(SeccompThread::WriteBack);
+  VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main,
+                        also));
   VMM_TRY(start_guest());
   VMM_TRY(event_loop(screen.get(), keyboard.get()));
   stop();
@@ -217,6 +221,7 @@ Result<RunOutcome> Machine::run() {
     debugger_->ended(exit_code(*threads_->ending(), spec_.exit_protocol), kFlushSeconds);
   }
   if (control_ != nullptr) control_->ended(kFinishSeconds);
+  for (const auto& disk : disks_) disk_notes_.push_back(disk->finish());
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);

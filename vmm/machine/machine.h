@@ -133,6 +133,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
                                  std::string card);
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
+  // After run(): for each disk, what its file or directory has to tell.
+  const std::vector<std::vector<std::string>>& disk_notes() const { return disk_notes_; }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
   std::optional<TestVerdicts> test_verdicts();
 
@@ -234,6 +236,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::vector<StepNote> step_notes_;
   std::vector<CpuidDifference> cpuid_differences_;
   std::vector<std::unique_ptr<BlockBackend>> disks_;
+  std::vector<std::vector<std::string>> disk_notes_;  // of each, once run() has ended
   std::unique_ptr<Console> console_;
   std::unique_ptr<VerdictCounter> verdicts_;
   std::unique_ptr<TerminalScreen> terminal_screen_;  // with --firmware, whose screen it is

@@ -92,7 +92,8 @@ json disks_json(const MachineSpec& spec, const std::vector<RunReport::Disk>& rep
     const RunReport::Disk report = i < reports.size() ? reports[i] : RunReport::Disk{};
     disks.push_back({{"disk", disk_text(spec.disks[i])},
                      {"failed_requests", report.failed_requests},
-                     {"problem", report.problem.empty() ? json() : json(report.problem)}});
+                     {"problem", report.problem.empty() ? json() : json(report.problem)},
+                     {"notes", report.notes}});
   }
   return disks;
 }
@@ -193,6 +194,8 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
     for (const auto& disk : (*board)->disks())
       report.disks.push_back({disk->failures(), std::string(disk->problem())});
   }
+  for (std::size_t i = 0; i < machine.disk_notes().size(); ++i)
+    report.disks.at(i).notes = machine.disk_notes()[i];
   report.guest_digest = guest_digest(machine.guest_cpuid(), machine.guest_msrs());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
@@ -406,6 +409,10 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     if (!report.disks[i].problem.empty())
       text += fmt::format("vmm: disk{} stopped, the driver broke a rule of VIRTIO: {}\n", i,
                           report.disks[i].problem);
+  for (std::size_t i = 0; i < report.disks.size(); ++i)
+    for (const std::string& note : report.disks[i].notes)
+      text += fmt::format("vmm: {} {}: {}\n", disk_option(spec.disks[i]),
+                          printable(spec.disks[i].path), note);
   if (const auto& trace = report.trace; trace && trace->dropped > 0)
     text += fmt::format("vmm: --trace {}: {} events were dropped, {} written: {}\n",
                         printable(trace->path), trace->dropped, trace->events,

@@ -54,7 +54,8 @@ struct RunReport {
   std::optional<TestVerdicts> test_verdicts;  // --compat kvm-unit-tests
   struct Disk {
     std::uint64_t failed_requests = 0;
-    std::string problem;  // the rule of VIRTIO that the driver broke; empty: none
+    std::string problem;                  // the rule of VIRTIO that the driver broke; empty: none
+    std::vector<std::string> notes = {};  // what its file or directory has to tell at the end
   };
   std::vector<Disk> disks;  // as in the spec
   double elapsed_seconds = 0;

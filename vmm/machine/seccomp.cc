@@ -22,6 +22,7 @@ constexpr SeccompThread kVcpu = SeccompThread::Vcpu;
 constexpr SeccompThread kDisk = SeccompThread::Disk;
 constexpr SeccompThread kShare = SeccompThread::Share;
 constexpr SeccompThread kSockets = SeccompThread::Sockets;
+constexpr SeccompThread kWriteBack = SeccompThread::WriteBack;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -70,6 +71,17 @@ constexpr SeccompRule kRules[] = {
     {kMain, "exit_group", "the end"},
     {kSockets, "newfstatat", "whether the file of --gdb, --ctl is still that of our socket"},
     {kSockets, "unlink", "the end: it goes"},
+    {kWriteBack, "openat2", "--share DIR,rw: what is written and what it is compared with"},
+    {kWriteBack, "newfstatat", "whether a file changed on the host meanwhile"},
+    {kWriteBack, "pread64", "the parts of a file that the guest left alone"},
+    {kWriteBack, "pwrite64", "a file that the guest wrote"},
+    {kWriteBack, "fchmod", "it gets the mode that it had"},
+    {kWriteBack, "utimensat", "and the guest's time"},
+    {kWriteBack, "fdatasync", "its bytes are there before its name is"},
+    {kWriteBack, "fsync", "and the names at the end"},
+    {kWriteBack, "mkdirat", "directories that the guest made, and the one for what is not ready"},
+    {kWriteBack, "renameat2", "files that are ready, or have another name"},
+    {kWriteBack, "unlinkat", "files and directories that the guest removed"},
 };
 
 // The clock on any thread, where the host's clock source (HPET, ACPI PM) is none that the vDSO can
@@ -161,7 +173,8 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 5> kNames = {"main", "vcpu", "disk", "share", "sockets"};
+  constexpr std::array<std::string_view, 6> kNames = {"main",  "vcpu",    "disk",
+                                                      "share", "sockets", "writeback"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 
@@ -169,7 +182,7 @@ std::string_view thread_name(SeccompThread thread) {
 
 std::span<const SeccompRule> seccomp_rules() { return kRules; }
 
-Result<void> enter_seccomp(SeccompThread thread) {
+Result<void> enter_seccomp(SeccompThread thread, std::span<const SeccompThread> also) {
   const char* omit_text = std::getenv("VMM_SECCOMP_OMIT");
   const auto omitted = split(omit_text != nullptr ? omit_text : "", ',');
   struct sigaction action {};
@@ -190,7 +203,8 @@ Result<void> enter_seccomp(SeccompThread thread) {
   };
   for (const SeccompRule& rule : kRules)
     if (rule.thread == thread || (rule.thread == kDisk && thread == kShare) ||
-        (rule.thread == kMain && thread == kSockets))
+        (rule.thread == kMain && thread == kSockets) ||
+        std::ranges::find(also, rule.thread) != also.end())
       allow(rule.thread, rule.syscall);
   for (const char* name : kClock) allow(thread, name);
   for (const char* name : kSanitizer) allow(thread, name);

@@ -12,7 +12,8 @@ namespace vmm {
 
 // Share: the thread that serves disks where one is a shared directory, whose files it opens.
 // Sockets: the main thread where it has bound the file of a socket, which it removes.
-enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets };
+// WriteBack: the main thread where it brings a shared directory back at the end.
+enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack };
 
 // One allowed system call and why it is needed; what Disk may, Share may as well, and
 // what Main may, Sockets. A test takes each
@@ -25,9 +26,9 @@ struct SeccompRule {
 
 std::span<const SeccompRule> seccomp_rules();
 
-// Loads the filter of `thread` for the calling thread, for good. The environment variable
-// VMM_SECCOMP_OMIT ("main:write", or several with commas between) leaves rules out: stricter, never
-// laxer; for tests.
-Result<void> enter_seccomp(SeccompThread thread);
+// Loads the filter of `thread`, with the rules of those in `also`, for the calling thread, for
+// good. The environment variable VMM_SECCOMP_OMIT ("main:write", or several with commas between)
+// leaves rules out: stricter, never laxer; for tests.
+Result<void> enter_seccomp(SeccompThread thread, std::span<const SeccompThread> also = {});
 
 }  // namespace vmm
