@@ -46,6 +46,7 @@ struct RunOptions {
   std::string append;
   std::vector<std::string> disks;
   std::vector<std::string> shares;
+  std::string vars;
   std::string serial;
   std::string vga = "none";
   std::string trace;
@@ -136,6 +137,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--firmware", o.images.firmware,
                  "UEFI firmware, started at the reset vector, such as "
                  "/usr/share/OVMF/OVMF_CODE_4M.fd")
+      ->group(images);
+
+  run.add_option("--vars", o.vars,
+                 "FILE[,copy|ro]: the firmware's variables, such as a copy of OVMF_VARS_4M.fd: "
+                 "written to the file, to a private copy, or not at all")
       ->group(images);
 
   repeatable("--disk", o.disks,
@@ -252,6 +258,12 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   for (const std::string& word : o.guest_arguments)
     spec.boot.command_line += (spec.boot.command_line.empty() ? "" : " ") + word;
   spec.disks = VMM_TRY(parse_disks(o.disks, o.shares));
+  if (!o.vars.empty()) {
+    if (spec.images.firmware.empty())
+      return fail(Error::usage("--vars needs --firmware: they are its variables")
+                      .hint("such as --firmware /usr/share/OVMF/OVMF_CODE_4M.fd"));
+    spec.vars = VMM_TRY(parse_vars(o.vars));
+  }
   spec.vga = VMM_TRY(parse_vga(o.vga));
   const bool screen_on_terminal = spec.vga.kind == VgaKind::Text && LiveScreen::possible();
   // The screen takes the terminal, so the serial console moves unless it was told where to go.
@@ -485,6 +497,12 @@ Result<std::vector<PathUse>> run_paths(const RunOptions& o) {
     // What the guest writes in the lab comes back.
     if (!disk.read_only && disk.kind == DiskSpec::Kind::Raw)
       paths.push_back({.kind = PathUse::Kind::Output, .path = disk.path});
+  }
+  if (!o.vars.empty()) {
+    const VarsSpec vars = VMM_TRY(parse_vars(o.vars));
+    add_paths(paths, VMM_TRY_CONTEXT(input_path(vars.path), "--vars"));
+    if (vars.mode == VarsSpec::Mode::Write)
+      paths.push_back({.kind = PathUse::Kind::Output, .path = vars.path});
   }
   add_paths(paths, VMM_TRY(model_paths(o.cpu_model)));
   const SerialTarget serial = VMM_TRY(parse_serial(o.serial.empty() ? "stdio" : o.serial));

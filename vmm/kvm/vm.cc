@@ -118,6 +118,23 @@ Result<void> Vm::map_in(std::uint32_t address_space, const GuestMemory& memory) 
   return {};
 }
 
+Result<void> Vm::set_flash(Gpa base, std::span<std::uint8_t> bytes) {
+  constexpr std::uint32_t kSlot = 0x100;  // beyond those of memory, which are few
+  const int spaces = std::max(1, VMM_TRY(kvm_.capability(capability::MULTI_ADDRESS_SPACE)));
+  for (std::uint32_t space = 0; space < static_cast<std::uint32_t>(spaces); ++space) {
+    kvm_userspace_memory_region slot{};
+    slot.slot = space << 16 | kSlot;
+    slot.flags = KVM_MEM_READONLY;
+    slot.guest_phys_addr = base;
+    slot.memory_size = bytes.size();
+    slot.userspace_addr = reinterpret_cast<std::uint64_t>(bytes.data());
+    VMM_TRY(fd_.ioctl(
+        request::SET_USER_MEMORY_REGION, &slot,
+        fmt::format("slot={:x}h gpa={:x}h size={:x}h flash", slot.slot, base, bytes.size())));
+  }
+  return {};
+}
+
 Result<void> Vm::create_irqchip() {
   VMM_TRY(fd_.ioctl(request::CREATE_IRQCHIP));
   kvm_pit_config pit{};

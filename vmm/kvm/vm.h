@@ -32,6 +32,9 @@ class Vm {
   // One slot per region of `memory`, which must outlive the VM, read-only ones for its ROM; the
   // same for processors in system management mode.
   Result<void> map(const GuestMemory& memory);
+  // Memory at `base` that the guest reads and whose writes exit: a flash chip that shows its array.
+  // There is one; empty bytes take it away, and reads exit too. From any thread.
+  Result<void> set_flash(Gpa base, std::span<std::uint8_t> bytes);
   // KVM's 8259As and PIT as a firmware leaves them: vectors from 08h and 70h, the timer's line open
   // and ticking 18.2 times a second.
   Result<void> set_bios_defaults();

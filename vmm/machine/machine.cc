@@ -59,6 +59,13 @@ Machine::~Machine() {
   if (disk_thread_ != nullptr) disk_thread_->stop();
 }
 
+// Only a file needs system calls.
+std::span<const SeccompThread> Machine::flash_rules() const {
+  static constexpr SeccompThread kFlash[] = {SeccompThread::Flash};
+  if (!spec_.vars || spec_.vars->mode != VarsSpec::Mode::Write) return {};
+  return kFlash;
+}
+
 void Machine::wake() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
@@ -186,7 +193,7 @@ Result<RunOutcome> Machine::run() {
   VcpuThreads::Hooks hooks;
   hooks.started = [this](unsigned vcpu) -> Result<void> {
     vcpus_[vcpu]->bind_to_this_thread();
-    return enter_seccomp(SeccompThread::Vcpu);
+    return enter_seccomp(SeccompThread::Vcpu, flash_rules());
   };
   hooks.handle = [this](const Exit& exit, unsigned vcpu, Gva rip) {
     return handle(exit, vcpu, rip);
@@ -210,6 +217,7 @@ Result<RunOutcome> Machine::run() {
   std::vector<SeccompThread> also;
   if (std::ranges::any_of(spec_.disks, &DiskSpec::write_back))
     also.push_back(SeccompThread::WriteBack);
+  if (!flash_rules().empty()) also.push_back(SeccompThread::Flash);
   VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main,
                         also));
   VMM_TRY(start_guest());
@@ -222,6 +230,7 @@ Result<RunOutcome> Machine::run() {
   }
   if (control_ != nullptr) control_->ended(kFinishSeconds);
   for (const auto& disk : disks_) disk_notes_.push_back(disk->finish());
+  if (vars_ != nullptr && !vars_->sync()) ++vars_failures_;
   if (trace_ != nullptr) trace_->finish(now());
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);

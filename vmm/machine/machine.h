@@ -18,10 +18,12 @@
 #include "vmm/machine/console.h"
 #include "vmm/machine/disk_thread.h"
 #include "vmm/machine/explain.h"
+#include "vmm/machine/flash_file.h"
 #include "vmm/machine/irqchip_choice.h"
 #include "vmm/machine/monitor_machine.h"
 #include "vmm/machine/pc_board.h"
 #include "vmm/machine/saved_state.h"
+#include "vmm/machine/seccomp.h"
 #include "vmm/machine/spec.h"
 #include "vmm/machine/terminal_screen.h"
 #include "vmm/machine/test_verdicts.h"
@@ -133,6 +135,10 @@ class Machine final : public DebugTarget, public MonitorMachine {
                                  std::string card);
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
+  // After run(): how often the host could not do with --vars what the guest wanted.
+  std::uint64_t vars_failures() const {
+    return vars_failures_ + (vars_ != nullptr ? vars_->failures() : 0);
+  }
   // After run(): for each disk, what its file or directory has to tell.
   const std::vector<std::vector<std::string>>& disk_notes() const { return disk_notes_; }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
@@ -149,6 +155,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<bool> tsc_deadline_exits();
   Result<void> set_entry_state(const std::optional<CpuState>& start);
   Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
+  Result<void> open_vars(const LoadedImage& firmware);
+  std::span<const SeccompThread> flash_rules() const;
   Result<void> open_disks();
   Result<void> start_disks();
   Result<void> open_outside();
@@ -206,6 +214,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   BoardDescription description_;           // what ACPI tables say
   std::optional<FirmwareItems> firmware_;  // with --firmware: what it finds in fw_cfg
   FirmwareKind firmware_kind_ = FirmwareKind::OvmfCode;
+  std::unique_ptr<FlashFile> vars_;        // with --vars
+  Gpa vars_base_ = 0;
+  std::uint64_t vars_failures_ = 0;  // of KVM's memory for it, or of the last sync
   Fd wake_;
   Fd signals_;
   std::unique_ptr<Vm> vm_;

@@ -9,6 +9,7 @@
 
 #include "loader/acpi_tables.h"
 #include "loader/e820.h"
+#include "loader/firmware_image.h"
 #include "loader/firmware_tables.h"
 #include "vmm/base/check.h"
 #include "vmm/base/text.h"
@@ -46,6 +47,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   std::optional<CpuState> start;  // nothing: the reset vector
   if (firmware) {
     VMM_TRY(machine->add_firmware(image, cpu));
+    VMM_TRY(machine->open_vars(image));
   } else {
     place_bios_stub(machine->memory_);
     VMM_TRY(place_firmware_tables(machine->memory_, machine->description_));
@@ -306,6 +308,17 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
   return {};
 }
 
+// The variables stand below the code that was built for them.
+Result<void> Machine::open_vars(const LoadedImage& firmware) {
+  if (!spec_.vars) return {};
+  const std::string& path = spec_.vars->path;
+  const FirmwareImage code = VMM_TRY(parse_firmware(firmware.path, firmware.bytes));
+  vars_ = VMM_TRY(FlashFile::open(*spec_.vars));
+  const FirmwareImage store = VMM_TRY_CONTEXT(parse_variables(path, vars_->bytes()), "--vars");
+  vars_base_ = VMM_TRY(variables_base(code, store, path));
+  return {};
+}
+
 Result<void> Machine::open_disks() {
   for (const DiskSpec& disk : spec_.disks)
     disks_.push_back(VMM_TRY_CONTEXT(open_disk(disk, fmt::format("vmm-disk{}", disks_.size())),
@@ -377,6 +390,15 @@ Result<void> Machine::open_outside() {
     };
   } else {
     wiring.suspend = [this] { suspend(); };
+  }
+  if (vars_ != nullptr) {
+    wiring.vars = vars_.get();
+    wiring.vars_base = vars_base_;
+    wiring.vars_memory = [this](bool memory) {
+      const auto set =
+          vm_->set_flash(vars_base_, memory ? vars_->pages() : std::span<std::uint8_t>());
+      if (!set) ++vars_failures_;
+    };
   }
   wiring.serial_out = &console_->output();
   if (spec_.compat_kvm_unit_tests) {

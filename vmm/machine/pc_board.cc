@@ -141,6 +141,12 @@ Result<void> Board::wire(const Wiring& wiring) {
     for (const auto& [name, bytes] : wiring.firmware->files) fw_cfg_->add_file(name, bytes);
   }
 
+  if (wiring.vars != nullptr) {
+    vars_ = make<FlashWindow>("vars", *wiring.vars, wiring.vars_memory);
+    VMM_TRY(mmio.map({.base = wiring.vars_base, .size = wiring.vars->bytes().size()}, *vars_));
+    vars_->start();
+  }
+
   // Ways to switch the machine off or reset it.
   reset_port_ = make<ResetPort>("reset", [end_as] { end_as(ending::Reset{"port CF9h"}); });
   // CF9h lies within CONFIG_ADDRESS, so the way to the reset port is through the PCI host.

@@ -35,6 +35,7 @@
 #include "vmm/core/irqchip.h"
 #include "vmm/core/outcome.h"
 #include "vmm/core/trace.h"
+#include "vmm/machine/flash_window.h"
 #include "vmm/machine/isa_router.h"
 #include "vmm/machine/pirq_router.h"
 
@@ -74,6 +75,10 @@ class Board {
     // registers are. The board is not set up then: the firmware does that.
     const FirmwareItems* firmware = nullptr;
     std::function<std::vector<FirmwareFile>(std::uint16_t pm_base)> acpi_files = {};
+    // Its variables, where they are, and whether the guest has them as memory to read.
+    FlashStore* vars = nullptr;
+    Gpa vars_base = 0;
+    std::function<void(bool)> vars_memory = {};
 
     bool debug_port = true;  // the debug console at 402h, where a firmware would write as well
     ByteSink* serial_out = nullptr;
@@ -212,6 +217,7 @@ class Board {
   std::vector<std::unique_ptr<VirtioBlk>> disks_;
   std::vector<PciWindow> pci_windows_;  // those that are on a bus
   std::unique_ptr<PcTestdev> testdev_;
+  std::unique_ptr<FlashWindow> vars_;
   std::unique_ptr<BochsShutdownPort> bochs_shutdown_;
 };
 

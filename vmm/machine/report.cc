@@ -196,6 +196,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   }
   for (std::size_t i = 0; i < machine.disk_notes().size(); ++i)
     report.disks.at(i).notes = machine.disk_notes()[i];
+  report.vars_failures = machine.vars_failures();
   report.guest_digest = guest_digest(machine.guest_cpuid(), machine.guest_msrs());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
@@ -291,6 +292,8 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
   j["machine"] = machine_json(spec, report.irqchip, report.tsc_khz, report.kvm_capabilities,
                               report.disabled_quirks);
   j["machine"]["disks"] = disks_json(spec, report.disks);
+  if (spec.vars)
+    j["machine"]["vars"] = {{"file", vars_text(*spec.vars)}, {"failures", report.vars_failures}};
   j["host"] = host_json(host);
   j["image"] = {{"path", image.path},
                 {"protocol", protocol_name(image.protocol)},
@@ -409,6 +412,11 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     if (!report.disks[i].problem.empty())
       text += fmt::format("vmm: disk{} stopped, the driver broke a rule of VIRTIO: {}\n", i,
                           report.disks[i].problem);
+  if (report.vars_failures != 0)
+    text += fmt::format(
+        "vmm: --vars {}: {} times the host could not do what the guest wanted: its "
+        "variables may be lost\n",
+        printable(spec.vars->path), report.vars_failures);
   for (std::size_t i = 0; i < report.disks.size(); ++i)
     for (const std::string& note : report.disks[i].notes)
       text += fmt::format("vmm: {} {}: {}\n", disk_option(spec.disks[i]),

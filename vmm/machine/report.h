@@ -57,7 +57,8 @@ struct RunReport {
     std::string problem;                  // the rule of VIRTIO that the driver broke; empty: none
     std::vector<std::string> notes = {};  // what its file or directory has to tell at the end
   };
-  std::vector<Disk> disks;  // as in the spec
+  std::vector<Disk> disks;          // as in the spec
+  std::uint64_t vars_failures = 0;  // --vars: what the host could not do for the guest
   double elapsed_seconds = 0;
 };
 

@@ -23,6 +23,7 @@ constexpr SeccompThread kDisk = SeccompThread::Disk;
 constexpr SeccompThread kShare = SeccompThread::Share;
 constexpr SeccompThread kSockets = SeccompThread::Sockets;
 constexpr SeccompThread kWriteBack = SeccompThread::WriteBack;
+constexpr SeccompThread kFlash = SeccompThread::Flash;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -82,6 +83,8 @@ constexpr SeccompRule kRules[] = {
     {kWriteBack, "mkdirat", "directories that the guest made, and the one for what is not ready"},
     {kWriteBack, "renameat2", "files that are ready, or have another name"},
     {kWriteBack, "unlinkat", "files and directories that the guest removed"},
+    {kFlash, "pwrite64", "--vars: what the guest programs is in the file at once"},
+    {kFlash, "fdatasync", "and in order"},
 };
 
 // The clock on any thread, where the host's clock source (HPET, ACPI PM) is none that the vDSO can
@@ -173,8 +176,8 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 6> kNames = {"main",  "vcpu",    "disk",
-                                                      "share", "sockets", "writeback"};
+  constexpr std::array<std::string_view, 7> kNames = {"main",    "vcpu",      "disk", "share",
+                                                      "sockets", "writeback", "flash"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 

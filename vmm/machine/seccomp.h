@@ -13,7 +13,8 @@ namespace vmm {
 // Share: the thread that serves disks where one is a shared directory, whose files it opens.
 // Sockets: the main thread where it has bound the file of a socket, which it removes.
 // WriteBack: the main thread where it brings a shared directory back at the end.
-enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack };
+// Flash: a vCPU thread and the main thread where a file holds the firmware's variables.
+enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack, Flash };
 
 // One allowed system call and why it is needed; what Disk may, Share may as well, and
 // what Main may, Sockets. A test takes each

@@ -15,6 +15,7 @@
 #include "vmm/gdb/registers.h"
 #include "vmm/machine/catch_spec.h"
 #include "vmm/machine/debug_socket.h"
+#include "vmm/machine/flash_file.h"
 
 namespace vmm {
 
@@ -48,7 +49,8 @@ enum class OnCrash : std::uint8_t { End, Gdb };
 struct MachineSpec {
   ImageFiles images;
   BootOptions boot;  // protocol, flat address, command line; the images' content once read
-  std::vector<DiskSpec> disks;  // in the order of their slots
+  std::vector<DiskSpec> disks;   // in the order of their slots
+  std::optional<VarsSpec> vars;  // --vars, with firmware only
 
   std::string cpu_model = "host";
   CpuPolicy cpu_policy = CpuPolicy::Strict;
