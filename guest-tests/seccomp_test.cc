@@ -15,6 +15,7 @@
 
 #include "guest-tests/rsp_client.h"
 #include "guest-tests/run_vmm.h"
+#include "guest-tests/variable_store.h"
 
 namespace vmm {
 namespace {
@@ -165,6 +166,14 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          shared.write("OLD.TXT", "moves");
          return run_vmm(
              guest_setup("share.elf", {"--share", shared.file(".") + ",rw"}, environment));
+       }},
+      {"variables in a file", 0,
+       [&folder](const Environment& environment) {
+         const std::string vars = folder.write("vars.fd", empty_variable_store());
+         RunSetup setup{.arguments = {"run", "--firmware", guest_path("flash-firmware.bin"),
+                                      "--vars", vars, "--cpu-policy", "mask"}};
+         setup.environment = environment;
+         return run_vmm(setup);
        }},
       {"a crash of the disks' thread", 128 + SIGABRT,
        [=](const Environment& environment) {
