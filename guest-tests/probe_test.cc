@@ -88,7 +88,7 @@ TEST_F(Probe, prints_the_same_digest_on_every_host_that_gives_the_model) {
 TEST_F(Probe, reads_inside_what_kvm_reports_of_a_run) {
   if (host_backend() == "pvm") GTEST_SKIP() << "kvm_pvm shows the guest other words";
   const std::string nested = host_backend() == "vmx" ? "haswell,+vmx" : "epyc,+svm";
-  for (const std::string model : {std::string("qemu64"), std::string("host"), nested}) {
+  for (const std::string& model : {std::string("qemu64"), std::string("host"), nested}) {
     const TempFolder folder;
     const RunResult r = run_guest("minimal.elf", {"--cpu-model", model, "--cpu-policy", "mask",
                                                   "--outcome-json", folder.file("outcome.json")});

@@ -214,7 +214,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   BoardDescription description_;           // what ACPI tables say
   std::optional<FirmwareItems> firmware_;  // with --firmware: what it finds in fw_cfg
   FirmwareKind firmware_kind_ = FirmwareKind::OvmfCode;
-  std::unique_ptr<FlashFile> vars_;        // with --vars
+  std::unique_ptr<FlashFile> vars_;  // with --vars
   Gpa vars_base_ = 0;
   std::uint64_t vars_failures_ = 0;  // of KVM's memory for it, or of the last sync
   Fd wake_;
