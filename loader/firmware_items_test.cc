@@ -151,7 +151,8 @@ TEST_F(FirmwareItemsTest, without_suspend_the_tables_offer_no_s3) {
   const auto has_s3 = [&] {
     const auto files = make_acpi_files(facts.board);
     const std::string_view name = "_S3_";
-    return !std::ranges::search(files[0].bytes, name).empty();
+    const Bytes& tables = files[0].bytes;
+    return std::search(tables.begin(), tables.end(), name.begin(), name.end()) != tables.end();
   };
   EXPECT_TRUE(has_s3());
   facts.board.suspend = false;

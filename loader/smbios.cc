@@ -33,7 +33,7 @@ constexpr std::uint16_t NOT_PROVIDED = 0xfffe;  // no error information structur
 
 // Handles: the type in the upper byte, the number of the structure in the lower.
 constexpr std::uint16_t handle(std::uint8_t type, unsigned number = 0) {
-  return static_cast<std::uint16_t>(type << 8 | number);
+  return static_cast<std::uint16_t>(std::uint32_t{type} << 8 | number);
 }
 
 }  // namespace
