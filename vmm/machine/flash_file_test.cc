@@ -59,6 +59,12 @@ class FlashFileTest : public testing::Test {
   fs::path folder, path;
 };
 
+#ifdef VMM_ASAN
+constexpr bool kInstrumented = true;
+#else
+constexpr bool kInstrumented = false;
+#endif
+
 TEST_F(FlashFileTest, words_of_the_option) {
   EXPECT_EQ(parse_vars("a.fd").value(), (VarsSpec{"a.fd", VarsSpec::Mode::Write}));
   EXPECT_EQ(parse_vars("a,b,copy").value(), (VarsSpec{"a,b", VarsSpec::Mode::Copy}));
@@ -164,6 +170,7 @@ void use_store(FlashFile& file, const std::function<void(const Values&)>& after)
 
 // Every durable state is one of these, for at most one page is behind (RecordingMedium checks it).
 TEST_F(FlashFileTest, store_is_valid_wherever_the_power_fails) {
+  if (kInstrumented) GTEST_SKIP() << "minutes under a sanitizer; the release build does it";
   std::vector<std::uint8_t> image = empty_store();
   const std::vector<std::uint8_t> headers(image.begin(), image.begin() + kFirst);
   std::vector<RecordingMedium::Change> changes;
@@ -192,6 +199,7 @@ TEST_F(FlashFileTest, store_is_valid_wherever_the_power_fails) {
 
 // The reader of these tests can fail: a byte that was lost is seen.
 TEST_F(FlashFileTest, store_with_writes_out_of_order_is_seen_as_such) {
+  if (kInstrumented) GTEST_SKIP() << "minutes under a sanitizer; the release build does it";
   std::vector<std::uint8_t> image = empty_store();
   const std::vector<std::uint8_t> headers(image.begin(), image.begin() + kFirst);
   std::vector<RecordingMedium::Change> changes;
