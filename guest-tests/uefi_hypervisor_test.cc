@@ -9,10 +9,14 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "examples/uefi-hypervisor/apic_store.h"
 #include "guest-tests/nested.h"
+#include "loader/newc.h"
 
 namespace vmm {
 namespace {
@@ -123,25 +127,17 @@ TEST_F(UefiHypervisor, svm_without_svm_in_the_model_is_said) {
 constexpr const char* kLinux = FETCHED_DIR "/linux/vmlinuz";
 constexpr const char* kBusybox = FETCHED_DIR "/linux/root/bin/busybox";
 
-// A cpio archive ("newc") of an init and a busybox, uncompressed.
-std::string initramfs(const std::string& init) {
-  std::string archive;
-  unsigned number = 0;
-  const auto add = [&](const std::string& name, unsigned mode, std::string_view data) {
-    archive += fmt::format(
-        "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}"
-        "{:08x}{:08x}",
-        ++number, mode, 0, 0, 1, 0, data.size(), 0, 0, 0, 0, name.size() + 1, 0);
-    archive += name + '\0';
-    archive.append((4 - archive.size() % 4) % 4, '\0');
-    archive += data;
-    archive.append((4 - archive.size() % 4) % 4, '\0');
+// An init and a busybox.
+std::string initramfs(std::string_view init) {
+  const auto bytes = [](std::string_view text) {
+    return std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
   };
-  for (const char* folder : {"bin", "proc", "dev"}) add(folder, 040755, {});
-  add("bin/busybox", 0100755, read_text_file(kBusybox));
-  add("init", 0100755, init);
-  add("TRAILER!!!", 0, {});
-  return archive;
+  NewcArchive archive;
+  for (const char* folder : {"bin", "proc", "dev"}) archive.add_directory(folder);
+  archive.add_file("bin/busybox", bytes(read_text_file(kBusybox)), 0755);
+  archive.add_file("init", bytes(init), 0755);
+  const std::vector<std::uint8_t> made = std::move(archive).finish();
+  return {made.begin(), made.end()};
 }
 
 TEST_F(UefiHypervisor, DISABLED_svm_linux_runs_under_it_on_each_processor) {

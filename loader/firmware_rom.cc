@@ -10,7 +10,7 @@ Result<LoadedImage> load_firmware(const std::string& path) {
   image.protocol = BootProtocol::Firmware;
   image.path = path;
   image.bytes = VMM_TRY_CONTEXT(read_file(path, kMaxFirmwareSize, ErrorKind::Image), "--firmware");
-  VMM_TRY_CONTEXT(parse_firmware(path, image.bytes), "--firmware");
+  image.firmware = VMM_TRY_CONTEXT(parse_firmware(path, image.bytes), "--firmware");
   image.entry = kFirmwareEnd - 16;
   return image;
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "loader/firmware_image.h"
 #include "vmm/base/result.h"
 #include "vmm/base/units.h"
 #include "vmm/core/symbols.h"
@@ -64,8 +65,9 @@ struct LoadedImage {
   // How much memory from lowest() on the kernel uses before it looks at any memory map, where its
   // format says so (init_size of Linux). Nothing else is put there; it need not be zero.
   std::uint64_t room = 0;
-  std::uint32_t multiboot_flags = 0;     // Multiboot 1 only
-  std::optional<Relocation> relocation;  // Multiboot 2 only
+  std::uint32_t multiboot_flags = 0;      // Multiboot 1 only
+  std::optional<Relocation> relocation;   // Multiboot 2 only
+  std::optional<FirmwareImage> firmware;  // Firmware only: what parse_firmware() found
   // Linux only: the setup header of the bzImage, from 1f1h on, which boot_params has at the same
   // offset.
   std::vector<std::uint8_t> setup_header;

@@ -11,7 +11,6 @@
 #include "loader/decompress.h"
 #include "loader/detect.h"
 #include "loader/elf.h"
-#include "loader/firmware_image.h"
 #include "loader/initrd.h"
 #include "loader/pe_image.h"
 #include "vmm/base/bytes.h"
@@ -92,16 +91,11 @@ void give_console(MachineSpec& spec, std::vector<std::string>& notes) {
 }
 
 // An image that x86-64 firmware can start: an application, or a Linux with an EFI stub.
-Result<void> check_efi_kernel(const std::string& path, const std::vector<std::uint8_t>& bytes) {
-  const auto headers = find_pe_headers(bytes);
-  if (headers && is_efi(*headers)) {
-    LoadedImage image;
-    image.path = path;
-    image.bytes = bytes;
-    return parse_efi(image);
-  }
-  return fail(Error::image("no UEFI image: " + describe_content(bytes))
-                  .at(printable(path))
+Result<void> check_efi_kernel(LoadedImage& kernel) {
+  const auto headers = find_pe_headers(kernel.bytes);
+  if (headers && is_efi(*headers)) return parse_efi(kernel);
+  return fail(Error::image("no UEFI image: " + describe_content(kernel.bytes))
+                  .at(printable(kernel.path))
                   .hint("firmware starts UEFI applications and Linux kernels with an EFI stub; "
                         "without --firmware other kernels are entered by their own protocols"));
 }
@@ -143,10 +137,13 @@ Result<LoadedImage> load_firmware_run(MachineSpec& spec, std::vector<std::string
     return refuse("--append", "without KERNEL there is nothing that the firmware could give it to");
   LoadedImage image = VMM_TRY(load_firmware(files.firmware));
   if (!files.kernel.empty()) {
-    if (VMM_TRY(parse_firmware(files.firmware, image.bytes)).kind == FirmwareKind::SeaBios)
+    if (image.firmware->kind == FirmwareKind::SeaBios)
       return refuse("KERNEL", "SeaBIOS starts disks only: name one with --disk");
-    boot.efi_kernel = VMM_TRY(read_file(files.kernel, kMaxImageSize, ErrorKind::Image));
-    VMM_TRY(check_efi_kernel(files.kernel, boot.efi_kernel));
+    LoadedImage kernel;
+    kernel.path = files.kernel;
+    kernel.bytes = VMM_TRY(read_file(files.kernel, kMaxImageSize, ErrorKind::Image));
+    VMM_TRY(check_efi_kernel(kernel));
+    boot.efi_kernel = std::move(kernel.bytes);
     if (is_bzimage(boot.efi_kernel)) give_console(spec, notes);
   }
   if (!files.symbols.empty()) image.symbols = VMM_TRY(read_symbols(files.symbols));
@@ -178,9 +175,7 @@ Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& not
     return load_firmware_run(spec, notes);
   }
   LoadedImage image = VMM_TRY(load_image(files.kernel, boot));
-  if (is_linux(image)) {
-    give_console(spec, notes);
-  }
+  if (is_linux(image)) give_console(spec, notes);
   for (const BootModule& module : boot.modules)
     if (is_linked_elf(module.bytes)) image.symbols.merge(read_elf_symbols(module.bytes));
   // What the user names wins over what was found.

@@ -100,7 +100,7 @@ void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firm
 // The ROM up to 4 GiB, and what its firmware asks fw_cfg for.
 Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& cpu) {
   VMM_TRY_CONTEXT(memory_.add_rom(kHoleEnd - image.bytes.size(), image.bytes), "--firmware");
-  firmware_kind_ = VMM_TRY(parse_firmware(image.path, image.bytes)).kind;
+  firmware_kind_ = image.firmware->kind;
   // Its end is below 1 MiB too, as RAM: what PAM would make of it once the firmware asks.
   const std::size_t shadow = std::min<std::size_t>(image.bytes.size(), kExtendedRam - kBiosArea);
   VMM_CHECK(memory_.write(kExtendedRam - shadow, std::span(image.bytes).last(shadow)),
@@ -312,10 +312,9 @@ Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const Host
 Result<void> Machine::open_vars(const LoadedImage& firmware) {
   if (!spec_.vars) return {};
   const std::string& path = spec_.vars->path;
-  const FirmwareImage code = VMM_TRY(parse_firmware(firmware.path, firmware.bytes));
   vars_ = VMM_TRY(FlashFile::open(*spec_.vars));
   const FirmwareImage store = VMM_TRY_CONTEXT(parse_variables(path, vars_->bytes()), "--vars");
-  vars_base_ = VMM_TRY(variables_base(code, store, path));
+  vars_base_ = VMM_TRY(variables_base(*firmware.firmware, store, path));
   return {};
 }
 
