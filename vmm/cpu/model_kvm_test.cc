@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -48,7 +49,8 @@ std::uint32_t bit_of(std::string_view name) { return find_quirk(name)->bit; }
 // The selection of a file with the text.
 class MineToml {
  public:
-  explicit MineToml(std::string_view top) : path_(testing::TempDir() + "/mine.toml") {
+  explicit MineToml(std::string_view top)
+      : path_(testing::TempDir() + fmt::format("mine{}.toml", ::getpid())) {
     std::ofstream(path_) << fmt::format(kMine, top, "");
   }
   ~MineToml() { std::remove(path_.c_str()); }

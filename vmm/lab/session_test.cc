@@ -256,7 +256,7 @@ TEST_F(LabSessionTest, holes_survive_both_ways) {
   EXPECT_LT(blocks_of(*host_ / "copy"), 4096u);
   EXPECT_EQ(std::filesystem::file_size(*host_ / "copy"), static_cast<std::uintmax_t>(kSize) + 3);
   const std::string got = read_text(*host_ / "copy");
-  EXPECT_EQ(sha(got.substr(0, kSize)), sha(read_text(image)));
+  EXPECT_TRUE(std::string_view(got).substr(0, kSize) == read_text(image));
   EXPECT_EQ(got.substr(kSize), "end");
 }
 
