@@ -40,6 +40,12 @@ uint32_t numbers(const char* text, uint64_t* found, uint32_t most) {
   return count;
 }
 
+// What follows the path of the image, which may have numbers of its own.
+const char* arguments_of(const char* command_line) {
+  while (*command_line != '\0' && *command_line != ' ') ++command_line;
+  return command_line;
+}
+
 bool has_word(const char* text, const char* word) {
   for (; *text != '\0'; ++text) {
     uint32_t same = 0;
@@ -139,13 +145,13 @@ extern "C" void ap_main() {
 uint32_t guest_main(uint32_t magic, uint32_t info) {
   serial_init();
   if (magic != kMultibootMagic) return 2;
-  const auto* command_line = at_address<char>(at_address<MultibootInfo>(info)->cmdline);
+  const char* arguments = arguments_of(at_address<char>(at_address<MultibootInfo>(info)->cmdline));
   uint64_t given[2] = {1, 10'000};
-  numbers(command_line, given, 2);
+  numbers(arguments, given, 2);
   const auto wanted = static_cast<uint32_t>(given[1]);
-  const bool wait = has_word(command_line, "wait");
-  fuzzer.in_qemu = has_word(command_line, "qemu");
-  fuzzer.on_vmx = has_word(command_line, "vmx");
+  const bool wait = has_word(arguments, "wait");
+  fuzzer.in_qemu = has_word(arguments, "qemu");
+  fuzzer.on_vmx = has_word(arguments, "vmx");
 
   fuzzer.random = Random(given[0]);
   fuzzer.ram_end = memory_end();
