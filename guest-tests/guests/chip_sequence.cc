@@ -258,8 +258,7 @@ uint32_t guest_main(uint32_t magic, uint32_t info_address) {
     print("wants the command line SUBJECT SEED COUNT READS\n");
     return 63;
   }
-  Words words{at_address<char>(info.cmdline)};
-  while (*words.at != ' ' && *words.at != '\0') ++words.at;  // the guest's own name
+  Words words{arguments_of(info)};
   unsigned subject = 0;
   while (subject < static_cast<unsigned>(Subject::kSubjects) && !words.is(kParts[subject].name))
     ++subject;

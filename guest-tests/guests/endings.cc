@@ -227,7 +227,7 @@ uint32_t guest_main(uint32_t magic, uint32_t info_address) {
   const auto& info = *guest::at_address<guest::MultibootInfo>(info_address);
   if ((info.flags & 4) == 0) return 61;
   for (const Ending& ending : kEndings)
-    if (asked_for(guest::at_address<char>(info.cmdline), ending.name)) {
+    if (asked_for(guest::arguments_of(info), ending.name)) {
       ending.act();
       return 0;
     }

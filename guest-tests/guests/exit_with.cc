@@ -1,4 +1,4 @@
-// Ends with the last number of its Multiboot command line (0 without one).
+// Ends with the last number among the arguments of its Multiboot command line (0 without one).
 #include "guest-tests/guests/guest.h"
 #include "guest-tests/guests/multiboot.h"
 
@@ -6,9 +6,8 @@ uint32_t guest_main(uint32_t magic, uint32_t info_address) {
   if (magic != guest::kMultibootMagic) return 63;
   const auto& info = *guest::at_address<guest::MultibootInfo>(info_address);
   uint32_t value = 0;
-  if ((info.flags & 4) == 0) return value;
   bool in_number = false;
-  for (const char* c = guest::at_address<char>(info.cmdline); *c != '\0'; ++c) {
+  for (const char* c = guest::arguments_of(info); *c != '\0'; ++c) {
     const bool digit = *c >= '0' && *c <= '9';
     if (digit) value = (in_number ? value * 10 : 0) + static_cast<uint32_t>(*c - '0');
     in_number = digit;

@@ -40,12 +40,6 @@ uint32_t numbers(const char* text, uint64_t* found, uint32_t most) {
   return count;
 }
 
-// What follows the path of the image, which may have numbers of its own.
-const char* arguments_of(const char* command_line) {
-  while (*command_line != '\0' && *command_line != ' ') ++command_line;
-  return command_line;
-}
-
 bool has_word(const char* text, const char* word) {
   for (; *text != '\0'; ++text) {
     uint32_t same = 0;
@@ -145,7 +139,7 @@ extern "C" void ap_main() {
 uint32_t guest_main(uint32_t magic, uint32_t info) {
   serial_init();
   if (magic != kMultibootMagic) return 2;
-  const char* arguments = arguments_of(at_address<char>(at_address<MultibootInfo>(info)->cmdline));
+  const char* arguments = arguments_of(*at_address<MultibootInfo>(info));
   uint64_t given[2] = {1, 10'000};
   numbers(arguments, given, 2);
   const auto wanted = static_cast<uint32_t>(given[1]);

@@ -33,6 +33,15 @@ const T* at_address(uint32_t address) {
   return reinterpret_cast<const T*>(static_cast<uintptr_t>(address));
 }
 
+// The command line from behind its first word on, which is the image's path and may hold numbers
+// and names of its own. Empty where the loader gives none.
+inline const char* arguments_of(const MultibootInfo& info) {
+  if ((info.flags & 4) == 0) return "";
+  const char* text = at_address<char>(info.cmdline);
+  while (*text != '\0' && *text != ' ') ++text;
+  return text;
+}
+
 inline uint32_t word(uint32_t address) { return *at_address<uint32_t>(address); }
 
 // Whether the symbols of `count` ELF32 section headers have the name of the guest's own function.

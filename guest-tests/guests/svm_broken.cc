@@ -188,7 +188,7 @@ uint32_t guest_main(uint32_t magic, uint32_t info) {
   serial_init();
   const char* line = RULE;
   if (*line == '\0' && magic == kMultibootMagic)
-    line = at_address<char>(at_address<MultibootInfo>(info)->cmdline);
+    line = arguments_of(*at_address<MultibootInfo>(info));
   idt.set(6, on_invalid_opcode);
   idt.set(13, on_general_protection);
   idt.load();

@@ -231,7 +231,7 @@ void stay_busy(VirtioDisk& disk) {
 
 uint32_t guest_main(uint32_t, uint32_t info) {
   serial_init();
-  const char* how = at_address<char>(at_address<MultibootInfo>(info)->cmdline);
+  const char* how = arguments_of(*at_address<MultibootInfo>(info));
   const bool modern = has_word(how, "modern");
   PciDevice pci;
   require(find_pci_device(spec::VIRTIO_BLK, pci), "a virtio disk is on PCI", 1);

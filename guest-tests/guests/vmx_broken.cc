@@ -393,7 +393,7 @@ uint32_t guest_main(uint32_t magic, uint32_t info) {
   serial_init();
   const char* wanted = RULE;
   if (*wanted == '\0' && magic == kMultibootMagic)
-    wanted = last_word(at_address<char>(at_address<MultibootInfo>(info)->cmdline));
+    wanted = last_word(arguments_of(*at_address<MultibootInfo>(info)));
   if (!turn_on(processor)) return 3;
   if (same(wanted, "all")) {
     for (const Broken& broken : kBroken)
