@@ -52,8 +52,8 @@ int main(int argc, char** argv) {
     dup2(ends[1], STDERR_FILENO);
     close(ends[0]);
     close(ends[1]);
-    execv(argv[3], argv + 3);
-    perror(argv[3]);
+    execv(argv[4], argv + 4);
+    fprintf(stderr, "boot_timer: cannot start the command\n");
     _exit(127);
   }
   close(ends[1]);
