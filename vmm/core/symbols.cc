@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "vmm/base/text.h"
+#include "vmm/core/mangled_name.h"
 
 namespace vmm {
 
@@ -23,9 +24,9 @@ std::optional<std::string> SymbolTable::name_of(Gva address) const {
   if (after == symbols_.begin()) return std::nullopt;
   const auto& [start, symbol] = *std::prev(after);
   const std::uint64_t offset = address - start;
-  if (offset == 0) return symbol.name;
+  if (offset == 0) return readable_name(symbol.name);
   if (offset >= (symbol.size != 0 ? symbol.size : 64_KiB)) return std::nullopt;
-  return fmt::format("{}+{:x}h", symbol.name, offset);
+  return fmt::format("{}+{:x}h", readable_name(symbol.name), offset);
 }
 
 std::optional<Gva> SymbolTable::address_of(std::string_view name) const {
