@@ -258,12 +258,7 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   for (const std::string& word : o.guest_arguments)
     spec.boot.command_line += (spec.boot.command_line.empty() ? "" : " ") + word;
   spec.disks = VMM_TRY(parse_disks(o.disks, o.shares));
-  if (!o.vars.empty()) {
-    if (spec.images.firmware.empty())
-      return fail(Error::usage("--vars needs --firmware: they are its variables")
-                      .hint("such as --firmware /usr/share/OVMF/OVMF_CODE_4M.fd"));
-    spec.vars = VMM_TRY(parse_vars(o.vars));
-  }
+  if (!o.vars.empty()) spec.vars = VMM_TRY(parse_vars(o.vars));
   spec.vga = VMM_TRY(parse_vga(o.vga));
   const bool screen_on_terminal = spec.vga.kind == VgaKind::Text && LiveScreen::possible();
   // The screen takes the terminal, so the serial console moves unless it was told where to go.

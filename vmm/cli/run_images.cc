@@ -174,6 +174,9 @@ Result<LoadedImage> load_images(MachineSpec& spec, std::vector<std::string>& not
     spec.images.firmware = firmware;
     return load_firmware_run(spec, notes);
   }
+  if (spec.vars)
+    return fail(Error::usage("--vars needs --firmware: they are its variables")
+                    .hint(fmt::format("such as --firmware {}", kDefaultFirmware)));
   LoadedImage image = VMM_TRY(load_image(files.kernel, boot));
   if (is_linux(image)) give_console(spec, notes);
   for (const BootModule& module : boot.modules)
