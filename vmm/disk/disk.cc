@@ -64,13 +64,14 @@ Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
   return specs;
 }
 
-std::string disk_text(const DiskSpec& spec) {
+std::string disk_value(const DiskSpec& spec) {
   if (spec.kind == DiskSpec::Kind::Share)
-    return fmt::format("share:{}{}", spec.path,
-                       spec.read_only    ? ""
-                       : spec.write_back ? ",rw"
-                                         : ",overlay");
+    return spec.path + (spec.read_only ? "" : spec.write_back ? ",rw" : ",overlay");
   return fmt::format("raw:{}{}", spec.path, spec.read_only ? ",ro" : "");
+}
+
+std::string disk_text(const DiskSpec& spec) {
+  return (spec.kind == DiskSpec::Kind::Share ? "share:" : "") + disk_value(spec);
 }
 
 std::string_view disk_option(const DiskSpec& spec) {

@@ -29,7 +29,9 @@ Result<DiskSpec> parse_share(std::string_view text);
 // All of a command line, at most 16: each --disk in its order, then each --share.
 Result<std::vector<DiskSpec>> parse_disks(const std::vector<std::string>& disks,
                                           const std::vector<std::string>& shares);
-// "raw:FILE[,ro]", as parse_disk() takes it, or "share:DIR[,overlay|,rw]".
+// As parse_disk() or parse_share() takes it.
+std::string disk_value(const DiskSpec& spec);
+// "raw:FILE[,ro]" or "share:DIR[,overlay|,rw]".
 std::string disk_text(const DiskSpec& spec);
 
 // The option that it came from.

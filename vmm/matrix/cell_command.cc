@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "vmm/base/text.h"
+#include "vmm/disk/disk.h"
+#include "vmm/machine/flash_file.h"
 #include "vmm/machine/spec.h"
 
 namespace vmm {
@@ -21,6 +23,23 @@ std::string path_from_here(const MatrixSpec& spec, const std::string& path) {
 std::string module_from_here(const MatrixSpec& spec, const std::string& module) {
   const std::size_t end = std::min(module.find(' '), module.size());
   return path_from_here(spec, module.substr(0, end)) + module.substr(end);
+}
+
+std::vector<std::string> list_of(const std::optional<std::vector<std::string>>& list) {
+  return list.value_or(std::vector<std::string>{});
+}
+
+// The values of `vars`, `disk` and `share`, which the matrix's reader has checked.
+VarsSpec vars_from_here(const MatrixSpec& spec, const std::string& text) {
+  VarsSpec vars = parse_vars(text).value_or(VarsSpec{});
+  vars.path = path_from_here(spec, vars.path);
+  return vars;
+}
+
+DiskSpec disk_from_here(const MatrixSpec& spec, const Result<DiskSpec>& parsed) {
+  DiskSpec disk = parsed.value_or(DiskSpec{});
+  disk.path = path_from_here(spec, disk.path);
+  return disk;
 }
 
 // A model with a slash is a file.
@@ -71,13 +90,18 @@ std::string cell_arguments(const MatrixSpec& spec, const Cell& cell, const Setti
 }
 
 std::vector<std::string> cell_images(const MatrixSpec& spec, const Settings& settings) {
-  std::vector<std::string> paths = {path_from_here(spec, settings.kernel.value_or(""))};
-  if (settings.initrd)
-    for (const std::string& initrd : *settings.initrd)
-      paths.push_back(path_from_here(spec, initrd));
-  if (settings.module)
-    for (const std::string& module : *settings.module)
-      paths.push_back(path_from_here(spec, module.substr(0, module.find(' '))));
+  std::vector<std::string> paths;
+  for (const auto& file : {settings.kernel, settings.firmware})
+    if (file) paths.push_back(path_from_here(spec, *file));
+  for (const std::string& initrd : list_of(settings.initrd))
+    paths.push_back(path_from_here(spec, initrd));
+  for (const std::string& module : list_of(settings.module))
+    paths.push_back(path_from_here(spec, module.substr(0, module.find(' '))));
+  if (settings.vars) paths.push_back(vars_from_here(spec, *settings.vars).path);
+  for (const std::string& disk : list_of(settings.disk))
+    paths.push_back(disk_from_here(spec, parse_disk(disk)).path);
+  for (const std::string& share : list_of(settings.share))
+    paths.push_back(disk_from_here(spec, parse_share(share)).path);
   return paths;
 }
 
@@ -94,21 +118,22 @@ std::vector<std::string> cell_words(const MatrixSpec& spec, const Cell& cell,
   }
   words.emplace_back("--timeout");
   words.push_back(fmt::format("{:g}", settings.whole_limit()));
-  for (const std::string& initrd : settings.initrd.value_or(std::vector<std::string>{})) {
-    words.emplace_back("--initrd");
-    words.push_back(path_from_here(spec, initrd));
-  }
-  for (const std::string& module : settings.module.value_or(std::vector<std::string>{})) {
-    words.emplace_back("--module");
-    words.push_back(module_from_here(spec, module));
-  }
-  const std::vector<std::string> more = settings.options.value_or(std::vector<std::string>{});
-  words.insert(words.end(), more.begin(), more.end());
   const auto add_file = [&](const char* option, const std::string& path, const char* prefix = "") {
     if (path.empty()) return;
     words.emplace_back(option);
     words.push_back(prefix + path);
   };
+  if (settings.firmware) add_file("--firmware", path_from_here(spec, *settings.firmware));
+  if (settings.vars) add_file("--vars", vars_text(vars_from_here(spec, *settings.vars)));
+  for (const std::string& disk : list_of(settings.disk))
+    add_file("--disk", disk_value(disk_from_here(spec, parse_disk(disk))));
+  for (const std::string& share : list_of(settings.share))
+    add_file("--share", disk_value(disk_from_here(spec, parse_share(share))));
+  for (const std::string& initrd : list_of(settings.initrd))
+    add_file("--initrd", path_from_here(spec, initrd));
+  for (const std::string& module : list_of(settings.module))
+    add_file("--module", module_from_here(spec, module));
+  for (std::string& word : list_of(settings.options)) words.push_back(std::move(word));
   add_file("--outcome-json", files.outcome);
   add_file("--vga", files.screen, "png:");
   add_file("--core", files.core);
@@ -117,7 +142,7 @@ std::vector<std::string> cell_words(const MatrixSpec& spec, const Cell& cell,
     words.emplace_back("--append");
     words.push_back(arguments);
   }
-  words.push_back(path_from_here(spec, settings.kernel.value_or("")));
+  if (settings.kernel) words.push_back(path_from_here(spec, *settings.kernel));
   return words;
 }
 

@@ -56,6 +56,26 @@ module = ["mod with words"]
   EXPECT_THAT(m.line(1), HasSubstr("--cpu-model dir/mine.toml,+vmx "));
 }
 
+TEST(CellCommand, firmware_takes_its_store_and_disks_along_and_needs_no_kernel) {
+  const Expanded m(R"(
+[guest.g]
+firmware = "/usr/CODE.fd"
+vars = "copy,copy"
+disk = ["raw:raw,ro"]
+share = ["efi", "/abs/more,overlay"]
+options = ["--smp", "2"]
+[guest.h]
+firmware = "CODE.fd"
+kernel = "a.efi"
+)");
+  EXPECT_EQ(m.line(0),
+            "vmm run --timeout 60 --firmware /usr/CODE.fd --vars dir/copy,copy --disk "
+            "raw:dir/raw,ro --share dir/efi --share /abs/more,overlay --smp 2");
+  EXPECT_EQ(m.line(1), "vmm run --timeout 60 --firmware dir/CODE.fd dir/a.efi");
+  EXPECT_THAT(cell_images(m.spec, m.spec.guests[0].settings),
+              ElementsAre("/usr/CODE.fd", "dir/copy", "dir/raw", "dir/efi", "/abs/more"));
+}
+
 TEST(CellCommand, a_lab_is_named_with_its_parameters) {
   const Expanded m(
       "[axes]\non = [\"host\", \"svm\"]\nkvm-param = [\"\", \"npt=0,vgif=0\"]\n"

@@ -10,6 +10,8 @@
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/resolve.h"
 #include "vmm/cpu/selection.h"
+#include "vmm/disk/disk.h"
+#include "vmm/machine/flash_file.h"
 #include "vmm/machine/spec.h"
 
 namespace vmm {
@@ -24,8 +26,9 @@ const std::vector<std::string> kCellKeys = {
     "expect",       "exit-code", "outcome", "rule",    "reason",   "link",
     "output",       "screen",    "forbid",  "results", "landmark", "progress",
     "boot-timeout", "timeout",   "silence", "noise",   "retries",  "keep"};
-const std::vector<std::string> kGuestKeys = {"kernel", "initrd",   "module", "options", "append",
-                                             "groups", "template", "axes",   "args"};
+const std::vector<std::string> kGuestKeys = {"kernel",   "initrd", "module",  "firmware", "vars",
+                                             "disk",     "share",  "options", "append",   "groups",
+                                             "template", "axes",   "args"};
 
 // What `outcome` may name: how a guest can end (docs/outcome.md).
 const std::vector<std::string> kEndings = {
@@ -121,6 +124,54 @@ Result<void> read_cell_keys(const TomlTable& table, Settings& s) {
   if (table.has("keep")) s.keep = VMM_TRY(read_keep(table));
   return {};
 }
+
+// ---- what may be written to
+
+// Cells run at the same time and in any order: nothing that one writes may reach another.
+Error reaches_other_cells(std::string_view key, std::string_view value, const char* hint) {
+  return Error::usage(fmt::format("'{}' is '{}': what one cell writes would reach the others", key,
+                                  printable(value, 60)))
+      .hint(hint);
+}
+
+Result<void> check_vars(std::string_view value) {
+  if (VMM_TRY(parse_vars(value)).mode == VarsSpec::Mode::Write)
+    return fail(reaches_other_cells("vars", value, "FILE,copy gives each a store of its own"));
+  return {};
+}
+
+Result<void> check_disk(std::string_view value) {
+  if (!VMM_TRY(parse_disk(value)).read_only)
+    return fail(reaches_other_cells("disk", value, "raw:FILE,ro"));
+  return {};
+}
+
+Result<void> check_share(std::string_view value) {
+  if (VMM_TRY(parse_share(value)).write_back)
+    return fail(reaches_other_cells("share", value, "DIR,overlay keeps it in the cell's memory"));
+  return {};
+}
+
+Result<std::optional<std::vector<std::string>>> checked_list(
+    const TomlTable& table, std::string_view key, Result<void> (*check)(std::string_view)) {
+  auto list = VMM_TRY(optional_list(table, key));
+  for (const std::string& item : list.value_or(std::vector<std::string>{}))
+    if (auto good = check(item); !good) return fail(std::move(good).error().at(table.place(key)));
+  return list;
+}
+
+Result<void> read_storage(const TomlTable& table, Settings& s) {
+  s.firmware = VMM_TRY(optional_text(table, "firmware"));
+  s.vars = VMM_TRY(optional_text(table, "vars"));
+  if (s.vars)
+    if (auto good = check_vars(*s.vars); !good)
+      return fail(std::move(good).error().at(table.place("vars")));
+  s.disk = VMM_TRY(checked_list(table, "disk", check_disk));
+  s.share = VMM_TRY(checked_list(table, "share", check_share));
+  return {};
+}
+
+// ---- axes
 
 bool is_axis_name(std::string_view name) {
   return !name.empty() && name.size() <= 32 && std::all_of(name.begin(), name.end(), [](char c) {
@@ -234,6 +285,7 @@ Result<GuestTable> read_guest_table(const TomlTable& table) {
   s.append = VMM_TRY(optional_text(table, "append"));
   s.initrd = VMM_TRY(optional_list(table, "initrd"));
   s.module = VMM_TRY(optional_list(table, "module"));
+  VMM_TRY(read_storage(table, s));
   s.options = VMM_TRY(optional_list(table, "options"));
   if (const auto groups = VMM_TRY(optional_list(table, "groups"))) s.groups = *groups;
   VMM_TRY(read_cell_keys(table, s));

@@ -142,8 +142,11 @@ class Reader {
                         .hint("1 to 64 letters, digits, '-', '_', '.' and '+'"));
       const GuestTable own = VMM_TRY(read_guest_table(table));
       GuestTable whole = VMM_TRY(resolved(own, {}));
-      if (!whole.settings.kernel || whole.settings.kernel->empty())
-        return fail(Error::usage(fmt::format("guest '{}' has no kernel", name)).at(table.place()));
+      if (whole.settings.kernel.value_or("").empty() &&
+          whole.settings.firmware.value_or("").empty())
+        return fail(Error::usage(fmt::format("guest '{}' has no kernel", name))
+                        .at(table.place())
+                        .hint("kernel = \"FILE\"; or firmware = \"CODE.fd\", which needs none"));
       put_in_order(whole.axes);
       spec_.guests.push_back({.name = name,
                               .place = table.place(),
@@ -274,6 +277,10 @@ void Settings::put(const Settings& other) {
   put_optional(kernel, other.kernel);
   put_optional(initrd, other.initrd);
   put_optional(module, other.module);
+  put_optional(firmware, other.firmware);
+  put_optional(vars, other.vars);
+  put_optional(disk, other.disk);
+  put_optional(share, other.share);
   put_optional(options, other.options);
   put_optional(this->append, other.append);
   vmm::append(groups, other.groups);

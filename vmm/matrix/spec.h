@@ -25,8 +25,9 @@ enum class Artefact { Outcome, Screen, Report, Core, Trace };
 // What can be said of a guest and, but for the first group, of single cells. What is absent here is
 // said elsewhere, or has its default.
 struct Settings {
-  std::optional<std::string> kernel;
-  std::optional<std::vector<std::string>> initrd, module, options;
+  std::optional<std::string> kernel, firmware;  // one of them at least
+  std::optional<std::string> vars;
+  std::optional<std::vector<std::string>> initrd, module, disk, share, options;
   std::optional<std::string> append;
   std::vector<std::string> groups;
 

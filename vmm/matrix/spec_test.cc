@@ -153,6 +153,18 @@ TEST(MatrixSpec, ones_own_axes_have_names_of_their_own) {
               HasSubstr("1 to 32 letters"));
 }
 
+TEST(MatrixSpec, what_a_cell_writes_stays_in_it) {
+  const auto with = [](const char* line) {
+    return refusal(std::string(kHello) + "firmware = \"CODE.fd\"\n" + line);
+  };
+  EXPECT_THAT(with("vars = \"v.fd\"\n"), HasSubstr("'vars' is 'v.fd': what one cell writes would "
+                                                   "reach the others"));
+  EXPECT_THAT(with("vars = \",copy\"\n"), HasSubstr("--vars needs a file"));
+  EXPECT_THAT(with("disk = [\"raw:a\"]\n"), HasSubstr("would reach the others"));
+  EXPECT_THAT(with("disk = [\"qcow2:a\"]\n"), HasSubstr("format 'qcow2' is unknown"));
+  EXPECT_THAT(with("share = [\"a\", \"b,rw\"]\n"), HasSubstr("'share' is 'b,rw'"));
+}
+
 TEST(MatrixSpec, nothing_to_run_is_an_error) {
   EXPECT_THAT(refusal("pairwise = true\n"), HasSubstr("nothing to run"));
   EXPECT_THAT(refusal("[guest.hello]\ntimeout = 1\n"), HasSubstr("has no kernel"));
