@@ -9,6 +9,8 @@ namespace vmm {
 namespace {
 
 using testing::AllOf;
+using testing::AnyOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -41,6 +43,41 @@ TEST_F(Firmware, starts_an_image_that_comes_through_fw_cfg) {
                            HasSubstr("acpi    APIC\r\n"), HasSubstr("smbios  8 structures")));
   EXPECT_THAT(r.err, AllOf(HasSubstr("is started by /usr/share/OVMF/OVMF_CODE_4M.fd"),
                            HasSubstr("the guest powered off (port B004h)")));
+}
+
+TEST_F(Firmware, gives_a_crash_the_name_of_its_image) {
+  const RunResult halt = run({guest_path("uefi-crash.efi"), "--mem", "128M", "--", "halt"});
+  EXPECT_EQ(halt.code, 82) << halt.text();
+  EXPECT_THAT(
+      halt.err,
+      ContainsRegex("halted with interrupts off at [0-9a-f]+h \\(uefi-crash\\+[0-9a-f]+h\\)"))
+      << halt.err;
+  const RunResult named = run({guest_path("uefi-crash.efi"), "--mem", "128M", "--symbols",
+                               guest_path("uefi-crash.elf"), "--", "halt"});
+  EXPECT_EQ(named.code, 82) << named.text();
+  EXPECT_THAT(named.err, HasSubstr("((anonymous namespace)::stops_for_good+"));
+}
+
+// The run ends with the timer in the middle of the firmware's first start, which makes its
+// variables; what is in the file then is what the next start has to live with.
+TEST_F(Firmware, lives_with_a_store_that_lost_its_power) {
+  const TempFolder folder;
+  const std::string store = read_text_file("/usr/share/OVMF/OVMF_VARS_4M.fd");
+  const std::string path = folder.write("vars.fd", store);
+  const std::vector<std::string> words = {kHello, "--mem", "128M", "--vars", path};
+  bool cut = false;
+  for (const char* seconds : {"2", "3", "4", "5", "6"}) {
+    std::vector<std::string> limited = words;
+    limited.insert(limited.end(), {"--timeout", seconds});
+    const RunResult r = run(limited);
+    EXPECT_THAT(r.code, AnyOf(0, 124)) << r.text();
+    if (r.code == 124 && read_text_file(path) != store) cut = true;
+  }
+  const RunResult r = run(words);
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("uefi-hello: started by "));
+  if (!cut)
+    GTEST_SKIP() << "no run ended while the store was being written: the host is too fast or slow";
 }
 
 class SeaBios : public KvmTest {};
