@@ -272,6 +272,8 @@ TEST(CpuSelection, errors_say_what_is_wrong) {
       {"haswell,", "'' changes nothing", ""},
       {"haswell,avx", "'avx' changes nothing", "+avx or -avx"},
       {"haswell,+pdpe1g", "unknown CPU feature 'pdpe1g'", "did you mean 'pdpe1gb'?"},
+      {"haswell,+avx999", "unknown CPU feature 'avx999'",
+       "names that begin so: avx, avx2, avx512f"},
       {"haswell,+", "unknown CPU feature ''", ""},
       {"haswell,avx=maybe", "'on' or 'off'", ""},
       {"haswell,+hypervisor", "is always set", ""},

@@ -112,11 +112,37 @@ bool is_too_old(std::string_view kernel, const Feature& feature) {
   return number(kernel) < number(since);
 }
 
+namespace {
+
+// "avx, avx2, avx512f ...": names that begin as `name` does, for one that is near to none of them.
+std::string names_like(std::string_view name) {
+  constexpr std::size_t kLeast = 3, kMost = 8;
+  const std::string key = lower(name);
+  std::vector<std::string_view> names;
+  std::size_t shared = kLeast;
+  for (const Feature& feature : FeatureCatalog::all()) {
+    const auto end = std::ranges::mismatch(key, feature.name).in1;
+    const auto length = static_cast<std::size_t>(end - key.begin());
+    if (length < shared) continue;
+    if (length > shared) names.clear();
+    shared = length;
+    names.push_back(feature.name);
+  }
+  if (names.empty()) return {};
+  const bool more = names.size() > kMost;
+  names.resize(std::min(names.size(), kMost));
+  return fmt::format("names that begin so: {}{}", fmt::join(names, ", "), more ? " ..." : "");
+}
+
+}  // namespace
+
 Result<FeatureId> find_feature(std::string_view name) {
   if (const auto id = FeatureCatalog::find(name)) return *id;
   Error error = Error::usage(fmt::format("unknown CPU feature '{}'", printable(name, 60)));
   if (const auto near = FeatureCatalog::nearest(name))
     error = std::move(error).hint(fmt::format("did you mean '{}'?", *near));
+  else if (const std::string names = names_like(name); !names.empty())
+    error = std::move(error).hint(names);
   return fail(std::move(error));
 }
 

@@ -128,6 +128,19 @@ TEST(Explain, silicon_kernel_and_backend_are_told_apart) {
   EXPECT_EQ(find(refused, "avx512bw").refused_by, "dependency");
 }
 
+TEST(Explain, a_parameter_that_kvm_switched_off_for_want_of_silicon_is_not_blamed) {
+  HostGrant host = read_grant_fixture("milan-linux-6.18");
+  host.supported.at(0x80000001).ecx |= 1U << 2;
+  host.silicon = host.supported;
+  host.silicon.at(0x8000000a).edx &= ~(1U << 3);
+  host.supported.at(0x8000000a).edx &= ~(1U << 3);
+  host.module_parameters["kvm_amd.nrips"] = "0";
+  EXPECT_EQ(find(resolve("epyc,+svm", CpuPolicy::Mask, host), "nrip-save").refused_by, "silicon");
+  host.silicon.at(0x8000000a).edx |= 1U << 3;
+  EXPECT_EQ(find(resolve("epyc,+svm", CpuPolicy::Mask, host), "nrip-save").refused_by,
+            "module parameter kvm_amd.nrips=0");
+}
+
 TEST(Explain, nesting_names_the_module_parameter) {
   HostGrant host = read_grant_fixture("cascadelake-linux-6.18");
   host.silicon = host.supported;
@@ -152,7 +165,7 @@ TEST(Explain, the_wrong_vendor_cannot_nest) {
   const ResolvedCpu svm =
       resolve("epyc,+svm", CpuPolicy::Strict, read_grant_fixture("cascadelake-linux-6.18"));
   EXPECT_THAT(find(svm, "svm").reason, HasSubstr("kvm_intel"));
-  EXPECT_EQ(find(svm, "svm").remedy, "leave out +svm");
+  EXPECT_EQ(find(svm, "svm").remedy, "without +svm");
   const ResolvedCpu pvm =
       resolve("epyc,+svm", CpuPolicy::Strict, read_grant_fixture("pvm-linux-6.18"));
   EXPECT_THAT(find(pvm, "svm").reason, HasSubstr("kvm_pvm"));

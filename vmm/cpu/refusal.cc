@@ -133,11 +133,15 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
   if (const auto why = wrong_backend(bit.name, host.backend)) {
     bit.refused_by = "missing capability";
     bit.reason = *why;
-    bit.remedy = fmt::format("leave out +{}", bit.name);
+    bit.remedy = fmt::format("without +{}", bit.name);
     return;
   }
+  const bool silicon_known = !place.word.is_msr && knows(host.silicon, place.word);
+  const bool in_silicon = silicon_known && host.silicon.bit(place.word.index, place.word.subleaf,
+                                                            place.word.reg, place.bit);
+  // KVM itself switches its parameters off where the CPU cannot do it.
   for (const Knob& knob : kKnobs) {
-    if (knob.feature != bit.name) continue;
+    if (knob.feature != bit.name || (silicon_known && !in_silicon)) continue;
     const std::string key = fmt::format("{}.{}", knob.module, knob.parameter);
     const auto it = host.module_parameters.find(key);
     if (it == host.module_parameters.end() || !is_off(it->second)) continue;
@@ -167,9 +171,6 @@ void explain(const FeaturePlace& place, const HostGrant& host, MissingBit& bit) 
         fmt::format("{} does not report it for this CPU and microcode", module_name(host.backend));
     return;
   }
-  const bool silicon_known = knows(host.silicon, place.word);
-  const bool in_silicon = silicon_known && host.silicon.bit(place.word.index, place.word.subleaf,
-                                                            place.word.reg, place.bit);
   const bool is_pv = place.word.index >= 0x40000000 && place.word.index <= 0x4fffffff;
   if (silicon_known && !in_silicon && !is_pv) {
     bit.refused_by = "silicon";
