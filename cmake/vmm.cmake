@@ -112,6 +112,8 @@ if(VMM_TESTS)
   include(GoogleTest)
   add_library(vmm_test_options INTERFACE)
   target_link_libraries(vmm_test_options INTERFACE vmm_options fmt::fmt GTest::gmock)
+  # A quarter of their compile time, and they are no faster for it. Not -O0: it would not take -O2's headers.
+  target_compile_options(vmm_test_options INTERFACE $<$<CONFIG:Release>:-O1>)
   vmm_headers(vmm_test_headers vmm_test_options ${VMM_HEADERS} <gmock/gmock.h> <gtest/gtest.h>)
 endif()
 add_custom_target(unit_tests)  # those that need no /dev/kvm
