@@ -59,6 +59,21 @@ extern "C" void ap_main() {
   }
 }
 
+// INIT takes a running processor away, asleep in HLT or awake; a SIPI brings it back.
+void take_away(uint32_t index) {
+  const uint32_t victim = processor_id(index);
+  if (victim % 2 == 0) require(wait_for(turns, get(turns) + 2), "it is awake before INIT", 14);
+  send_ipi(victim, spec::ICR_INIT);
+  for (int i = 0; i < 1000; ++i) in8(0x80);
+  const uint32_t before = get(pings);
+  send_ipi(victim, spec::ICR_ASSERT | kPing);
+  for (int i = 0; i < 1000; ++i) in8(0x80);
+  require(get(pings) == before, "after INIT it serves nothing", 10);
+  require(restart_processor(victim), "a SIPI starts it again", 11);
+  send_ipi(victim, spec::ICR_ASSERT | kPing);
+  require(wait_for(pings, before + 1), "and it serves again", 12);
+}
+
 uint32_t guest_main(uint32_t, uint32_t) {
   serial_init();
   init_pics(0);
@@ -106,16 +121,7 @@ uint32_t guest_main(uint32_t, uint32_t) {
   lapic_write(spec::ICR_LOW, spec::ICR_ALL_BUT_SELF | spec::ICR_NMI);
   require(wait_for(nmis, count_all - 1), "an NMI reaches the others, asleep or not", 9);
 
-  // INIT takes a running processor away; a SIPI brings it back.
-  const uint32_t victim = processor_id(0);
-  send_ipi(victim, spec::ICR_INIT);
-  for (int i = 0; i < 1000; ++i) in8(0x80);
-  const uint32_t before = get(pings);
-  send_ipi(victim, spec::ICR_ASSERT | kPing);
-  for (int i = 0; i < 1000; ++i) in8(0x80);
-  require(get(pings) == before, "after INIT it serves nothing", 10);
-  require(restart_processor(victim), "a SIPI starts it again", 11);
-  send_ipi(victim, spec::ICR_ASSERT | kPing);
-  require(wait_for(pings, before + 1), "and it serves again", 12);
+  take_away(0);
+  if (count_all > 2) take_away(1);
   return 0;
 }
