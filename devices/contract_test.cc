@@ -29,6 +29,7 @@
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "devices/virtio_blk.h"
+#include "devices/vmware_port.h"
 #include "vmm/core/flash_store_fake.h"
 #include "vmm/core/irq_fake.h"
 
@@ -237,6 +238,17 @@ std::vector<Subject> subjects() {
       subject<PostPort>("post", [](Rig&) { return std::make_unique<PostPort>("post"); }),
       subject<Port92>("port92",
                       [=](Rig& rig) { return std::make_unique<Port92>("port92", event(rig)); }),
+      subject<VmwarePort>("vmware_port",
+                          [](Rig& rig) {
+                            return std::make_unique<VmwarePort>(
+                                "vmware-port",
+                                VmwarePort::Caller{
+                                    .ask =
+                                        [] {
+                                          return VmwarePort::Question{0x564d5868, 10};
+                                        },
+                                    .set_ebx = [&rig](std::uint32_t) { ++rig.events; }});
+                          }),
       subject<ResetPort>(
           "reset_port",
           [=](Rig& rig) { return std::make_unique<ResetPort>("rst-cnt", event(rig)); }),

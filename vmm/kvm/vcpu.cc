@@ -154,6 +154,17 @@ Result<void> Vcpu::set_state(const CpuState& state) {
   return {};
 }
 
+Result<kvm_regs> Vcpu::general_registers() {
+  kvm_regs regs{};
+  VMM_TRY(fd_.ioctl(request::GET_REGS, &regs));
+  return regs;
+}
+
+Result<void> Vcpu::set_general_registers(const kvm_regs& regs) {
+  VMM_TRY(fd_.ioctl(request::SET_REGS, &regs));
+  return {};
+}
+
 // What the next exit would say: entry_state() is asked before the first one too.
 void Vcpu::expect_entry(const CpuState& state) {
   kvm_run& run = *shared();

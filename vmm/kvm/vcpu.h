@@ -64,6 +64,10 @@ class Vcpu final : public VcpuBackend {
   Result<DebugRegisters> debug_registers();
   // Writes what differs from what the vCPU has.
   Result<void> set_debug_registers(const DebugRegisters& registers);
+  // KVM_GET_REGS and KVM_SET_REGS, by the vCPU's thread between an exit and the next entry. RAX is
+  // overwritten then by what an IN reads.
+  Result<kvm_regs> general_registers();
+  Result<void> set_general_registers(const kvm_regs& regs);
   // KVM_TRANSLATE: the guest physical address of `gva`, or nothing when it is not mapped.
   Result<std::optional<Gpa>> translate(Gva gva);
 

@@ -377,6 +377,21 @@ Result<void> Machine::open_outside() {
   };
   wiring.start_seconds = std::time(nullptr);
   wiring.testdev = spec_.testdev;
+  if (spec_.testdev) {
+    wiring.ask_vcpu = [this](unsigned vcpu) -> std::optional<VmwarePort::Question> {
+      const auto regs = vcpus_[vcpu]->general_registers();
+      if (!regs) return std::nullopt;
+      return VmwarePort::Question{static_cast<std::uint32_t>(regs->rax),
+                                  static_cast<std::uint32_t>(regs->rcx)};
+    };
+    wiring.set_vcpu_ebx = [this](unsigned vcpu, std::uint32_t ebx) {
+      auto regs = vcpus_[vcpu]->general_registers();
+      if (!regs) return;
+      regs->rbx = ebx;
+      // KVM refuses no values of these registers.
+      (void)vcpus_[vcpu]->set_general_registers(*regs);
+    };
+  }
   if (firmware_) {
     // SeaBIOS writes what it does there, into the middle of the lines of its console.
     wiring.debug_port = firmware_kind_ != FirmwareKind::SeaBios;

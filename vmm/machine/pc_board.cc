@@ -167,12 +167,12 @@ Result<void> Board::wire(const Wiring& wiring) {
   bochs_shutdown_ = make<BochsShutdownPort>(
       "bochs-shutdown", [end_as] { end_as(ending::PowerOff{"\"Shutdown\" at port 8900h"}); });
   VMM_TRY(ports.map({.base = 0x8900, .size = 1, .width = BusWidth::Byte}, *bochs_shutdown_));
-  if (wiring.testdev) VMM_TRY(wire_testdev());
+  if (wiring.testdev) VMM_TRY(wire_testdev(wiring));
   return {};
 }
 
 // What kvm-unit-tests expect; E9h, in the middle of its ports, is the debug console.
-Result<void> Board::wire_testdev() {
+Result<void> Board::wire_testdev(const Wiring& wiring) {
   std::array<IrqLine, PcTestdev::kLines> lines;
   for (unsigned gsi = 0; gsi < PcTestdev::kLines; ++gsi) lines[gsi] = pins_->line(gsi);
   testdev_ = make<PcTestdev>("testdev", std::move(lines), nullptr);
@@ -186,6 +186,18 @@ Result<void> Board::wire_testdev() {
   VMM_TRY(ports.map(
       {.base = 0x2000, .size = PcTestdev::kLines, .displacement = PcTestdev::kLinesOffset},
       *testdev_));
+  if (wiring.ask_vcpu) {
+    vmware_port_ = make<VmwarePort>(
+        "vmware-port",
+        VmwarePort::Caller{
+            .ask = [this, ask = wiring.ask_vcpu]() -> std::optional<VmwarePort::Question> {
+              if (served_vcpu_ == kNoVcpu) return std::nullopt;
+              return ask(served_vcpu_);
+            },
+            .set_ebx = [this,
+                        set = wiring.set_vcpu_ebx](std::uint32_t ebx) { set(served_vcpu_, ebx); }});
+    VMM_TRY(ports.map({.base = 0x5658, .size = 4}, *vmware_port_));
+  }
   return mmio.map({.base = 0xff000000,
                    .size = PcTestdev::kMemorySize,
                    .displacement = PcTestdev::kMemoryOffset},

@@ -27,6 +27,7 @@
 #include "devices/serial16550.h"
 #include "devices/vga_text.h"
 #include "devices/virtio_blk.h"
+#include "devices/vmware_port.h"
 #include "loader/firmware_items.h"
 #include "vmm/core/bus.h"
 #include "vmm/core/clock.h"
@@ -70,7 +71,10 @@ class Board {
     std::function<void()> disk_work = {};   // some disk may have a job; under the board's lock
     std::int64_t start_seconds = 0;         // the real-time clock at power-on, since 1970
     bool testdev = false;                   // --testdev
-    std::function<void()> suspend = {};     // S3: no vCPU goes on until wake_up(); empty: no S3
+    // EAX and ECX of a vCPU that is at an exit, and a new EBX for it; for the test devices.
+    std::function<std::optional<VmwarePort::Question>(unsigned vcpu)> ask_vcpu = {};
+    std::function<void(unsigned vcpu, std::uint32_t ebx)> set_vcpu_ebx = {};
+    std::function<void()> suspend = {};  // S3: no vCPU goes on until wake_up(); empty: no S3
     // With firmware: what it finds in fw_cfg, and its ACPI files once it has said where the ACPI
     // registers are. The board is not set up then: the firmware does that.
     const FirmwareItems* firmware = nullptr;
@@ -168,7 +172,7 @@ class Board {
   Board() = default;
   Result<void> wire(const Wiring& wiring);
   Result<void> wire_interrupts(const Wiring& wiring);
-  Result<void> wire_testdev();
+  Result<void> wire_testdev(const Wiring& wiring);
   Result<void> wire_disks(const Wiring& wiring);
   void assign_pci_resources();
   void map_pci_windows();
@@ -217,6 +221,7 @@ class Board {
   std::vector<std::unique_ptr<VirtioBlk>> disks_;
   std::vector<PciWindow> pci_windows_;  // those that are on a bus
   std::unique_ptr<PcTestdev> testdev_;
+  std::unique_ptr<VmwarePort> vmware_port_;
   std::unique_ptr<FlashWindow> vars_;
   std::unique_ptr<BochsShutdownPort> bochs_shutdown_;
 };
