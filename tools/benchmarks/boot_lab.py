@@ -20,7 +20,7 @@ APPEND = ("console=ttyS0 panic=-1 quiet cryptomgr.notests nokaslr mitigations=of
           "no_timer_check 8250.nr_uarts=1")
 FIRMWARE = {
     "/usr/share/seabios": ("bios-256k.bin", "bios-microvm.bin"),
-    "/usr/share/qemu": ("linuxboot.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"),
+    "/usr/share/qemu": ("linuxboot.bin", "linuxboot_dma.bin", "multiboot_dma.bin", "pvh.bin", "kvmvapic.bin"),
 }
 
 
