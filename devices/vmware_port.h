@@ -1,8 +1,8 @@
 // Chip:       VMware's backdoor, a port by which a guest asks its hypervisor
-// Source:     VMware's open-vm-tools, lib/include/backdoor_def.h; QEMU's vmport as kvm-unit-tests
-// use it Implements: command 10 (get version) with the magic number in EAX Leaves out: every other
-// command, which leaves the registers alone Differs:    version and product are those that QEMU
-// gives (6, and ECX stays)
+// Source:     open-vm-tools, lib/include/backdoor_def.h; QEMU's vmport, as kvm-unit-tests use it
+// Implements: command 10 (get version) with the magic number in EAX
+// Leaves out: every other command, which leaves the registers alone
+// Differs:    version and product are QEMU's (6, and ECX stays)
 #pragma once
 
 #include <cstdint>

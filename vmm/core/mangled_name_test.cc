@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
 #include <string>
 
 namespace vmm {
@@ -35,6 +37,19 @@ TEST(MangledName, everything_else_stays) {
         "_ZN4Page3mapIiEEvv", "_ZN4PageplERKS_", "_ZN", "_ZNE", "_ZNC1Ev", "_ZN1aC1C1C1Ev",
         "_ZN4Page", "_ZN99999999999999999999aE", "_ZN0E", "_Z9abc", "_RNvC7mycrate3foo"})
     EXPECT_EQ(readable_name(symbol), symbol);
+}
+
+// Symbols come from images that anyone may have made.
+TEST(MangledName, no_name_grows_without_end) {
+  const char* const kParts[] = {"_Z", "N",  "E", "St", "C1", "D2", "1a", "L", "12_GLOBAL__N_1",
+                                "I",  "..", "9", "K"};
+  std::mt19937 random(1);
+  for (int i = 0; i < 20000; ++i) {
+    std::string symbol = "_ZN";
+    for (auto parts = random() % 40; parts > 0; --parts)
+      symbol += kParts[random() % std::size(kParts)];
+    EXPECT_LE(readable_name(symbol).size(), 8 * symbol.size()) << symbol;
+  }
 }
 
 }  // namespace

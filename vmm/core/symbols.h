@@ -18,7 +18,8 @@ class SymbolTable {
   // `size` 0: unknown, reaches to the next symbol but at most 64 KiB. The first name of an address
   // stays.
   void add(std::string_view name, Gva address, std::uint64_t size);
-  // "name" or "name+1ah", as people write it (mangled_name.h); nothing when no symbol covers the address.
+  // "name" or "name+1ah", as people write it (mangled_name.h); nothing when no symbol covers the
+  // address.
   std::optional<std::string> name_of(Gva address) const;
   std::optional<Gva> address_of(std::string_view name) const;
   // The symbols of `other` at addresses that have none here.
