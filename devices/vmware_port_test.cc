@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/port_access.h"
+#include "vmm/base/bytes.h"
 
 namespace vmm {
 namespace {
@@ -19,7 +20,7 @@ struct Processor {
   std::uint32_t asks() {
     std::uint8_t bytes[4] = {};
     EXPECT_EQ(port.read(0, bytes), Access::Ok);
-    return bytes[0] | bytes[1] << 8 | bytes[2] << 16 | static_cast<std::uint32_t>(bytes[3]) << 24;
+    return load<std::uint32_t>(bytes, 0);
   }
 };
 
