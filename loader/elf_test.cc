@@ -29,7 +29,7 @@ TYPED_TEST(ElfClasses, minimal_image_gives_segments_entry_and_symbols) {
   EXPECT_EQ(image->lowest(), 0x100000U);
   EXPECT_EQ(image->highest(), 0x101000U + 5000);
   EXPECT_EQ(image->symbols.name_of(0x100010), "_start");
-  EXPECT_EQ(image->symbols.name_of(0x100024), "_ZN6kernel4mainEv+4h");
+  EXPECT_EQ(image->symbols.name_of(0x100024), "kernel::main+4h");
   EXPECT_EQ(image->symbols.name_of(0x101000), "counter");
 }
 
