@@ -1,6 +1,5 @@
 #include "devices/vmware_port.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "vmm/base/bytes.h"

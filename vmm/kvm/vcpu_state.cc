@@ -170,11 +170,9 @@ Result<void> Vcpu::set_debug_control(const DebugControl& control) {
   debug.arch.debugreg[7] = dr7_of(control.slots);
   VMM_TRY(fd_.ioctl(request::SET_GUEST_DEBUG, &debug, fmt::format("control={:x}h", debug.control)));
   if (!control.resume) return {};
-  kvm_regs regs{};
-  VMM_TRY(fd_.ioctl(request::GET_REGS, &regs));
+  kvm_regs regs = VMM_TRY(general_registers());
   regs.rflags |= spec::RFLAGS_RF;
-  VMM_TRY(fd_.ioctl(request::SET_REGS, &regs));
-  return {};
+  return set_general_registers(regs);
 }
 
 Result<std::vector<std::uint8_t>> Vcpu::nested_state() {
