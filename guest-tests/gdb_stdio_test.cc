@@ -4,6 +4,11 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
 #include "guest-tests/run_vmm.h"
 #include "guest-tests/shell_output.h"
 #include "vmm/gdb/packet.h"
@@ -25,12 +30,23 @@ class GdbStdio : public KvmTest {
   std::vector<std::string> words(const std::string& guest) const {
     return {"run", "--gdb", "stdio", "--serial", "file:" + serial(), guest_path(guest)};
   }
-  // What gdb and the vmm that it starts print.
-  std::string gdb(const std::string& guest, const std::vector<std::string>& commands) const {
+  std::string errors() const { return folder_.file("errors.txt"); }
+  // What is in that file once `text` is, or after some seconds: gdb does not wait for vmm's end.
+  std::string errors_with(const std::string& text) const {
+    for (int tries = 0; tries < 500; ++tries) {
+      if (read_text_file(errors()).find(text) != std::string::npos) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return read_text_file(errors());
+  }
+  // What gdb and the vmm that it starts print. gdb passes vmm's stderr on while it reads from it,
+  // and not what comes after its own "kill": a test of that takes stderr away by `redirection`.
+  std::string gdb(const std::string& guest, const std::vector<std::string>& commands,
+                  const std::string& redirection = {}) const {
     std::string line = fmt::format(
         "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote | " VMM_BINARY
-        " {}'",
-        fmt::join(words(guest), " "));
+        " {}{}'",
+        fmt::join(words(guest), " "), redirection);
     for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
     return output_of(line + fmt::format(" {} 2>&1", guest_path(guest)));
   }
@@ -65,9 +81,10 @@ TEST_F(GdbStdio, ctrl_c_in_gdb_interrupts_the_guest) {
 }
 
 TEST_F(GdbStdio, quitting_gdb_ends_the_run) {
-  const std::string text = gdb("spin.elf", {"info registers rip"});
+  const std::string text = gdb("spin.elf", {"info registers rip"}, " 2>" + errors());
   EXPECT_THAT(text, HasSubstr("0x100000")) << text;
-  EXPECT_THAT(text, HasSubstr("vmm: quit")) << text;
+  const std::string said = errors_with("vmm: quit");
+  EXPECT_THAT(said, HasSubstr("vmm: quit")) << text << said;
 }
 
 TEST_F(GdbStdio, standard_output_has_packets_only) {
