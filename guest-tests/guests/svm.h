@@ -86,10 +86,10 @@ inline bool has_gigabyte_pages() { return (cpuid(0x80000001).edx >> 26 & 1) != 0
 
 using guest::Registers;
 
-// One VMRUN with these registers, and back at its #VMEXIT with L2's then. VMLOAD and VMSAVE take
-// the rest of either side's state along: FS, GS, TR, LDTR and the MSRs of SYSCALL and SYSENTER.
-// From CLGI to the return GIF is 0, but for L2; so an INIT or NMI comes either to L2 or to the
-// caller as a whole. With `gif` false GIF stays 0 after the return.
+// One VMRUN with these registers, and back at its #VMEXIT with L2's then; RAX is in the VMCB.
+// VMLOAD and VMSAVE take the rest of either side's state along: FS, GS, TR, LDTR and the MSRs of
+// SYSCALL and SYSENTER. From CLGI to the return GIF is 0, but for L2; so an INIT or NMI comes
+// either to L2 or to the caller as a whole. With `gif` false GIF stays 0 after the return.
 extern "C" void svm_enter(Registers* registers, Vmcb* vmcb, Vmcb* host, bool gif = true);
 
 // One processor's.
@@ -123,7 +123,9 @@ void intercept_msr(Processor& processor,
                    uint32_t index);  // reads and writes, below 2000h, C000xxxxh or C001xxxxh
 
 inline uint64_t enter(Processor& processor, Registers& registers, bool gif = true) {
+  processor.vmcb.put(RAX, registers.rax);
   svm_enter(&registers, &processor.vmcb, &processor.host, gif);
+  registers.rax = processor.vmcb.get(RAX);
   return processor.vmcb.get(EXITCODE);
 }
 

@@ -1,6 +1,5 @@
-// svm_enter(registers, vmcb, host, gif): one VMRUN and its #VMEXIT (guest-tests/guests/svm.h).
-#define VMCB_RAX 0x5f8
-
+// svm_enter(registers, vmcb, host, gif): one VMRUN and its #VMEXIT, of VMCBs by physical address. L2's RAX
+// is the caller's to carry between registers and VMCB (guest-tests/guests/svm.h).
 #include "guest-tests/guests/l2_registers.inc"
 
         .text
@@ -15,8 +14,6 @@ svm_enter:
         clgi
         mov     %rdx, %rax
         vmsave  %rax
-        mov     0x00(%rdi), %rax        // VMRUN takes RAX from the VMCB
-        mov     %rax, VMCB_RAX(%rsi)
         mov     %rsi, %rax
         load_l2_registers
         mov     0x30(%rdi), %rdi
@@ -28,8 +25,6 @@ svm_vmrun:
         push    %rdi
         mov     8(%rsp), %rdi
         store_l2_registers
-        mov     VMCB_RAX(%rax), %rcx
-        mov     %rcx, 0x00(%rdi)
         pop     %rcx
         mov     %rcx, 0x30(%rdi)
         add     $16, %rsp
