@@ -41,6 +41,7 @@ struct FirstFault {
     Operand,      // the walk of a memory operand fails
     LacksCpuid,   // #UD: the model lacks the instruction
     NotEnabled,   // #UD: CR4.OSFXSR, CR4.OSXSAVE
+    DeniedToL2,   // #UD: a control of the hypervisor's VMCS is 0
     Undefined,    // UD2, or bytes that are no instruction
     SoftwareInt,  // INT n, INT3
     Privilege,    // #GP in CPL 3

@@ -136,6 +136,18 @@ std::optional<FirstFault> control_fault(const Facts& f) {
   return std::nullopt;
 }
 
+// #UD in L2 for want of a control of its VMCS.
+std::optional<FirstFault> denied_to_l2(const Facts& f) {
+  const CpuidBit* needs = f.insn->needs;
+  for (const NestedFinding& finding : f.nested) {
+    if (needs == nullptr || finding.vcpu != f.scene.vcpu || !finding.state.guest_mode) continue;
+    for (const nested::DeniedInstruction& denied : finding.denied)
+      if (denied.feature == needs->name)
+        return undefined(Kind::DeniedToL2, denied_text(f.scene, denied));
+  }
+  return std::nullopt;
+}
+
 // #UD for what the model lacks or the guest has not switched on.
 std::optional<FirstFault> undefined_fault(const Facts& f) {
   const Instruction& i = *f.insn;
@@ -195,6 +207,7 @@ std::optional<FirstFault> infer_fault(const Facts& f) {
   }
   const Instruction& i = *f.insn;
   if (auto fault = undefined_fault(f)) return fault;
+  if (auto fault = denied_to_l2(f)) return fault;
   if (f.cpl == 3 && i.ring0_only)
     return protection(Kind::Privilege, i.text + " is not allowed at CPL 3");
   if (i.interrupt) {

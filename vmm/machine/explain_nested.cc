@@ -90,6 +90,16 @@ void describe_counters(const CrashScene& scene, NestedFinding& finding) {
       count_of(scene, finding.vcpu, kEntries), count_of(scene, finding.vcpu, "exits")));
 }
 
+// Of a VMCS that L2 has run with.
+void describe_denied(const CrashScene& scene, NestedFinding& finding) {
+  const nested::NestedState& state = finding.state;
+  if (!state.guest_mode && state.vmcs->launch_state() == 0) return;
+  finding.denied = nested::denied_instructions(
+      *state.vmcs, nested::VmxCapabilities(scene.hypervisors[finding.vcpu].msrs), scene.cpuid);
+  for (const nested::DeniedInstruction& denied : finding.denied)
+    finding.lines.push_back(denied_text(scene, denied));
+}
+
 void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   const nested::NestedState& state = finding.state;
   std::vector<std::string>& lines = finding.lines;
@@ -107,6 +117,7 @@ void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   if (!state.vmcs) return;
   if (!finding.failure.empty()) lines.push_back("its last VM entry failed: " + finding.failure);
   describe_violations(scene, finding);
+  describe_denied(scene, finding);
 }
 
 // One VMCB that VMRUN refused. Which vCPU it was is not known: KVM keeps nothing of it.
@@ -235,6 +246,13 @@ std::string capability_origin(const CrashScene& scene, const nested::Violation& 
 std::string violation_text(const CrashScene& scene, const nested::Violation& violation) {
   const std::string origin = capability_origin(scene, violation);
   return violation.text() + (origin.empty() ? "" : "; " + origin);
+}
+
+std::string denied_text(const CrashScene& scene, const nested::DeniedInstruction& denied) {
+  std::string text = denied.text();
+  if (!denied.allowed || *denied.allowed || !scene.capability_origin) return text;
+  const std::string origin = scene.capability_origin(nested::kMsrVmxProcBased2, denied.msr_bit());
+  return origin.empty() ? text : text + "; " + origin;
 }
 
 std::vector<NestedFinding> nested_findings(const CrashScene& scene) {

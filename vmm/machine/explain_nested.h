@@ -12,6 +12,7 @@
 #include "vmm/machine/explain.h"
 #include "vmm/nested/nested_state.h"
 #include "vmm/nested/rule.h"
+#include "vmm/nested/vmx_denied.h"
 
 namespace vmm {
 
@@ -30,8 +31,11 @@ struct NestedFinding {
   // What was looked at, and its name: KVM's nested state, or a VMCB.
   std::vector<std::uint8_t> bytes = {};
   std::string bytes_name = {};
+  // What L2, as its VMCS stands, cannot execute although CPUID offers it.
+  std::vector<nested::DeniedInstruction> denied = {};
   // What KVM has counted of the vCPU.
   std::map<std::string, std::uint64_t> counters = {};
+  bool l2_lacks_instructions() const { return state.guest_mode && !denied.empty(); }
   // The lines of a card: level and regions, what failed, the rules that are broken.
   std::vector<std::string> lines = {};
 };
@@ -71,5 +75,7 @@ std::shared_ptr<const NestedMemory> l2_memory(const CrashScene& scene, unsigned 
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation);
 // `violation`, and that.
 std::string violation_text(const CrashScene& scene, const nested::Violation& violation);
+// The instruction, and who keeps its control away.
+std::string denied_text(const CrashScene& scene, const nested::DeniedInstruction& denied);
 
 }  // namespace vmm

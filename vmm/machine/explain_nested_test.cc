@@ -134,6 +134,54 @@ TEST(ExplainNested, an_entry_that_was_caught_is_the_cause) {
   EXPECT_THAT(card.text(), HasSubstr("caught on vCPU 0: VMLAUNCH at 7000h would fail"));
 }
 
+// The first of the two stories: XSAVES in CPUID, and no control for it.
+struct WithoutXsaves : Scene {
+  WithoutXsaves() {
+    fake.on(VmcsField::ProcBasedControls, nested::kActivateSecondary);
+    fake.off(VmcsField::ProcBasedControls2, nested::kEnableXsaves);
+    fake.set_msr(0x48b, 0x000378ef00000000);
+    scene.cpuid.at(0xd, 1).eax = 1u << 3;
+    scene.capability_origin = [](std::uint32_t msr, unsigned bit) {
+      return msr == 0x48b && bit == 52 ? "@4 of the model has it" : "";
+    };
+  }
+};
+
+TEST(ExplainNested, a_reset_out_of_l2_names_the_instruction_that_l2_lacks) {
+  WithoutXsaves s;
+  s.scene.outcome = ending::Reset{};
+  const CrashCard card = s.card(true);
+  EXPECT_EQ(card.rule, "reset-from-l2");
+  EXPECT_EQ(card.cause,
+            "XSAVES is #UD in L2: \"enable XSAVES/XRSTORS\" (SECONDARY[20]) is 0, and "
+            "IA32_VMX_PROCBASED_CTLS2 (48Bh) does not allow it, while CPUID Dh.1.EAX[3] offers it; "
+            "@4 of the model has it");
+  EXPECT_THAT(card.text(), HasSubstr("L2 on vCPU 0 asked for the reset"));
+}
+
+TEST(ExplainNested, what_l2_lacks_is_told_beside_another_cause) {
+  WithoutXsaves s;
+  EXPECT_THAT(s.card(true).text(), HasSubstr("XSAVES is #UD in L2"));
+  EXPECT_EQ(s.card(true).rule, "halted-with-interrupts-off");
+  EXPECT_THAT(s.card(false).text(), Not(HasSubstr("#UD in L2"))) << "L2 has not run by this VMCS";
+}
+
+TEST(ExplainNested, the_death_of_l2_at_such_an_instruction_is_its_cause) {
+  WithoutXsaves s;
+  s.scene.outcome = ending::TripleFault{0};
+  s.fake.ram.put64(0x1000, 0x4003);
+  s.fake.ram.put64(0x4000, 0x5003);
+  s.fake.ram.put64(0x5000, 0x83);
+  s.fake.ram.put(0x7000, {0x48, 0x0f, 0xc7, 0x2f});
+  CpuState& cpu = s.scene.vcpus[0];
+  cpu.sregs.cr3 = 0x1000;
+  cpu.sregs.cr4 = spec::CR4_PAE | spec::CR4_OSXSAVE;
+  cpu.regs.rip = 0x7000;
+  const CrashCard card = s.card(true);
+  EXPECT_EQ(card.rule, "instruction-denied-to-l2") << card.text();
+  EXPECT_THAT(card.cause, HasSubstr("#UD: xsaves64 [rdi] at 7000h: XSAVES is #UD in L2"));
+}
+
 // KVM's nested state of an SVM vCPU in L2: controls of L2, registers of its hypervisor.
 std::vector<std::uint8_t> svm_state_in_l2() {
   nested::FakeSvm svm;

@@ -40,6 +40,11 @@ inline bool is_pvm(const Facts& f) { return f.scene.kvm_backend == "pvm"; }
 inline std::string kvm_name(const Facts& f) {
   return f.scene.kvm_backend.empty() ? "KVM" : fmt::format("KVM ({})", f.scene.kvm_backend);
 }
+// What to try where L2 lacks an instruction for want of a control.
+inline std::vector<std::string> denied_tries() {
+  return {"a CPU model that has the control, or one without the instruction",
+          "or let the hypervisor hide the CPUID bit from its guest where it lacks the control"};
+}
 // "PDPTE[0] at 101000h = 83h".
 std::string step_text(const WalkStep& step);
 // What to try where a model lacks pdpe1gb: the options that give it.

@@ -112,6 +112,24 @@ MaybeVerdict vm_entry_refused(const Facts& f) {
   return std::nullopt;
 }
 
+// A guest's guest that gave up: a panic that ends in a reset, for one.
+MaybeVerdict reset_from_l2(const Facts& f) {
+  if (!ended_by<ending::Reset>(f)) return std::nullopt;
+  for (const NestedFinding& finding : f.nested) {
+    if (!finding.l2_lacks_instructions()) continue;
+    const nested::DeniedInstruction& first = finding.denied.front();
+    Verdict v;
+    v.cause = denied_text(f.scene, first);
+    v.notes = {
+        fmt::format("L2 on vCPU {} asked for the reset; whether it had executed {} is not "
+                    "known here: its own log may name a #UD",
+                    finding.vcpu, first.name)};
+    v.tries = denied_tries();
+    return v;
+  }
+  return std::nullopt;
+}
+
 MaybeVerdict waiting_for_sipi(const Facts& f) {
   if (!ended_by<ending::HaltedForever>(f) || f.scene.vcpus.empty()) return std::nullopt;
   const bool all = std::all_of(f.scene.vcpus.begin(), f.scene.vcpus.end(), [](const CpuState& c) {
@@ -226,6 +244,7 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
 
 constexpr Rule kRules[] = {
     {"vm-entry-refused", vm_entry_refused},
+    {"reset-from-l2", reset_from_l2},
     {"processor-started-in-nothing", started_in_nothing},
     {"inferred-from-tables", tables_found},
     {"registers-reset-by-svm", registers_reset},

@@ -40,6 +40,14 @@ MaybeVerdict not_enabled(const Facts& f) {
   return v;
 }
 
+MaybeVerdict denied_to_l2(const Facts& f) {
+  if (!is_crash(f) || !f.fault || f.fault->kind != Kind::DeniedToL2) return std::nullopt;
+  Verdict v;
+  v.cause = fmt::format("#UD: {} at {}: {}", f.insn->text, f.address(f.rip), f.fault->text);
+  v.tries = denied_tries();
+  return v;
+}
+
 MaybeVerdict bad_control_value(const Facts& f) {
   if (!is_crash(f) || !f.fault || f.fault->kind != Kind::ControlBit) return std::nullopt;
   Verdict v;
@@ -161,6 +169,7 @@ MaybeVerdict fault_at_cr2(const Facts& f) {
 
 constexpr Rule kRules[] = {
     {"instruction-lacks-cpuid-bit", lacks_cpuid_bit},
+    {"instruction-denied-to-l2", denied_to_l2},
     {"instruction-not-enabled", not_enabled},
     {"bad-control-register", bad_control_value},
     {"bad-selector", bad_selector},

@@ -127,12 +127,15 @@ bool may_be_a_refusal(const RunOutcome& outcome) {
          !std::holds_alternative<ending::Caught>(outcome);
 }
 
-bool ended_by_refusal(const RunReport& report) {
+// Of an ending that is the guest's own: a hypervisor's VM entry was refused, or its guest, which
+// asked for a reset, may have died of an instruction that it lacks.
+bool has_nested_cause(const RunReport& report) {
   const auto* exit = std::get_if<ending::GuestExit>(&report.outcome);
-  if (exit != nullptr ? exit->value == 0 : !std::holds_alternative<ending::Reset>(report.outcome))
-    return false;
-  return std::ranges::any_of(report.hypervisors,
-                             [](const NestedFinding& finding) { return !finding.failure.empty(); });
+  const bool reset = std::holds_alternative<ending::Reset>(report.outcome);
+  if (exit != nullptr ? exit->value == 0 : !reset) return false;
+  return std::ranges::any_of(report.hypervisors, [&](const NestedFinding& finding) {
+    return !finding.failure.empty() || (reset && finding.l2_lacks_instructions());
+  });
 }
 
 json hypervisors_json(const std::vector<NestedFinding>& findings) {
@@ -263,7 +266,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
     moved = uefi_symbols(report.uefi_images, machine.symbols(), spec.images.symbols);
     scene.symbols = &moved;
   }
-  if (wants_explanation(outcome) || ended_by_refusal(report)) {
+  if (wants_explanation(outcome) || has_nested_cause(report)) {
     if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
       moved = moved_symbols(*scene.symbols, slide);
       scene.symbols = &moved;
