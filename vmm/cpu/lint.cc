@@ -21,21 +21,24 @@ using Level = LintFinding::Level;
 struct Pair {
   std::string_view feature;
   std::string_view control;
+  bool undefined;                // without the control it is #UD in the guest's guest
   std::string_view consequence;  // of the feature without the control
 };
 constexpr std::array<Pair, 9> kPairs = {{
-    {"xsaves", "vmx-xsaves", "a hypervisor here has XSAVES, and its own guest gets #UD for it"},
-    {"invpcid", "vmx-invpcid-exit",
+    {"xsaves", "vmx-xsaves", true,
+     "a hypervisor here has XSAVES, and its own guest gets #UD for it"},
+    {"invpcid", "vmx-invpcid-exit", true,
      "a hypervisor here has INVPCID, and its own guest gets #UD for it"},
-    {"rdtscp", "vmx-rdtscp-exit",
+    {"rdtscp", "vmx-rdtscp-exit", true,
      "a hypervisor here has RDTSCP, and its own guest gets #UD for it"},
-    {"waitpkg", "vmx-enable-user-wait-pause",
+    {"waitpkg", "vmx-enable-user-wait-pause", true,
      "a hypervisor here has TPAUSE, and its own guest gets #UD for it"},
-    {"rdrand", "vmx-rdrand-exit", "a hypervisor here cannot intercept its guest's RDRAND"},
-    {"rdseed", "vmx-rdseed-exit", "a hypervisor here cannot intercept its guest's RDSEED"},
-    {"sgx", "vmx-encls-exit", "a hypervisor here cannot intercept its guest's ENCLS"},
-    {"mpx", "vmx-entry-load-bndcfgs", "a hypervisor here cannot switch IA32_BNDCFGS on entry"},
-    {"mpx", "vmx-exit-clear-bndcfgs", "a hypervisor here cannot clear IA32_BNDCFGS on exit"},
+    {"rdrand", "vmx-rdrand-exit", false, "a hypervisor here cannot intercept its guest's RDRAND"},
+    {"rdseed", "vmx-rdseed-exit", false, "a hypervisor here cannot intercept its guest's RDSEED"},
+    {"sgx", "vmx-encls-exit", false, "a hypervisor here cannot intercept its guest's ENCLS"},
+    {"mpx", "vmx-entry-load-bndcfgs", false,
+     "a hypervisor here cannot switch IA32_BNDCFGS on entry"},
+    {"mpx", "vmx-exit-clear-bndcfgs", false, "a hypervisor here cannot clear IA32_BNDCFGS on exit"},
 }};
 
 // Only one vendor has these words.
@@ -70,11 +73,12 @@ struct Lint {
   }
 };
 
-void lint_pairs(Lint& lint) {
+void lint_pairs(Lint& lint, bool only_undefined = false) {
   // Without secondary controls no hypervisor expects the ones that are there.
   if (!lint.has("vmx") || !lint.has("vmx-secondary-ctls")) return;
   for (const Pair& pair : kPairs) {
     if (!lint.has(pair.feature) || lint.has(pair.control)) continue;
+    if (only_undefined && !pair.undefined) continue;
     lint.add(
         Level::Warning, "vmx-pair",
         fmt::format("{} without {} ({}): {}", pair.feature, pair.control,
@@ -221,6 +225,12 @@ std::vector<LintFinding> lint_cpu(const CpuWords& words) {
   lint_leaves(lint);
   lint_vmx_words(lint);
   std::ranges::stable_sort(lint.found, {}, &LintFinding::level);
+  return std::move(lint.found);
+}
+
+std::vector<LintFinding> undefined_under_vmx(const CpuWords& words) {
+  Lint lint{words, {}};
+  lint_pairs(lint, true);
   return std::move(lint.found);
 }
 

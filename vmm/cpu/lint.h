@@ -26,6 +26,10 @@ std::string_view lint_level_name(LintFinding::Level level);  // "error", "warnin
 // judged. Errors first, then warnings, then notes.
 std::vector<LintFinding> lint_cpu(const CpuWords& words);
 
+// Of those, what gives a hypervisor's guest #UD where the hypervisor itself has the instruction:
+// easily taken for a bug of its own. Nothing where `words` have no VMX.
+std::vector<LintFinding> undefined_under_vmx(const CpuWords& words);
+
 // What a model file says beside its words: wishes that contradict each other, quirks of KVM that go
 // against the features, and, as notes, numbers that nobody can judge. Errors and warnings first.
 std::vector<LintFinding> lint_sections(const ResolvedCpu& cpu);

@@ -69,6 +69,27 @@ TEST(Lint, flags_xsaves_that_was_added_to_a_skylake_without_its_control) {
   EXPECT_EQ(findings[0].remedy, "vmx.+xsaves, or -xsaves");
 }
 
+TEST(Lint, what_is_undefined_for_a_guests_guest_stands_apart) {
+  const auto found = [](const char* text) {
+    std::vector<std::string> features;
+    const auto cpu = resolve_whole(text, HostGrant{})->cpu;
+    for (const LintFinding& finding : undefined_under_vmx(words_of(cpu)))
+      features.push_back(finding.what.substr(0, finding.what.find(' ')));
+    return features;
+  };
+  EXPECT_THAT(found("skylake-client@3,+xsaves,+vmx"), ElementsAre("xsaves"));
+  EXPECT_THAT(found("skylake-client@3,+xsaves,+vmx,vmx.+xsaves"), IsEmpty());
+  EXPECT_THAT(found("icelake-server@1,+vmx"), IsEmpty()) << "rdseed is not intercepted, but runs";
+}
+
+TEST(Lint, a_model_says_at_its_start_what_a_guests_guest_will_miss) {
+  const auto cpu = resolve_whole("skylake-client@3,+xsaves,+vmx", HostGrant{})->cpu;
+  EXPECT_THAT(cpu.notes,
+              Contains("skylake-client@3: xsaves without vmx-xsaves (MSR 48B[20]): a hypervisor "
+                       "here has XSAVES, and its own guest gets #UD for it; try vmx.+xsaves, or "
+                       "-xsaves"));
+}
+
 TEST(Lint, flags_a_control_without_its_instruction) {
   EXPECT_THAT(faults("skylake-client@3,+vmx,vmx.+xsaves"), ElementsAre("needs: vmx-xsaves"));
   EXPECT_THAT(faults("haswell,+avx512bw"), Contains("needs: avx512bw"));

@@ -8,6 +8,7 @@
 #include "vmm/core/quirks.h"
 #include "vmm/cpu/cpu_model.h"
 #include "vmm/cpu/draft.h"
+#include "vmm/cpu/lint.h"
 #include "vmm/cpu/model_values.h"
 #include "vmm/cpu/refusal.h"
 #include "vmm/cpu/vmx.h"
@@ -124,6 +125,8 @@ Result<ResolvedCpu> resolve_cpu(std::string_view selection_text, CpuPolicy polic
   }
   draft.shape(topology);
   note_widths(draft, host);
+  for (const LintFinding& finding : undefined_under_vmx(draft.words))
+    draft.notes.push_back(fmt::format("{}: {}; try {}", draft.name, finding.what, finding.remedy));
   note_quirks(draft, host);
   take_fixed_by_kvm(draft.words.msrs, host.feature_msrs);
 
