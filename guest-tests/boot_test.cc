@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <regex>
 
 #include "guest-tests/run_vmm.h"
 #include "vmm/base/sha256.h"
@@ -185,6 +186,70 @@ TEST_F(Linux, has_a_usable_dev_kvm_of_its_own_under_svm) {
       {"--cpu-model", "host,+svm", "--initrd-add", modules + "=/modules", "--mem", "512M"});
   expect_userspace(r, 1);
   EXPECT_THAT(r.out, HasSubstr("/dev/kvm"));
+}
+
+// examples/vmm-in-vmm: our own monitor on that door.
+TEST_F(Linux, runs_vmm_in_it_which_boots_a_kernel_under_svm) {
+  if (host_backend() != "svm") GTEST_SKIP() << "needs nested SVM";
+  const std::string root = FETCHED_DIR "/linux/vmm-root";
+  need(root);
+  if (IsSkipped()) return;
+  const RunResult r = boot(
+      "sh /hello.sh", {"--cpu-model", "host,+svm", "--initrd-add", root + "=/", "--mem", "512M"});
+  expect_userspace(r, 1);
+  EXPECT_THAT(r.out, HasSubstr("/hello.elf (elf64) on host"));
+  EXPECT_THAT(r.out, HasSubstr("Hello from AuthenticAMD!"));
+  EXPECT_THAT(r.out, HasSubstr("(exit 0)"));
+}
+
+// examples/linux-hypervisor-module goes under a Linux that runs.
+class LinuxModule : public Linux {
+ protected:
+  void SetUp() override {
+    Linux::SetUp();
+    if (!IsSkipped()) need(kModule);
+  }
+  static RunResult load(const std::string& model, const char* processors,
+                        const std::string& words = {}) {
+    const TempFolder folder;
+    const std::string script = folder.write("load.sh",
+                                            "insmod /hypervisor.ko || exit\n"
+                                            "for i in 1 2 3 4; do sh -c 'echo $((6 * 7))' & done\n"
+                                            "wait\n"
+                                            "rmmod hypervisor || exit\n"
+                                            "dmesg | grep hypervisor:\n");
+    return boot("sh /load.sh",
+                {"--smp", processors, "--cpu-model", model, "--cpu-policy", "mask", "--initrd-add",
+                 script + "=/load.sh", "--initrd-add", kModule + "=/hypervisor.ko"},
+                words);
+  }
+
+  static inline const std::string kModule = FETCHED_DIR "/linux/hypervisor/hypervisor.ko";
+};
+
+// In the vmx lab one processor: two of them soon wait for each other with interrupts off, which
+// makes it silent (docs/lab.md). And without AVX, of which XSAVES loses half there.
+TEST_F(LinuxModule, virtualizes_every_processor_and_lets_them_go) {
+  const unsigned processors = host_backend() == "vmx" ? 1 : 2;
+  const RunResult r = load(host_backend() == "vmx" ? "skylake-client@4,+vmx,-avx" : "epyc,+svm",
+                           std::to_string(processors).c_str());
+  expect_userspace(r, processors);
+  for (unsigned cpu = 0; cpu < processors; ++cpu)
+    EXPECT_THAT(r.out,
+                HasSubstr(fmt::format("CPU {} runs as L2: the hypercall answers 0x6c32", cpu)));
+  EXPECT_THAT(r.out, HasSubstr("42\r\n"));
+  EXPECT_THAT(r.out, HasSubstr(fmt::format("{} CPUs run on their own again", processors)));
+}
+
+// The first of the two stories (docs/nested.md).
+TEST_F(LinuxModule, that_lacks_the_control_for_xsaves_panics_and_the_card_says_why) {
+  if (host_backend() != "vmx") GTEST_SKIP() << "needs nested VMX";
+  const RunResult r = load("skylake-client@3,+xsaves,+vmx", "1", "panic=-1 loglevel=0");
+  EXPECT_EQ(r.code, 83) << r.text();
+  EXPECT_THAT(r.err, HasSubstr("skylake-client@3: xsaves without vmx-xsaves"));
+  const std::string err = std::regex_replace(r.err, std::regex("\\n +"), " ");
+  EXPECT_THAT(err, HasSubstr("XSAVES is #UD in L2"));
+  EXPECT_THAT(err, HasSubstr("@1 to @3 of skylake-client lack it, @4 has it"));
 }
 
 class Xen : public Fetched, public testing::WithParamInterface<const char*> {};
