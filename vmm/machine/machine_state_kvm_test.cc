@@ -125,8 +125,20 @@ struct Busy {
   Running running;
 };
 
+// Of KVM's LAPIC pages (none with our own chip) the PPR follows from TPR and ISR, and KVM asks
+// those anew for each interrupt. What it shows may be older: under kvm_amd 6.1 a page that was
+// written with ISR and PPR 0 has been read back with the PPR of before.
+MachineState without_ppr(MachineState state) {
+  constexpr std::size_t kPpr = 0xa0;
+  for (auto& [block, fields] : state.blocks)
+    for (auto& [name, value] : fields.fields)
+      if (block.starts_with("vcpu") && name == "lapic" && !value.empty())
+        value.replace(kPpr * 2, 8, "00000000");
+  return state;
+}
+
 void want_equal(const MachineState& before, const MachineState& after) {
-  const auto lines = diff(before, after);
+  const auto lines = diff(without_ppr(before), without_ppr(after));
   want(lines.empty(), fmt::format("{}", fmt::join(lines, "\n")));
 }
 
@@ -171,7 +183,10 @@ class MachineAtRest : public testing::TestWithParam<IrqChipKind> {
     subject.spec.topology = *parse_topology(std::to_string(vcpus));
     subject.spec.irqchip = GetParam();
     subject.spec.cpu_policy = CpuPolicy::Mask;
-    subject.image = *load_image(std::string(GUEST_DIR) + "/" + guest, subject.spec.boot);
+    // Elsewhere than it was built, in a Linux in a lab for one, its guests are elsewhere too.
+    const char* folder = std::getenv("VMM_GUESTS");
+    subject.image = *load_image(std::string(folder != nullptr ? folder : GUEST_DIR) + "/" + guest,
+                                subject.spec.boot);
     return subject;
   }
   // `body` in a child; it ends with pass().
@@ -361,7 +376,7 @@ TEST_P(MachineAtRest, a_reset_takes_everything_back_to_power_on) {
     want(number(reset, "vcpu0", "msr.175") == 0, "SYSENTER_ESP stays");
     want(take(machine->cpu_state(0)).mp_state == KVM_MP_STATE_RUNNABLE, "vCPU 0 does not run");
     std::string wrong;
-    for (const std::string& line : diff(wanted, reset)) {
+    for (const std::string& line : diff(without_ppr(wanted), without_ppr(reset))) {
       if (!line.starts_with("vcpu") && !line.starts_with("lapic") && !line.starts_with("irqchip"))
         continue;
       // Time goes on, and the 8259A holds its line to the LAPICs as it did.
@@ -420,15 +435,18 @@ TEST_P(MachineAtRest, each_ioctl_that_fails_is_named) {
     expect_named(reads, [&] { return machine->pause(); });
     take(machine->pause());
     const MachineState saved = take(machine->save_state());
-    std::vector<std::string> saves = {"KVM_GET_REGS",        "KVM_GET_DEBUGREGS",
-                                      "KVM_GET_VCPU_EVENTS", "KVM_GET_MP_STATE",
-                                      "KVM_GET_MSRS",        "KVM_GET_XCRS"};
+    std::vector<std::string> saves = {"KVM_GET_REGS", "KVM_GET_DEBUGREGS", "KVM_GET_VCPU_EVENTS",
+                                      "KVM_GET_MP_STATE", "KVM_GET_MSRS"};
+    // A processor without XSAVE has none.
+    const bool xcrs = take(kvm.capability(capability::XCRS)) != 0;
+    if (xcrs) saves.emplace_back("KVM_GET_XCRS");
     expect_named(saves, [&]() -> Result<void> {
       VMM_TRY(machine->save_state());
       return {};
     });
-    std::vector<std::string> loads = {"KVM_SET_REGS",     "KVM_SET_VCPU_EVENTS", "KVM_SET_XSAVE",
-                                      "KVM_SET_MP_STATE", "KVM_SET_DEBUGREGS",   "KVM_SET_XCRS"};
+    std::vector<std::string> loads = {"KVM_SET_REGS", "KVM_SET_VCPU_EVENTS", "KVM_SET_XSAVE",
+                                      "KVM_SET_MP_STATE", "KVM_SET_DEBUGREGS"};
+    if (xcrs) loads.emplace_back("KVM_SET_XCRS");
     if (lapic) loads.emplace_back("KVM_SET_LAPIC");
     if (kernel) loads.insert(loads.end(), {"KVM_SET_IRQCHIP", "KVM_SET_PIT2", "KVM_IRQ_LINE"});
     expect_named(loads, [&] { return machine->load_state(saved); });
