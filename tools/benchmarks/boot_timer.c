@@ -1,4 +1,5 @@
-// Runs inside the labs of tools/bench-boot and bench-uefi: boot_timer SECONDS FILE MARKER COMMAND...
+// Runs inside the labs of tools/bench-boot and bench-uefi:
+// boot_timer SECONDS FILE MARKER COMMAND...
 //
 // Starts COMMAND, keeps what it prints in FILE, and says on stdout when MARKER came in it and
 // when the command had ended: one line of "marker=MS exit=MS cpu=MS code=N", times from the start

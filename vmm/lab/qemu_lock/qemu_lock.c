@@ -1,10 +1,11 @@
 /* Preloaded into the svm lab's QEMU. There a guest's write to CR8 with a virtual interrupt pending
  * (V_IRQ, which kvm_amd sets to be told when it may inject) raises an interrupt without QEMU's big
- * lock, and an assertion in tcg_handle_interrupt() ends the emulator: helper_write_crN() of QEMU 7.1
- * and later (target/i386/tcg/sysemu/misc_helper.c). This takes the lock around that function.
+ * lock, and an assertion in tcg_handle_interrupt() ends the emulator: helper_write_crN() of
+ * QEMU 7.1 and later (target/i386/tcg/sysemu/misc_helper.c). This takes the lock around that
+ * function.
  *
- * Debian's QEMU has its translator in a module, accel-tcg-*.so, whose names are looked up here first.
- * In a QEMU that is built otherwise nothing calls this, and nothing changes.
+ * Debian's QEMU has its translator in a module, accel-tcg-*.so, whose names are looked up here
+ * first. In a QEMU that is built otherwise nothing calls this, and nothing changes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
