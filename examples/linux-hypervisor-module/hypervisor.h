@@ -28,6 +28,13 @@ struct processor {
 #define HYPERCALL_LEAVE 0x766d6d01
 #define HYPERCALL_ANSWER 0x6c32  // "l2"
 
+void answer_hello(struct processor *processor);
+#define CALL_KVM(instruction, l2)                                               \
+  asm volatile(instruction                                                      \
+               : "+a"((l2)->rax)                                                \
+               : "b"((l2)->rbx), "c"((l2)->rcx), "d"((l2)->rdx), "S"((l2)->rsi) \
+               : "memory")
+
 struct vendor {
   const char *name;
   u64 (*hypercall)(u64 number, u64 *exits);
@@ -39,11 +46,14 @@ struct vendor {
 };
 extern const struct vendor vmx, svm;
 
+// The next two do not come back. objtool has a list of its own of such functions: callers say
+// unreachable().
+
 // What ended L2 for good: Linux itself is what is left, and panics.
-void __noreturn unexpected_exit(u64 reason, u64 rip);
+void unexpected_exit(u64 reason, u64 rip);
 
 // Puts L2's registers back and goes on as it, on its stack (examples/blue-pill/blue_pill.S).
-void __noreturn blue_pill_leave(const struct registers *l2, u64 rip, u64 rsp, u64 rflags);
+void blue_pill_leave(const struct registers *l2, u64 rip, u64 rsp, u64 rflags);
 
 // What a VM exit leaves otherwise than L2 had it.
 struct left_state {

@@ -26,6 +26,11 @@ void blue_pill_serve(struct processor *processor, u64 rip, u64 rsp) {
   vendor->serve(processor, rip, rsp);
 }
 
+void answer_hello(struct processor *processor) {
+  processor->l2.rax = HYPERCALL_ANSWER;
+  processor->l2.rbx = processor->exits;
+}
+
 void unexpected_exit(u64 reason, u64 rip) {
   panic("hypervisor: exit %#llx at %pS", reason, (void *)rip);
 }

@@ -118,6 +118,7 @@ static void __noreturn leave(struct processor *processor) {
   restore_left_state(&left);
   svm_turn_off(processor);
   blue_pill_leave(&processor->l2, rip, rsp, rflags);
+  unreachable();
 }
 
 static void answer_hypercall(struct processor *processor) {
@@ -129,19 +130,11 @@ static void answer_hypercall(struct processor *processor) {
     return;
   }
   vmcb->save.rip += 3;  // VMMCALL: 0f 01 d9
-  switch (l2->rax) {
-    case HYPERCALL_HELLO:
-      l2->rax = HYPERCALL_ANSWER;
-      l2->rbx = processor->exits;
-      break;
-    case HYPERCALL_LEAVE:
-      leave(processor);
-    default:
-      asm volatile("vmmcall"
-                   : "+a"(l2->rax)
-                   : "b"(l2->rbx), "c"(l2->rcx), "d"(l2->rdx), "S"(l2->rsi)
-                   : "memory");
-  }
+  if (l2->rax == HYPERCALL_LEAVE) leave(processor);
+  if (l2->rax == HYPERCALL_HELLO)
+    answer_hello(processor);
+  else
+    CALL_KVM("vmmcall", l2);
 }
 
 static void svm_serve(struct processor *processor, u64 rip, u64 rsp) {
@@ -168,6 +161,7 @@ static void svm_serve(struct processor *processor, u64 rip, u64 rsp) {
       default:
         asm volatile("stgi");
         unexpected_exit(vmcb->control.exit_code, vmcb->save.rip);
+        unreachable();
     }
   }
   native_write_cr3(linux_cr3);

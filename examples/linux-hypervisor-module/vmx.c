@@ -220,6 +220,7 @@ static void __noreturn leave(struct processor *processor) {
   restore_left_state(&left);
   vmx_turn_off(processor);
   blue_pill_leave(&processor->l2, rip, rsp, rflags);
+  unreachable();
 }
 
 static bool in_user_mode(void) { return (read_field(GUEST_SS_AR_BYTES) >> 5 & 3) != 0; }
@@ -232,19 +233,11 @@ static void answer_hypercall(struct processor *processor) {
     return;
   }
   skip_instruction();
-  switch (l2->rax) {
-    case HYPERCALL_HELLO:
-      l2->rax = HYPERCALL_ANSWER;
-      l2->rbx = processor->exits;
-      break;
-    case HYPERCALL_LEAVE:
-      leave(processor);
-    default:
-      asm volatile("vmcall"
-                   : "+a"(l2->rax)
-                   : "b"(l2->rbx), "c"(l2->rcx), "d"(l2->rdx), "S"(l2->rsi)
-                   : "memory");
-  }
+  if (l2->rax == HYPERCALL_LEAVE) leave(processor);
+  if (l2->rax == HYPERCALL_HELLO)
+    answer_hello(processor);
+  else
+    CALL_KVM("vmcall", l2);
 }
 
 static void answer_cpuid(struct registers *l2) {
@@ -309,6 +302,7 @@ static void serve_exit(struct processor *processor) {
 
       vmx_turn_off(processor);
       unexpected_exit(reason, rip);
+      unreachable();
     }
   }
   skip_instruction();
