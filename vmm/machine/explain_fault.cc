@@ -137,7 +137,7 @@ std::optional<FirstFault> control_fault(const Facts& f) {
 }
 
 // #UD in L2 for want of a control of its VMCS.
-std::optional<FirstFault> denied_to_l2(const Facts& f) {
+std::optional<FirstFault> denied_fault(const Facts& f) {
   const CpuidBit* needs = f.insn->needs;
   for (const NestedFinding& finding : f.nested) {
     if (needs == nullptr || finding.vcpu != f.scene.vcpu || !finding.state.guest_mode) continue;
@@ -207,7 +207,7 @@ std::optional<FirstFault> infer_fault(const Facts& f) {
   }
   const Instruction& i = *f.insn;
   if (auto fault = undefined_fault(f)) return fault;
-  if (auto fault = denied_to_l2(f)) return fault;
+  if (auto fault = denied_fault(f)) return fault;
   if (f.cpl == 3 && i.ring0_only)
     return protection(Kind::Privilege, i.text + " is not allowed at CPL 3");
   if (i.interrupt) {
