@@ -41,13 +41,13 @@ if(VMM_SANITIZE)
   endif()
 endif()
 
-# What sanitizers check runs too slowly without: the tests of an ASan build take half as long.
-# What the fuzz targets link counts the edges that it takes.
 add_library(vmm_product_options INTERFACE)
 target_link_libraries(vmm_product_options INTERFACE vmm_options fmt::fmt)
+# Unoptimized, the fuzzing guest takes twice as long under ASan.
 if(VMM_SANITIZE)
   target_compile_options(vmm_product_options INTERFACE -O1)
 endif()
+# What the fuzz targets link counts the edges that it takes.
 if(VMM_FUZZ)
   target_compile_options(vmm_product_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()

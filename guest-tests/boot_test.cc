@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <regex>
 
 #include "guest-tests/run_vmm.h"
 #include "vmm/base/sha256.h"
@@ -222,7 +221,7 @@ class LinuxModule : public Linux {
     Linux::SetUp();
     if (!IsSkipped()) need(kModule);
   }
-  static RunResult load(const std::string& model, const char* processors,
+  static RunResult load(const std::string& model, unsigned processors,
                         const std::string& words = {}) {
     const TempFolder folder;
     const std::string script = folder.write("load.sh",
@@ -232,8 +231,8 @@ class LinuxModule : public Linux {
                                             "rmmod hypervisor || exit\n"
                                             "dmesg | grep hypervisor:\n");
     return boot("sh /load.sh",
-                {"--smp", processors, "--cpu-model", model, "--cpu-policy", "mask", "--initrd-add",
-                 script + "=/load.sh", "--initrd-add", kModule + "=/hypervisor.ko"},
+                {"--smp", std::to_string(processors), "--cpu-model", model, "--cpu-policy", "mask",
+                 "--initrd-add", script + "=/load.sh", "--initrd-add", kModule + "=/hypervisor.ko"},
                 words);
   }
 
@@ -244,8 +243,8 @@ class LinuxModule : public Linux {
 // makes it silent (docs/lab.md). And without AVX, of which XSAVES loses half there.
 TEST_F(LinuxModule, virtualizes_every_processor_and_lets_them_go) {
   const unsigned processors = host_backend() == "vmx" ? 1 : 2;
-  const RunResult r = load(host_backend() == "vmx" ? "skylake-client@4,+vmx,-avx" : "epyc,+svm",
-                           std::to_string(processors).c_str());
+  const RunResult r =
+      load(host_backend() == "vmx" ? "skylake-client@4,+vmx,-avx" : "epyc,+svm", processors);
   expect_userspace(r, processors);
   for (unsigned cpu = 0; cpu < processors; ++cpu)
     EXPECT_THAT(r.out,
@@ -257,10 +256,10 @@ TEST_F(LinuxModule, virtualizes_every_processor_and_lets_them_go) {
 // The first of the two stories (docs/nested.md).
 TEST_F(LinuxModule, that_lacks_the_control_for_xsaves_panics_and_the_card_says_why) {
   if (host_backend() != "vmx") GTEST_SKIP() << "needs nested VMX";
-  const RunResult r = load("skylake-client@3,+xsaves,+vmx", "1", "panic=-1 loglevel=0");
+  const RunResult r = load("skylake-client@3,+xsaves,+vmx", 1, "panic=-1 loglevel=0");
   EXPECT_EQ(r.code, 83) << r.text();
   EXPECT_THAT(r.err, HasSubstr("skylake-client@3: xsaves without vmx-xsaves"));
-  const std::string err = std::regex_replace(r.err, std::regex("\\n +"), " ");
+  const std::string err = r.unwrapped_err();
   EXPECT_THAT(err, HasSubstr("XSAVES is #UD in L2"));
   EXPECT_THAT(err, HasSubstr("@1 to @3 of skylake-client lack it, @4 has it"));
 }

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 
@@ -59,6 +60,10 @@ std::string RunResult::last_error_line() const {
   for (std::string next; std::getline(lines, next);)
     if (!next.empty()) line = next;
   return line;
+}
+
+std::string RunResult::unwrapped_err() const {
+  return std::regex_replace(err, std::regex("\\n +"), " ");
 }
 
 std::string RunResult::text() const {

@@ -63,6 +63,8 @@ struct RunResult {
   double seconds = 0;
 
   std::string last_error_line() const;
+  // stderr with the lines of its card as they were before they were wrapped.
+  std::string unwrapped_err() const;
   // How it ended and all it said, for a failed expectation.
   std::string text() const;
 };

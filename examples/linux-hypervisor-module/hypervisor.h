@@ -36,7 +36,7 @@ void answer_hello(struct processor *processor);
                : "memory")
 
 struct vendor {
-  const char *name;
+  const char *error_name;  // of error_detail
   u64 (*hypercall)(u64 number, u64 *exits);
   // All on one CPU, interrupts off. An errno, or 0: it may enter.
   int (*turn_on)(struct processor *);

@@ -97,7 +97,7 @@ static void free_processor(struct processor *processor) {
 
 static struct processor *new_processor(void) {
   struct processor *processor = kzalloc(sizeof *processor, GFP_KERNEL);
-  bool complete = processor;
+  bool complete;
   int i;
 
   if (!processor) return NULL;
@@ -123,7 +123,6 @@ static void free_all(void) {
   int cpu;
 
   for_each_possible_cpu(cpu) free_processor(processors[cpu]);
-  // A CPU that comes or goes would need INIT and SIPI answered.
   cpu_hotplug_enable();
 }
 
@@ -143,6 +142,7 @@ static int __init hypervisor_init(void) {
     pr_err("hypervisor: CPUID has neither vmx nor svm\n");
     return -ENODEV;
   }
+  // A CPU that comes or goes would need INIT and SIPI answered.
   cpu_hotplug_disable();
   for_each_online_cpu(cpu) {
     processors[cpu] = new_processor();
@@ -155,7 +155,7 @@ static int __init hypervisor_init(void) {
   for_each_online_cpu(cpu) {
     if (!processors[cpu]->error) continue;
     error = processors[cpu]->error;
-    pr_err("hypervisor: CPU %d did not enter: %d, %s says %u\n", cpu, error, vendor->name,
+    pr_err("hypervisor: CPU %d did not enter: %d, %s says %u\n", cpu, error, vendor->error_name,
            processors[cpu]->error_detail);
   }
   if (error) {
