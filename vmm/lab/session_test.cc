@@ -512,6 +512,21 @@ TEST_F(LabSessionTest, several_connections_to_a_socket_are_relayed) {
   EXPECT_FALSE(std::filesystem::exists(*host_ / "gdb"));
 }
 
+TEST_F(LabSessionTest, a_file_that_took_a_sockets_place_stays) {
+  open();
+  LabCommand command = shell("sleep 0.5");
+  command.paths = {{PathUse::Kind::Socket, "ctl"}};
+  const auto path = *host_ / "ctl";
+  std::thread other([&] {
+    while (!std::filesystem::exists(path)) std::this_thread::yield();
+    std::filesystem::remove(path);
+    write_text(path, "another");
+  });
+  EXPECT_EQ(ending(run(command)), "code 0");
+  other.join();
+  EXPECT_TRUE(std::filesystem::is_regular_file(path));
+}
+
 TEST_F(LabSessionTest, a_connection_to_a_command_that_never_listens_ends_with_it) {
   open();
   LabCommand command = shell("sleep 0.5");

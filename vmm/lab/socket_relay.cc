@@ -1,11 +1,14 @@
 #include "vmm/lab/socket_relay.h"
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "vmm/base/descriptors.h"
+#include "vmm/base/text.h"
 
 namespace vmm {
 
@@ -23,13 +26,22 @@ SocketRelay::~SocketRelay() {
 Result<void> SocketRelay::listen(const Path& path) {
   // Not within the braces: what stands there already is never destroyed when VMM_TRY returns.
   Fd socket = VMM_TRY(listen_unix(path.path));
-  listeners_.push_back({path, std::move(socket)});
+  struct stat status {};
+  if (::lstat(path.path.c_str(), &status) != 0)
+    return fail(
+        Error::system(ErrorKind::Usage, "look at the socket " + printable(path.path), errno));
+  listeners_.push_back({path, std::move(socket), status.st_dev, status.st_ino});
   return {};
 }
 
 void SocketRelay::stop_listening() {
-  for (const Listener& listener : std::exchange(listeners_, {}))
-    ::unlink(listener.path.path.c_str());
+  for (const Listener& listener : std::exchange(listeners_, {})) {
+    struct stat status {};
+    // Another file may be there by now.
+    if (::lstat(listener.path.path.c_str(), &status) == 0 && status.st_dev == listener.device &&
+        status.st_ino == listener.inode)
+      ::unlink(listener.path.path.c_str());
+  }
 }
 
 std::vector<std::uint32_t> SocketRelay::streams() const {

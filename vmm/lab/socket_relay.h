@@ -2,6 +2,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/types.h>
 
 #include <string>
 #include <vector>
@@ -39,6 +40,8 @@ class SocketRelay {
   struct Listener {
     Path path;
     Fd fd;
+    dev_t device = 0;
+    ino_t inode = 0;
   };
   Result<void> accept(const Listener& listener);
 
