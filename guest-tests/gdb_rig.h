@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 
 #include <filesystem>
 #include <memory>
@@ -15,6 +16,11 @@
 #include "guest-tests/shell_output.h"
 
 namespace vmm {
+
+// QEMU's emulated SVM (docs/debugger.md).
+inline bool only_steps_work() { return !test_lab().empty() && host_backend() == "svm"; }
+inline constexpr std::string_view kOnlySteps =
+    "this host's KVM delivers no breakpoints to a debugger: only single steps work here";
 
 class GdbRig {
  public:
@@ -31,8 +37,10 @@ class GdbRig {
   }
   // What gdb prints for these commands after it has connected.
   std::string gdb(const std::string& guest, const std::vector<std::string>& commands) {
-    std::string line =
-        "timeout 50 gdb -nx -batch -ex 'set pagination off' -ex 'target remote " + socket() + "'";
+    std::string line = fmt::format(
+        "timeout {} gdb -nx -batch -ex 'set pagination off' -ex 'set remotetimeout 60' -ex 'target "
+        "remote {}'",
+        test_lab().empty() ? 50 : 400, socket());
     for (const std::string& command : commands) line += fmt::format(" -ex '{}'", command);
     return output_of(line + fmt::format(" {} 2>&1", guest_path(guest)));
   }
@@ -46,6 +54,20 @@ class GdbRig {
     }
     EXPECT_TRUE(connected);
     return client;
+  }
+
+  // Where only single steps work: that this packet is refused, with the reason to the client and to
+  // the user.
+  void expect_refusal(const std::string& guest, std::string_view packet,
+                      std::vector<std::string> options = {}, std::string_view why = kOnlySteps) {
+    const auto vmm = start(guest, std::move(options));
+    RspClient client = connect();
+    EXPECT_EQ(client.ask(packet), fmt::format("E.{}", why));
+    EXPECT_THAT(client.ask("vCont;s:1"), testing::StartsWith("T05"));
+    client.send("k");
+    const RunResult r = vmm->finish();
+    EXPECT_EQ(r.code, 0) << r.text();
+    EXPECT_THAT(r.err, testing::HasSubstr(std::string(why)));
   }
 
   const TempFolder& folder() const { return folder_; }

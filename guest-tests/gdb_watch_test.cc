@@ -16,8 +16,9 @@ class GdbWatch : public Gdb {
  protected:
   void SetUp() override {
     Gdb::SetUp();
-    if (!test_lab().empty() && host_backend() == "svm")
-      GTEST_SKIP() << "QEMU's SVM forgets a guest's DR7";
+    const std::string name = testing::UnitTest::GetInstance()->current_test_info()->name();
+    if (!IsSkipped() && only_steps_work() && !name.starts_with("what_the_host_cannot_do"))
+      GTEST_SKIP() << "watchpoints are refused here, as what_the_host_cannot_do... sees";
   }
   static bool is_stepped() { return host_backend() == "pvm"; }
 };
@@ -91,6 +92,14 @@ TEST_F(GdbWatch, breakpoints_and_ctrl_c_stop_a_watched_guest) {
 }
 
 TEST_F(GdbWatch, what_the_host_cannot_do_is_refused_with_the_reason) {
+  if (only_steps_work()) {
+    // Its steps pass over handlers, so that none may be made of them.
+    const std::string why =
+        "this host's KVM does not deliver watchpoints to a debugger, and its single steps pass "
+        "over "
+        "interrupt handlers";
+    return expect_refusal("count.elf", "Z2,200000,8", {}, why);
+  }
   if (!is_stepped()) GTEST_SKIP() << "this host's KVM delivers watchpoints";
   const auto vmm = start("count.elf");
   RspClient client = connect();

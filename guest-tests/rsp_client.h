@@ -17,6 +17,7 @@ namespace vmm {
 
 class RspClient {
  public:
+  static constexpr int kPatience = 120;  // seconds; labs are slow
   // False: nobody listens there.
   bool connect(const std::string& path) {
     socket_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -31,7 +32,7 @@ class RspClient {
   }
   void send(std::string_view payload) { send_bytes(gdb::frame(payload)); }
   // The next packet; "(nothing)" when none comes within `seconds` or the other side hangs up.
-  std::string next(int seconds = 20) {
+  std::string next(int seconds = kPatience) {
     while (events_.empty()) {
       pollfd fd{socket_.get(), POLLIN, 0};
       if (::poll(&fd, 1, seconds * 1000) <= 0) return "(nothing)";

@@ -296,6 +296,8 @@ std::string TempFolder::write(const std::string& name, std::string_view text) co
 void KvmTest::SetUp() {
   if (test_lab().empty() && ::access("/dev/kvm", R_OK | W_OK) != 0)
     GTEST_SKIP() << "/dev/kvm cannot be used: " << std::strerror(errno);
+  // While a guest runs in a lab, nothing else does.
+  if (!test_lab().empty()) host_backend();
 }
 
 }  // namespace vmm
