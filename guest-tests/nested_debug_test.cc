@@ -151,6 +151,29 @@ TEST_F(Nested, vmx_debugger_steps_into_l2_and_reads_its_memory) {
   vmm->finish();
 }
 
+TEST_F(Nested, vmx_breakpoints_stop_in_the_level_that_their_condition_names) {
+  GdbRig rig;
+  const auto vmm = rig.start("vmx-hello.elf", kVmx);
+  const std::string text =
+      rig.gdb("vmx-hello.elf",
+              {"break vmx_enter if $vmm_level == 2", "break vmx_exit if $vmm_level == 2",
+               "break *(long)&_ZN12_GLOBAL__N_17l2_mainEv if $vmm_level == 2 && $vmm_eptp != 0",
+               "p $vmm_vmcs", "continue", "p $vmm_level", "p $vmm_vmcs > 0", "info breakpoints",
+               "delete", "break vmx_exit if $vmm_level == 1 && $vmm_eptp == 0", "continue",
+               "p $vmm_level + 100", "set var $vmm_level = 2", "delete", "continue"});
+  EXPECT_THAT(text, HasSubstr("$1 = -1\n")) << text;
+  EXPECT_THAT(text, HasSubstr("Breakpoint 3, ")) << text;
+  EXPECT_THAT(text, HasSubstr("$2 = 2\n")) << text;
+  EXPECT_THAT(text, HasSubstr("$3 = 1\n")) << text;
+  EXPECT_THAT(text, HasSubstr("stop only if $vmm_level == 2 (target evals)")) << text;
+  EXPECT_THAT(text, HasSubstr("Breakpoint 4, ")) << text;
+  EXPECT_THAT(text, HasSubstr("$4 = 101\n")) << text;
+  EXPECT_THAT(text, HasSubstr("exited normally")) << text;
+  const RunResult r = vmm->finish();
+  EXPECT_EQ(r.code, 0) << r.text();
+  EXPECT_THAT(r.out, HasSubstr("hello from L2, CPUID answered by L1, RDMSR answered by L1"));
+}
+
 TEST_F(Nested, vmx_catch_gives_the_debugger_the_guest_before_an_entry_that_will_fail) {
   GdbRig rig;
   const auto vmm = rig.start("broken-host-tr.elf", with(kVmx, {"--catch", "vmentry-fail"}));

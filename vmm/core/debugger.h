@@ -4,7 +4,9 @@
 // A software breakpoint is an intent. It is planted as int3 (CCh) in RAM when the guest goes on and
 // taken out when it stops, so memory always reads as the guest's own, and a page that is mapped, or
 // a kernel that is copied, later gets it then. Where int3 cannot serve (no RAM there, not mapped
-// yet, a host whose KVM does not report it) a debug register does, as long as there are any.
+// yet, a host whose KVM does not report it) a debug register does, as long as there are any. In a
+// guest that may be a hypervisor it is planted where L1 and where L2 have that address; one that
+// has a place for one of them alone takes a register as well, if any is left.
 //
 // Where KVM delivers no watchpoints those for writes are stepped: while there is one the guest goes
 // on by single steps, and the watched bytes are compared after each. One vCPU after the other takes
@@ -24,6 +26,7 @@
 #include "vmm/core/debug_target.h"
 #include "vmm/core/exit.h"
 #include "vmm/core/page_walk.h"
+#include "vmm/core/vcpu_memory.h"
 #include "vmm/core/watched_bytes.h"
 
 namespace vmm {
@@ -133,7 +136,10 @@ class Debugger {
     WatchedBytes watched;
   };
 
-  std::optional<Gpa> place_of(Gva address);
+  struct Places {
+    std::optional<Gpa> l1, l2;
+  };
+  Places places_of(Gva address, const std::vector<VcpuMemory>& memories) const;
   bool has_breakpoint_at(Gva address) const;
   unsigned slots_needed() const;
   Result<void> add(const Breakpoint& breakpoint);
@@ -169,7 +175,8 @@ class Debugger {
   std::vector<Breakpoint> breakpoints_;
   std::map<Breakpoint, StopCondition> conditions_;
   // Of software breakpoints, as the guest goes on: where int3 can be, by address.
-  std::map<Gva, Gpa> places_;
+  std::map<Gva, Places> places_;
+  bool may_nest_ = false;  // some vCPU may get from one level to the other
   std::map<Gpa, Planted> planted_;
   Slots slots_;
   std::vector<Vcpu> vcpus_;

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "vmm/core/debugger.h"
-#include "vmm/core/vcpu_memory.h"
 
 namespace vmm {
 namespace {
@@ -118,20 +117,21 @@ void Debugger::remove_all() {
   std::erase_if(conditions_, [](const auto& entry) { return !entry.first.catching; });
 }
 
-// By the tables of the first vCPU that maps it: kernels share theirs. Nothing where int3 would be
-// in the way of a VM entry.
-std::optional<Gpa> Debugger::place_of(Gva address) {
-  for (unsigned i = 0; i < target_.vcpu_count(); ++i) {
-    const auto memory = VcpuMemory::of(target_, i, features_);
-    if (!memory) continue;
-    const auto place = memory->place(address);
+// By the tables of the first vCPU that maps it in that level: kernels share theirs. Nothing where
+// int3 would be in the way of a VM entry.
+Debugger::Places Debugger::places_of(Gva address, const std::vector<VcpuMemory>& memories) const {
+  Places places;
+  for (const VcpuMemory& memory : memories) {
+    std::optional<Gpa>& known = memory.position().level == 1 ? places.l1 : places.l2;
+    if (known) continue;
+    const auto place = memory.place(address);
     std::uint8_t byte = 0;
     if (!place || !target_.memory().read(*place, std::span(&byte, 1))) continue;
     std::array<std::uint8_t, 3> code{};
-    if (support_.resume && memory->read(address, code) && is_vm_entry(code)) return std::nullopt;
-    return place;
+    if (support_.resume && memory.read(address, code) && is_vm_entry(code)) return {};
+    known = place;
   }
-  return std::nullopt;
+  return places;
 }
 
 bool Debugger::has_breakpoint_at(Gva address) const {
@@ -142,10 +142,23 @@ bool Debugger::has_breakpoint_at(Gva address) const {
 // A walk of the guest's tables each.
 void Debugger::find_places() {
   places_.clear();
-  if (!support_.int3) return;
-  for (const Breakpoint& b : breakpoints_)
-    if (b.kind == Kind::Software)
-      if (const auto place = place_of(b.address)) places_[b.address] = *place;
+  may_nest_ = false;
+  const auto is_software = [](const Breakpoint& b) { return b.kind == Kind::Software; };
+  if (!support_.int3 || std::ranges::none_of(breakpoints_, is_software)) return;
+  std::vector<VcpuMemory> memories;
+  for (unsigned i = 0; i < target_.vcpu_count(); ++i) {
+    auto memory = VcpuMemory::of(target_, i, features_);
+    if (!memory) continue;
+    may_nest_ = may_nest_ || memory->position().may_nest;
+    auto other = memory->in_other_level();
+    memories.push_back(std::move(*memory));
+    if (other) memories.push_back(std::move(*other));
+  }
+  for (const Breakpoint& b : breakpoints_) {
+    if (!is_software(b)) continue;
+    const Places places = places_of(b.address, memories);
+    if (places.l1 || places.l2) places_[b.address] = places;
+  }
 }
 
 // Those that need a register first, then software breakpoints that have no place in RAM, as far as
@@ -166,14 +179,21 @@ void Debugger::assign_slots() {
   if (!support_.hardware) return;
   for (const Breakpoint& b : breakpoints_)
     if (b.kind == Kind::Software && !places_.contains(b.address)) execute(b);
+  if (!may_nest_) return;
+  for (const Breakpoint& b : breakpoints_) {
+    const auto found = b.kind == Kind::Software ? places_.find(b.address) : places_.end();
+    if (found != places_.end() && (!found->second.l1 || !found->second.l2)) execute(b);
+  }
 }
 
 void Debugger::plant() {
-  for (const auto& [address, place] : places_) {
-    if (planted_.contains(place)) continue;
-    Planted planted{.address = address};
-    if (!target_.memory().read(place, std::span(&planted.byte, 1))) continue;
-    if (target_.write_memory(place, std::span(&kInt3, 1))) planted_.emplace(place, planted);
+  for (const auto& [address, places] : places_) {
+    for (const std::optional<Gpa>& place : {places.l1, places.l2}) {
+      if (!place || planted_.contains(*place)) continue;
+      Planted planted{.address = address};
+      if (!target_.memory().read(*place, std::span(&planted.byte, 1))) continue;
+      if (target_.write_memory(*place, std::span(&kInt3, 1))) planted_.emplace(*place, planted);
+    }
   }
 }
 

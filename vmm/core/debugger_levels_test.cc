@@ -116,5 +116,56 @@ TEST_F(DebuggerTest, a_breakpoint_in_l2_is_planted_where_nested_tables_lead) {
   EXPECT_EQ(target_->ram.bytes()[0x800], 0);
 }
 
+TEST_F(DebuggerTest, a_breakpoint_is_planted_in_the_other_level_as_well) {
+  Debugger& debugger = make();
+  const auto nested = std::make_shared<FakeNestedMemory>(target_->ram, 0x2000, 0x1000);
+  PagingContext no_paging;
+  no_paging.cr0 = spec::CR0_PE;
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x800}));
+  // From L1, whose VMCS has run L2, and from there.
+  for (const NestedPosition& position :
+       {NestedPosition{.may_nest = true, .other = NestedPosition::Other{no_paging, nested}},
+        NestedPosition{.level = 2,
+        .may_nest = true,
+        .memory = nested,
+        .other = NestedPosition::Other{no_paging, nullptr}}}) {
+    target_->positions[0] = position;
+    ASSERT_TRUE(debugger.go(all(How::Run)));
+    EXPECT_EQ(target_->ram.bytes()[0x800], 0xcc);
+    EXPECT_EQ(target_->ram.bytes()[0x2800], 0xcc);
+    EXPECT_FALSE(target_->controls[0].slots[0]) << "it is in both";
+    const auto report = stop(0, int3_at(0x800));
+    ASSERT_TRUE(report);
+    EXPECT_EQ(report->why, Why::Breakpoint);
+    EXPECT_EQ(target_->ram.bytes()[0x800], 0);
+    EXPECT_EQ(target_->ram.bytes()[0x2800], 0);
+    set_rip(0, 0x900);
+  }
+}
+
+// Memory says nothing of the level that it will have.
+TEST_F(DebuggerTest, of_a_level_that_is_not_known_a_register_that_is_left_takes_care) {
+  Debugger& debugger = make();
+  target_->positions[0] = {.may_nest = true};
+  for (Gva address = 0x800; address < 0x808; ++address)
+    ASSERT_TRUE(debugger.insert({Kind::Software, address}));
+  ASSERT_TRUE(debugger.insert({Kind::Hardware, 0x900}));
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  const auto& slots = target_->controls[0].slots;
+  EXPECT_EQ(slots[0]->address, 0x900u);
+  EXPECT_EQ(slots[1]->address, 0x800u);
+  EXPECT_EQ(slots[3]->address, 0x802u);
+  EXPECT_EQ(target_->ram.bytes()[0x800], 0xcc);
+  EXPECT_EQ(target_->ram.bytes()[0x807], 0xcc) << "no register is left";
+  const auto report = stop(0, slot_hit(1, 0x800));
+  ASSERT_TRUE(report);
+  EXPECT_EQ(report->breakpoint, (Breakpoint{Kind::Software, 0x800}));
+  // It is passed as others are.
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_TRUE(target_->controls[0].step);
+  EXPECT_FALSE(target_->controls[0].slots[1]);
+  EXPECT_EQ(target_->ram.bytes()[0x800], 0);
+}
+
 }  // namespace
 }  // namespace vmm

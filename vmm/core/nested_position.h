@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/page_walk.h"
 
 namespace vmm {
 
@@ -24,6 +25,8 @@ class NestedMemory : public MemoryReader {
 
 struct NestedPosition {
   unsigned level = 1;
+  // The processor has what a hypervisor needs: it may get to the other level.
+  bool may_nest = false;
   // In L1 at VMLAUNCH, VMRESUME or VMRUN, which a single step does not survive: the trap flag stays
   // behind in L1.
   bool enters = false;
@@ -33,6 +36,17 @@ struct NestedPosition {
   // Of a vCPU in L2 whose hypervisor has nested tables; may refer to the machine's memory, and
   // holds until the vCPU runs.
   std::shared_ptr<const NestedMemory> memory = {};
+  // How addresses are translated in the other level, where that is known: in L2 that the current
+  // VMCS has run, or in L1, which has no nested tables.
+  struct Other {
+    PagingContext paging;
+    std::shared_ptr<const NestedMemory> memory;
+  };
+  std::optional<Other> other = {};
+  // The current VMCS, or the VMCB that L2 runs by.
+  std::optional<Gpa> block = {};
+  // The EPT pointer or nested CR3 that L2 runs by; 0 where there is none.
+  std::uint64_t tables = 0;
 };
 
 // Whether these bytes are VMLAUNCH, VMRESUME or VMRUN (0F 01 C2, C3, D8).

@@ -11,6 +11,13 @@ Result<VcpuMemory> VcpuMemory::of(DebugTarget& target, unsigned vcpu,
                     target.nested_position(vcpu));
 }
 
+std::optional<VcpuMemory> VcpuMemory::in_other_level() const {
+  if (!position_.other) return std::nullopt;
+  return VcpuMemory(
+      *machine_, position_.other->paging,
+      NestedPosition{.level = position_.level == 1 ? 2u : 1u, .memory = position_.other->memory});
+}
+
 std::optional<Gpa> VcpuMemory::place(Gva address) const {
   const auto gpa = walk(address).gpa;
   if (!gpa || position_.memory == nullptr) return gpa;

@@ -14,6 +14,8 @@ class VcpuMemory {
  public:
   // Refers to `target`, and holds until the vCPU runs.
   static Result<VcpuMemory> of(DebugTarget& target, unsigned vcpu, const PagingFeatures& features);
+  // As the vCPU would find it in the other level; nothing where that is not known.
+  std::optional<VcpuMemory> in_other_level() const;
 
   // Through its own tables alone: in L2 what that leads to is L2's physical address.
   Walk walk(Gva address) const { return walk_page(physical(), context_, address, {}); }

@@ -161,6 +161,7 @@ std::uint64_t read_word(const Register& r, const DebugRegisters& from) {
       return xsave_mxcsr(from.xsave).value_or(0);
     case Kind::Xsave:
     case Kind::Msr:
+    case Kind::Nested:
       break;
   }
   return 0;
@@ -201,6 +202,7 @@ Result<void> write_word(const Register& r, DebugRegisters& to, std::uint64_t val
       return write_mxcsr(r, to, value);
     case Kind::Xsave:
     case Kind::Msr:
+    case Kind::Nested:
       break;
   }
   return fail(Error::internal(fmt::format("{} is not written as a word", r.name)));
@@ -244,7 +246,7 @@ RegisterSet::RegisterSet(Arch arch, const CpuidTable& guest_cpuid)
   unsigned number = 0;
   for (Register& r : registers_) {
     r.number = number++;
-    r.in_g = r.place.kind != Kind::Msr;
+    r.in_g = r.place.kind != Kind::Msr && r.place.kind != Kind::Nested;
     if (!r.in_g) continue;
     r.offset = g_size_;
     g_size_ += r.size();
@@ -257,8 +259,27 @@ const Register* RegisterSet::find(std::string_view name) const {
 }
 
 std::optional<std::uint32_t> RegisterSet::msr(unsigned number) const {
-  if (number >= registers_.size() || registers_[number].in_g) return std::nullopt;
+  if (number >= registers_.size() || registers_[number].place.kind != Kind::Msr)
+    return std::nullopt;
   return registers_[number].place.index;
+}
+
+std::optional<NestedPlace> RegisterSet::nested(unsigned number) const {
+  if (number >= registers_.size() || registers_[number].place.kind != Kind::Nested)
+    return std::nullopt;
+  return static_cast<NestedPlace>(registers_[number].place.index);
+}
+
+std::uint64_t nested_value(NestedPlace which, const NestedPosition& position) {
+  switch (which) {
+    case NestedPlace::Level:
+      return position.level;
+    case NestedPlace::Block:
+      return position.block.value_or(~Gpa{0});
+    case NestedPlace::Tables:
+      break;
+  }
+  return position.tables;
 }
 
 std::optional<std::vector<std::uint8_t>> RegisterSet::read(unsigned number,
@@ -288,8 +309,7 @@ Result<void> RegisterSet::write(unsigned number, DebugRegisters& to,
   if (bytes.size() != r.size())
     return fail(Error::usage(
         fmt::format("{} has {} bytes, {} were given", r.name, r.size(), bytes.size())));
-  if (!r.in_g)
-    return fail(Error::internal(fmt::format("{} is an MSR, not a part of this state", r.name)));
+  if (!r.in_g) return fail(Error::internal(fmt::format("{} is not a part of this state", r.name)));
   const auto before = read(number, to);
   if (!before)
     return fail(Error::usage(

@@ -13,6 +13,7 @@
 #include "vmm/base/result.h"
 #include "vmm/core/cpuid_table.h"
 #include "vmm/core/debug_registers.h"
+#include "vmm/core/nested_position.h"
 #include "vmm/gdb/control_registers.h"
 #include "vmm/gdb/xsave_area.h"
 
@@ -28,6 +29,8 @@ std::optional<Arch> arch_of(std::string_view name);
 // Of a segment or a descriptor table: an index into the lists of registers.cc.
 enum class Segment : std::uint8_t { Cs, Ss, Ds, Es, Fs, Gs, Ldtr, Tr };
 enum class Table : std::uint8_t { Gdtr, Idtr };
+// Where a vCPU is among the levels of virtualization, of a guest that may be a hypervisor.
+enum class NestedPlace : std::uint8_t { Level, Block, Tables };
 
 struct RegisterPlace {
   enum class Kind : std::uint8_t {
@@ -44,7 +47,8 @@ struct RegisterPlace {
     Xsave,     // `stored` bytes at `index` of XSAVE component `component`
     FloatTag,  // the full tag word: XSAVE keeps one bit of each tag
     Mxcsr,
-    Msr,  // `index` is its number
+    Msr,     // `index` is its number
+    Nested,  // `index` is a NestedPlace
   };
   Kind kind = Kind::General;
   std::uint32_t index = 0;
@@ -60,7 +64,7 @@ struct Register {
   std::string_view feature;  // "org.gnu.gdb.i386.core"
   RegisterPlace place;
   unsigned number = 0;     // in `p` and `P`
-  bool in_g = true;        // a part of the reply to `g`: all but the MSRs, which cost an ioctl each
+  bool in_g = true;        // a part of the reply to `g`: all that come with the vCPU's state
   std::size_t offset = 0;  // there, in bytes
 
   std::size_t size() const { return bits / 8; }
@@ -76,9 +80,11 @@ class RegisterSet {
   const Register* find(std::string_view name) const;
   // The MSR behind a register; its value is the caller's matter.
   std::optional<std::uint32_t> msr(unsigned number) const;
+  // And what tells the level; its value is the caller's matter too, and only read.
+  std::optional<NestedPlace> nested(unsigned number) const;
 
-  // The bytes as on the wire, lowest first. Nothing for a number that does not exist, an MSR, and a
-  // register whose part of the XSAVE area is missing ("xx" in `g`).
+  // The bytes as on the wire, lowest first. Nothing for a number that does not exist, what is not
+  // in `g`, and a register whose part of the XSAVE area is missing ("xx" in `g`).
   std::optional<std::vector<std::uint8_t>> read(unsigned number, const DebugRegisters& from) const;
   // Usage errors say what the hardware could not hold; nothing is changed then. The value that a
   // register has is always taken, and changes nothing either.
@@ -99,6 +105,9 @@ class RegisterSet {
   XsaveLayout xsave_;
   ControlLimits limits_;
 };
+
+// -1 where there is no such block.
+std::uint64_t nested_value(NestedPlace which, const NestedPosition& position);
 
 // The list for `arch` and this CPUID, not numbered yet (registers_table.cc).
 std::vector<Register> register_table(Arch arch, const CpuidTable& guest_cpuid);

@@ -229,6 +229,20 @@ void add_msrs(List& list, bool wide, const CpuidTable& cpuid) {
   }
 }
 
+void add_nested(List& list, const CpuidTable& cpuid) {
+  const bool vmx = cpuid.bit(1, 0, CpuidReg::Ecx, 5);
+  const bool svm = cpuid.bit(0x80000001, 0, CpuidReg::Ecx, 2);
+  if (!vmx && !svm) return;
+  list.feature("org.vmm.x86.nested");
+  const auto add = [&list](std::string_view name, std::string_view type, NestedPlace which) {
+    list.add(std::string(name), 64, type, kSystem,
+             {.kind = Kind::Nested, .index = static_cast<std::uint32_t>(which)});
+  };
+  add("vmm_level", "int64", NestedPlace::Level);
+  add(svm ? "vmm_vmcb" : "vmm_vmcs", "int64", NestedPlace::Block);
+  add(svm ? "vmm_ncr3" : "vmm_eptp", "uint64", NestedPlace::Tables);
+}
+
 }  // namespace
 
 std::vector<Register> register_table(Arch arch, const CpuidTable& guest_cpuid) {
@@ -239,6 +253,7 @@ std::vector<Register> register_table(Arch arch, const CpuidTable& guest_cpuid) {
   add_control(list);
   add_system(list, wide);
   add_msrs(list, wide, guest_cpuid);
+  add_nested(list, guest_cpuid);
   return list.take();
 }
 

@@ -91,7 +91,8 @@ TEST(RegisterSet, g_is_contiguous_and_ends_where_the_msrs_begin) {
         EXPECT_TRUE(seen.insert(r.name).second) << r.name;
         msrs = msrs || !r.in_g;
         EXPECT_EQ(r.in_g, !msrs) << r.name;
-        EXPECT_EQ(set.msr(i).has_value(), msrs) << r.name;
+        EXPECT_EQ(set.msr(i).has_value() || set.nested(i).has_value(), msrs) << r.name;
+        EXPECT_FALSE(set.msr(i).has_value() && set.nested(i).has_value()) << r.name;
         if (msrs) continue;
         EXPECT_EQ(r.offset, offset) << r.name;
         offset += r.size();
@@ -121,7 +122,31 @@ TEST(RegisterSet, msrs_are_those_of_the_cpuid) {
   EXPECT_EQ(full.msr(100000), std::nullopt);
   DebugRegisters r = long_mode_registers();
   EXPECT_EQ(full.read(named(full, "lstar").number, r), std::nullopt);
-  EXPECT_THAT(put(full, r, "lstar", 1), HasSubstr("lstar is an MSR"));
+  EXPECT_THAT(put(full, r, "lstar", 1), HasSubstr("lstar is not a part of this state"));
+}
+
+TEST(RegisterSet, the_level_is_there_where_a_guest_may_be_a_hypervisor) {
+  EXPECT_THAT(names({Arch::X86_64, plain_cpuid()}, "org.vmm.x86.nested"), ElementsAre());
+  CpuidTable vmx = plain_cpuid();
+  vmx.at(1).ecx |= 1u << 5;
+  const RegisterSet set(Arch::X86_64, vmx);
+  EXPECT_THAT(names(set, "org.vmm.x86.nested"), ElementsAre("vmm_level", "vmm_vmcs", "vmm_eptp"));
+  CpuidTable svm = plain_cpuid();
+  svm.at(0x80000001).ecx |= 1u << 2;
+  EXPECT_THAT(names({Arch::I386, svm}, "org.vmm.x86.nested"),
+              ElementsAre("vmm_level", "vmm_vmcb", "vmm_ncr3"));
+  const auto value = [&set](const char* name, const NestedPosition& position) {
+    return nested_value(set.nested(named(set, name).number).value(), position);
+  };
+  EXPECT_EQ(value("vmm_level", {}), 1u);
+  EXPECT_EQ(value("vmm_vmcs", {}), ~std::uint64_t{0}) << "none, as VMPTRST says it";
+  EXPECT_EQ(value("vmm_eptp", {}), 0u);
+  const NestedPosition l2{.level = 2, .block = 0x106000, .tables = 0x10701e};
+  EXPECT_EQ(value("vmm_level", l2), 2u);
+  EXPECT_EQ(value("vmm_vmcs", l2), 0x106000u);
+  EXPECT_EQ(value("vmm_eptp", l2), 0x10701eu);
+  EXPECT_EQ(set.nested(named(set, "rax").number), std::nullopt);
+  EXPECT_EQ(set.nested(100000), std::nullopt);
 }
 
 TEST(RegisterSet, registers_are_the_fields_that_they_are_named_after) {

@@ -25,6 +25,10 @@ class StoppedVcpu {
       return fail(Error::usage(fmt::format("there is no register {}", number)));
     const Register& r = set_.registers()[number];
     if (const auto index = set_.msr(number)) return target_.msr(vcpu_, *index);
+    if (const auto which = set_.nested(number)) {
+      if (!position_) position_ = target_.nested_position(vcpu_);
+      return nested_value(*which, *position_);
+    }
     if (r.size() > 8)
       return fail(Error::usage(fmt::format("{} has {} bits, a condition 64", r.name, r.bits)));
     const auto bytes = set_.read(number, *VMM_TRY(state_for(r)));
@@ -48,6 +52,7 @@ class StoppedVcpu {
   const RegisterSet& set_;
   std::optional<DebugRegisters> few_;
   std::optional<DebugRegisters> all_;
+  std::optional<NestedPosition> position_;
 };
 
 // [;]Xlen,BYTES... in a row.

@@ -184,6 +184,11 @@ Stub::Answer Stub::on_read_register(Arguments a) {
     store(std::span(bytes), 0, *value);
     return to_hex(bytes);
   }
+  if (const auto which = registers_.nested(static_cast<unsigned>(number))) {
+    std::array<std::uint8_t, 8> bytes{};
+    store(std::span(bytes), 0, nested_value(*which, target_.nested_position(general_)));
+    return to_hex(bytes);
+  }
   const auto registers = target_.registers(general_);
   if (!registers) return refusal(registers.error());
   const auto bytes = registers_.read(static_cast<unsigned>(number), *registers);
@@ -202,6 +207,14 @@ Stub::Answer Stub::write_register(unsigned number, std::span<const std::uint8_t>
   if (const auto index = registers_.msr(number)) {
     if (bytes.size() != 8) return kBadArguments;
     return done_or_refusal(target_.set_msr(general_, *index, load<std::uint64_t>(bytes)));
+  }
+  if (const auto which = registers_.nested(number)) {
+    if (bytes.size() != 8) return kBadArguments;
+    // gdb writes every register back after a call in the guest.
+    if (load<std::uint64_t>(bytes) == nested_value(*which, target_.nested_position(general_)))
+      return "OK";
+    return refusal(Error::usage(registers_.registers()[number].name +
+                                " tells where the vCPU is, and is only read"));
   }
   return change_registers(
       [&](DebugRegisters& registers) { return registers_.write(number, registers, bytes); });

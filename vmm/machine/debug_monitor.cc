@@ -99,6 +99,8 @@ std::optional<std::uint64_t> register_of(const MonitorScene& scene, std::string 
     const auto value = scene.target.msr(scene.vcpu, *index);
     return value ? std::optional(*value) : std::nullopt;
   }
+  if (const auto which = set.nested(found->number))
+    return gdb::nested_value(*which, scene.target.nested_position(scene.vcpu));
   const auto registers = scene.target.registers(scene.vcpu);
   if (!registers) return std::nullopt;
   const auto bytes = set.read(found->number, *registers);

@@ -71,6 +71,74 @@ Gva linear_of(const nested::Vmcb& vmcb) {
   return (vmcb.get(VmcbId::CsBase) + rip) & 0xffffffff;
 }
 
+std::shared_ptr<const NestedMemory> ept_memory(const CrashScene& scene, unsigned vcpu,
+                                               const nested::Vmcs& vmcs) {
+  const MemoryReader* memory = physical_memory(scene);
+  if (memory == nullptr || !vmcs.secondary(nested::kEnableEpt)) return nullptr;
+  return std::make_shared<nested::EptMemory>(*memory, vmcs.get(VmcsField::EptPointer),
+                                             ept_features(scene, vcpu, vmcs));
+}
+
+// EFER is not in every VMCS: without it the processor's stays, but for LME and LMA.
+std::uint64_t efer_behind(std::uint64_t efer, bool long_mode) {
+  constexpr std::uint64_t kLong = spec::EFER_LME | spec::EFER_LMA;
+  return (efer & ~kLong) | (long_mode ? kLong : 0);
+}
+
+// Of L2 as it left.
+PagingContext paging_of_l2(const CrashScene& scene, const CpuState& l1, const nested::Vmcs& vmcs) {
+  PagingContext paging = paging_of(scene, l1);
+  paging.cr0 = vmcs.get(VmcsField::GuestCr0);
+  paging.cr3 = vmcs.get(VmcsField::GuestCr3);
+  paging.cr4 = vmcs.get(VmcsField::GuestCr4);
+  paging.rflags = vmcs.get(VmcsField::GuestRflags);
+  if (vmcs.control(VmcsField::VmEntryControls, nested::kEntryLoadEfer))
+    paging.efer = vmcs.get(VmcsField::GuestEfer);
+  paging.efer =
+      efer_behind(paging.efer, vmcs.control(VmcsField::VmEntryControls, nested::kIa32eModeGuest));
+  return paging;
+}
+
+// Of L1 where it goes on after an exit.
+PagingContext paging_of_l1(const CrashScene& scene, const CpuState& l2, const nested::Vmcs& vmcs) {
+  PagingContext paging = paging_of(scene, l2);
+  paging.cr0 = vmcs.get(VmcsField::HostCr0);
+  paging.cr3 = vmcs.get(VmcsField::HostCr3);
+  paging.cr4 = vmcs.get(VmcsField::HostCr4);
+  paging.rflags = spec::RFLAGS_FIXED;
+  if (vmcs.control(VmcsField::VmExitControls, nested::kExitLoadEfer))
+    paging.efer = vmcs.get(VmcsField::HostEfer);
+  paging.efer = efer_behind(paging.efer,
+                            vmcs.control(VmcsField::VmExitControls, nested::kHostAddressSpaceSize));
+  return paging;
+}
+
+void look_at_l2(const CrashScene& scene, unsigned vcpu, const nested::NestedState& state,
+                NestedPosition& position) {
+  position.level = 2;
+  position.memory = l2_memory(scene, vcpu);
+  const CpuState& l2 = *cpu_of(scene, vcpu);
+  if (state.vmcs) {
+    position.landings = {state.vmcs->get(VmcsField::HostRip)};
+    position.other = {paging_of_l1(scene, l2, *state.vmcs), nullptr};
+    if (position.memory) position.tables = state.vmcs->get(VmcsField::EptPointer);
+    return;
+  }
+  const auto vmcb = nested::Vmcb::view(state.vmcb);
+  if (!has_svm(state) || !vmcb) return;
+  position.block = state.vmcb_address;
+  position.landings = {linear_of(*vmcb)};
+  // The save area is the hypervisor's.
+  PagingContext l1 = paging_of(scene, l2);
+  l1.cr0 = vmcb->get(VmcbId::Cr0);
+  l1.cr3 = vmcb->get(VmcbId::Cr3);
+  l1.cr4 = vmcb->get(VmcbId::Cr4);
+  l1.efer = vmcb->get(VmcbId::Efer);
+  l1.rflags = vmcb->get(VmcbId::Rflags);
+  position.other = {l1, nullptr};
+  if (position.memory) position.tables = vmcb->get(VmcbId::NCr3);
+}
+
 // Rules about the instruction alone: where there is no control block to look at.
 void keep_rules_until(nested::CheckReport& report, std::string_view last) {
   std::erase_if(report.violations, [&](const nested::Violation& v) { return v.rule->id > last; });
@@ -186,9 +254,7 @@ std::shared_ptr<const NestedMemory> l2_memory(const CrashScene& scene, unsigned 
   const MemoryReader* memory = physical_memory(scene);
   const auto state = state_of(scene, vcpu);
   if (memory == nullptr || !state || !state->guest_mode) return nullptr;
-  if (state->vmcs && state->vmcs->secondary(nested::kEnableEpt))
-    return std::make_shared<nested::EptMemory>(*memory, state->vmcs->get(VmcsField::EptPointer),
-                                               ept_features(scene, vcpu, *state->vmcs));
+  if (state->vmcs) return ept_memory(scene, vcpu, *state->vmcs);
   const auto vmcb = nested::Vmcb::view(state->vmcb);
   if (!has_svm(*state) || !vmcb || !vmcb->bit(VmcbId::NestedControl, 0)) return nullptr;
   // The save area is the hypervisor's.
@@ -202,14 +268,15 @@ NestedPosition nested_position(const CrashScene& scene, unsigned vcpu) {
   const CpuState* cpu = cpu_of(scene, vcpu);
   const auto state = state_of(scene, vcpu);
   if (cpu == nullptr || !state) return position;
+  position.may_nest = true;
+  if (state->vmcs) position.block = state->vmcs_address;
   if (state->guest_mode) {
-    position.level = 2;
-    position.memory = l2_memory(scene, vcpu);
-    const auto vmcb = nested::Vmcb::view(state->vmcb);
-    if (state->vmcs) position.landings = {state->vmcs->get(VmcsField::HostRip)};
-    if (has_svm(*state) && vmcb) position.landings = {linear_of(*vmcb)};
+    look_at_l2(scene, vcpu, *state, position);
     return position;
   }
+  if (state->vmcs && state->vmcs->launch_state() != 0)
+    position.other = {paging_of_l2(scene, *cpu, *state->vmcs),
+                      ept_memory(scene, vcpu, *state->vmcs)};
   const std::string_view entry = entry_at(scene, *cpu);
   position.enters = !entry.empty() && (entry == "VMRUN") == has_svm(*state);
   if (!position.enters) return position;

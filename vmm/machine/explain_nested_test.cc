@@ -229,6 +229,39 @@ TEST(ExplainNested, a_vcpu_in_l2_lands_where_its_hypervisor_goes_on) {
   EXPECT_EQ(nested_position(s.scene, 1).level, 1u) << "no such vCPU";
 }
 
+// L2 has gone through no tables, and L1 has some.
+TEST(ExplainNested, addresses_of_the_level_that_the_vcpu_is_not_in_are_known) {
+  Scene s;
+  s.fake.set(VmcsField::GuestCr0, spec::CR0_PE);
+  s.fake.off(VmcsField::VmEntryControls, nested::kIa32eModeGuest);
+  s.fake.set(VmcsField::HostCr3, 0x9000);
+  s.card();
+  EXPECT_TRUE(nested_position(s.scene, 0).may_nest);
+  EXPECT_FALSE(nested_position(s.scene, 0).other) << "it has not run yet";
+  EXPECT_EQ(nested_position(s.scene, 0).block, 0x3000u);
+  s.fake.entry.vmcs.set_launch_state(1);
+  s.card();
+  const NestedPosition in_l1 = nested_position(s.scene, 0);
+  ASSERT_TRUE(in_l1.other);
+  EXPECT_EQ(in_l1.other->paging.mode(), PagingMode::None);
+  EXPECT_EQ(in_l1.other->paging.efer & spec::EFER_LMA, 0u);
+  ASSERT_NE(in_l1.other->memory, nullptr);
+  EXPECT_EQ(in_l1.memory, nullptr);
+  EXPECT_EQ(in_l1.tables, 0u);
+  s.card(true);
+  const NestedPosition in_l2 = nested_position(s.scene, 0);
+  ASSERT_TRUE(in_l2.other);
+  EXPECT_EQ(in_l2.other->paging.cr3, 0x9000u);
+  EXPECT_EQ(in_l2.other->paging.mode(), PagingMode::Level4);
+  EXPECT_EQ(in_l2.other->memory, nullptr);
+  EXPECT_EQ(in_l2.tables, s.fake.entry.vmcs.get(VmcsField::EptPointer));
+  s.scene.hypervisors = {{svm_state_in_l2(), {}}};
+  const NestedPosition of_svm = nested_position(s.scene, 0);
+  ASSERT_TRUE(of_svm.other);
+  EXPECT_EQ(of_svm.block, 0x6000u);
+  EXPECT_EQ(of_svm.tables, 0x9000u);
+}
+
 TEST(ExplainNested, a_vcpu_before_a_vm_entry_lands_in_l2_or_behind_it) {
   Scene s;
   s.fake.set(VmcsField::HostRip, 0x123000);
