@@ -1,18 +1,31 @@
-/* Preloaded into the svm lab's QEMU. There a guest's write to CR8 with a virtual interrupt pending
- * (V_IRQ, which kvm_amd sets to be told when it may inject) raises an interrupt without QEMU's big
- * lock, and an assertion in tcg_handle_interrupt() ends the emulator: helper_write_crN() of
- * QEMU 7.1 and later (target/i386/tcg/sysemu/misc_helper.c). This takes the lock around that
- * function.
+/* Preloaded into the svm lab's QEMU: mends two mistakes of its emulation of SVM.
  *
- * Debian's QEMU has its translator in a module, accel-tcg-*.so, whose names are looked up here
- * first. In a QEMU that is built otherwise nothing calls this, and nothing changes.
+ * A guest's write to CR8 with a virtual interrupt pending (V_IRQ, which kvm_amd sets to be told
+ * when it may inject) raises an interrupt without QEMU's big lock, and an assertion in
+ * tcg_handle_interrupt() ends the emulator: helper_write_crN() of QEMU 7.1 and later
+ * (target/i386/tcg/sysemu/misc_helper.c). This takes the lock around that function. Debian's QEMU
+ * has its translator in a module, accel-tcg-*.so, whose names are looked up here first.
+ *
+ * Every FXRSTOR, XRSTOR, FLDENV and FRSTOR, on any processor, clears the first processor's IGNNE
+ * flag (cpu_clear_ignne(), target/i386/tcg/sysemu/fpu_helper.c): an unlocked read and write of
+ * hflags2, where that processor keeps whether it is under nested paging, whether GIF is set, and
+ * whether an NMI is served. A VMRUN or #VMEXIT of the first processor at that moment is half
+ * undone: the guest's addresses are walked without nested paging, or the host's with it, and the
+ * guest triple-faults or the lab's kernel dies. Seen with two processors in 4 of 10 boots of a
+ * Linux that writes its log to the serial port. IGNNE# exists for MS-DOS (CR0.NE = 0 and port F0h)
+ * and is never set in the lab, so the function is made to return at once, where QEMU exports it.
+ *
+ * In a QEMU that is built otherwise neither is found, and nothing changes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef void HandleInterrupt(void *cpu, int mask);
 
@@ -46,4 +59,15 @@ void tcg_handle_interrupt(void *cpu, int mask) {
   if (lock) qemu_mutex_lock_iothread_impl(__FILE__, __LINE__);
   own(cpu, mask);
   if (lock) qemu_mutex_unlock_iothread();
+}
+
+/* Before QEMU's main() and its threads. The code is this process's own copy of the page. */
+__attribute__((constructor)) static void keep_ignne(void) {
+  uint8_t *function = (uint8_t *)dlsym(RTLD_DEFAULT, "cpu_clear_ignne");
+  if (function == NULL) return;
+  const uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+  void *page = (void *)((uintptr_t)function & ~(page_size - 1));
+  if (mprotect(page, page_size, PROT_READ | PROT_WRITE | PROT_EXEC) != 0) return;
+  *function = 0xc3; /* RET */
+  mprotect(page, page_size, PROT_READ | PROT_EXEC);
 }
