@@ -62,7 +62,16 @@ TEST_P(IrqChips, the_ioapic_has_levels_edges_and_remote_irr) {
 }
 
 TEST_P(IrqChips, processors_talk_to_each_other) {
-  for (const char* count : {"1", "2", "3", "4", "8"}) {
+  for (const char* count : {"1", "2", "4"}) {
+    const RunResult r = run("ipi.elf", {"--smp", count});
+    EXPECT_EQ(r.code, 0) << count << r.text();
+    EXPECT_THAT(r.out, Not(HasSubstr("FAILED")));
+  }
+}
+
+// Apart, for in the svm lab they take longer than any other test of the chips.
+TEST_P(IrqChips, three_and_eight_processors_talk_to_each_other) {
+  for (const char* count : {"3", "8"}) {
     const RunResult r = run("ipi.elf", {"--smp", count});
     EXPECT_EQ(r.code, 0) << count << r.text();
     EXPECT_THAT(r.out, Not(HasSubstr("FAILED")));
