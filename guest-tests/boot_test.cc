@@ -175,7 +175,8 @@ TEST_F(Linux, DISABLED_reaches_userspace_in_every_shape) {
       }
 }
 
-// The nested hypervisor's door: KVM's own module in the guest. Part of what the next test does as well.
+// The nested hypervisor's door: KVM's own module in the guest. Part of what the next test does as
+// well.
 TEST_F(Linux, DISABLED_has_a_usable_dev_kvm_of_its_own_under_svm) {
   if (host_backend() != "svm") GTEST_SKIP() << "needs nested SVM";
   const std::string modules = FETCHED_DIR "/linux/modules";
