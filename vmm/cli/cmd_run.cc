@@ -51,6 +51,7 @@ struct RunOptions {
   std::string vga = "none";
   std::string trace;
   std::vector<std::string> trace_filter;
+  bool kvm_trace = false;
   std::string ctl;
   std::string gdb;
   bool gdb_nowait = false;
@@ -167,6 +168,10 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->group(debugging)
       ->type_size(1)
       ->allow_extra_args(false);
+  run.add_flag("--kvm-trace", o.kvm_trace,
+               "count exits to KVM by reason and level (L1, L2), from KVM's own events in tracefs; "
+               "with --trace they go into the trace too")
+      ->group(debugging);
   run.add_option("--ctl", o.ctl, "listen there for vmm ctl: unix:PATH")->group(debugging);
   run.add_option("--gdb", o.gdb,
                  "wait for a debugger there: unix:PATH, tcp:127.0.0.1:PORT or stdio")
@@ -277,6 +282,12 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
     return fail(Error::usage("--trace-filter needs --trace")
                     .hint("name the file, such as --trace events.json"));
   spec.trace_filter = VMM_TRY(TraceFilter::parse(o.trace_filter));
+  spec.kvm_trace = o.kvm_trace;
+  if (const auto names = spec.trace_filter.asked_of(trace_group::kKvm);
+      !names.empty() && !o.kvm_trace)
+    return fail(Error::usage(fmt::format("--trace-filter asks for {}: KVM tells of that alone",
+                                         fmt::join(names, ", ")))
+                    .hint("--kvm-trace reads KVM's events"));
   if (!o.ctl.empty()) spec.ctl = VMM_TRY(parse_control_address(o.ctl));
   if (!o.gdb.empty())
     spec.gdb = VMM_TRY(parse_debug_address(o.gdb, o.gdb_allow_remote));
@@ -416,6 +427,8 @@ Result<int> run_guest(MachineSpec& spec, bool dry_run, const OutputFile& outcome
     fmt::print(stderr, "{}", differences_text(machine->cpuid_differences()));
     fmt::print(stderr, "{}", lost_tsc_line(*machine));
     fmt::print(stderr, "{}", invisible_line(spec, machine->irqchip()));
+    if (const std::string& problem = machine->kvm_trace_problem(); !problem.empty())
+      fmt::print(stderr, "vmm: --kvm-trace: {}\n", printable(problem, problem.size()));
   }
   if (dry_run) {
     for (const std::string& line : image.detection) fmt::print(stderr, "vmm: {}\n", line);

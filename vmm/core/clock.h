@@ -20,6 +20,8 @@ class HostClock final : public Clock {
   VmTime now() const override {
     return paused_ ? stood_still_at_ : std::chrono::steady_clock::now() - started_;
   }
+  // What this clock said at a moment of the host's, which was not before the last resume().
+  VmTime at(std::chrono::steady_clock::time_point moment) const { return moment - started_; }
   void pause() {
     stood_still_at_ = now();
     paused_ = true;

@@ -35,6 +35,9 @@ std::string TraceEvent::text() const {
     case TraceFields::Message:
       line += " " + message_text(value, address);
       break;
+    case TraceFields::Reason:
+      line += fmt::format(" {} ({:x}h)", words, value);
+      break;
     case TraceFields::Line:
       line += fmt::format(" {} {}", address, value != 0 ? "high" : "low");
       break;

@@ -31,6 +31,7 @@ struct TraceEvent {
   std::uint32_t count = 1;    // repetitions of a string instruction
   std::string_view device{};  // who answered, or acted by itself; empty: nobody. Lives as long as
                               // the board
+  std::string_view words{};   // of TraceFields::Reason; lives as long as the machine
 
   bool operator==(const TraceEvent&) const = default;
   // "out 3f8h <- 41h serial0", for cards and lists.

@@ -16,11 +16,9 @@ struct Group {
   std::string_view name;
   unsigned bits;
 };
-constexpr Group kGroups[] = {{"exit", trace_group::kExit},
-                             {"access", trace_group::kAccess},
-                             {"apic", trace_group::kApic},
-                             {"timer", trace_group::kTimer},
-                             {"start", trace_group::kStart}};
+constexpr Group kGroups[] = {{"exit", trace_group::kExit},   {"access", trace_group::kAccess},
+                             {"apic", trace_group::kApic},   {"timer", trace_group::kTimer},
+                             {"start", trace_group::kStart}, {"kvm", trace_group::kKvm}};
 
 constexpr std::string_view kNobody = "none";
 
@@ -212,20 +210,30 @@ Result<TraceFilter::Range> TraceFilter::parse_range(std::string_view value, cons
   return Range{*first, *last};
 }
 
-std::vector<std::string_view> TraceFilter::invisible_under(IrqChipKind chip) const {
+// The names of what is asked for and where every kind that it means fits.
+template <typename Fits>
+std::vector<std::string_view> TraceFilter::asked_where(const Fits& fits) const {
   std::vector<std::string_view> names;
-  const auto shown = [&](const Asked& asked) {
+  const auto all_fit = [&](const Asked& asked) {
     for (std::size_t i = 0; i < kKinds; ++i)
-      if (asked.kinds.test(i) && (kTraceKinds[i].chips & trace_detail::seen(chip)) != 0)
-        return true;
-    return false;
+      if (asked.kinds.test(i) && !fits(kTraceKinds[i])) return false;
+    return true;
   };
   for (const auto& terms : alternatives_)
     for (const Term& term : terms)
       for (const Asked& asked : term.asked)
-        if (!term.negated && !shown(asked) && std::ranges::find(names, asked.name) == names.end())
+        if (!term.negated && all_fit(asked) && std::ranges::find(names, asked.name) == names.end())
           names.push_back(asked.name);
   return names;
+}
+
+std::vector<std::string_view> TraceFilter::invisible_under(IrqChipKind chip) const {
+  return asked_where(
+      [&](const TraceKindInfo& kind) { return (kind.chips & trace_detail::seen(chip)) == 0; });
+}
+
+std::vector<std::string_view> TraceFilter::asked_of(unsigned groups) const {
+  return asked_where([&](const TraceKindInfo& kind) { return (kind.groups & groups) != 0; });
 }
 
 std::vector<std::string> TraceFilter::devices() const {

@@ -25,6 +25,8 @@ class TraceFilter {
 
   // Kinds and groups that a term asks for and of which `chip` shows nothing; each once.
   std::vector<std::string_view> invisible_under(IrqChipKind chip) const;
+  // Kinds and groups that a term asks for and of which all belong to `groups`; each once.
+  std::vector<std::string_view> asked_of(unsigned groups) const;
   // Whether `device=wanted` means the device of that name: "lapic" is lapic, lapic0, lapic1, ...
   static bool means_device(std::string_view wanted, std::string_view name);
   // Devices that terms name, in lower case, without "none".
@@ -51,6 +53,8 @@ class TraceFilter {
 
     bool fits(const TraceEvent& event) const;
   };
+  template <typename Fits>
+  std::vector<std::string_view> asked_where(const Fits& fits) const;
   static Result<Term> parse_term(std::string_view text);
   static Result<void> parse_value(std::string_view value, Term& term);
   static Result<Asked> parse_kind(std::string_view value);

@@ -145,5 +145,15 @@ TEST(TraceFilter, lists_the_devices_it_names) {
               ElementsAre("serial0", "pit"));
 }
 
+TEST(TraceFilter, knows_what_only_kvm_tells) {
+  const std::vector<std::string> texts = {"kind=kvm|hlt", "kind=kvm-exit,vcpu=0", "!kind=kvm-entry",
+                                          "kind=exit"};
+  const auto filter = TraceFilter::parse(texts);
+  ASSERT_TRUE(filter) << filter.error().text();
+  EXPECT_EQ(filter->asked_of(trace_group::kKvm),
+            (std::vector<std::string_view>{"kvm", "kvm-exit"}));
+  EXPECT_TRUE(TraceFilter().asked_of(trace_group::kKvm).empty());
+}
+
 }  // namespace
 }  // namespace vmm

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "vmm/base/text.h"
 #include "vmm/core/apic_message.h"
@@ -11,8 +12,8 @@
 namespace vmm {
 namespace {
 
-// Every string here is a name of ours, so nothing needs escaping but the symbol, which SymbolTable
-// has made printable; quotes and backslashes are taken out here.
+// Every string here is a name of ours, or KVM's words without quotes, so nothing needs escaping but
+// the symbol, which SymbolTable has made printable; quotes and backslashes are taken out here.
 std::string symbol_of(const SymbolTable* symbols, Gva rip) {
   std::string symbol;
   if (symbols != nullptr && rip != 0) symbol = symbols->name_of(rip).value_or("");
@@ -55,6 +56,9 @@ void add_fields(const TraceEvent& e, const SymbolTable* symbols, std::string& ou
       else
         add(out, R"(,"destination":"0x{:x}","logical":{})", e.address, (e.value & 0x800) != 0);
       return add_device();
+    case TraceFields::Reason:
+      add(out, R"(,"reason":"{}","value":"0x{:x}")", e.words, e.value);
+      return add_device();
     case TraceFields::Line:
       add(out, R"(,"gsi":{},"level":{})", e.address, e.value);
       return add_device();
@@ -90,7 +94,8 @@ void JsonLinesFormat::end(const Totals& totals, VmTime time, std::string& out) {
 namespace {
 
 constexpr unsigned kProcess = 1;
-constexpr unsigned kFirstDevice = 1000;  // track ids behind those of the vCPUs
+constexpr unsigned kFirstKvm = 500;      // track ids behind those of the vCPUs: what KVM tells
+constexpr unsigned kFirstDevice = 1000;  // and of the devices
 constexpr std::string_view kLines = "interrupt lines";
 
 unsigned track_id(unsigned vcpu) { return vcpu + 1; }
@@ -104,6 +109,7 @@ std::string_view category(TraceKind kind) {
   if (kind.in_group(trace_group::kExit)) return "exit";
   if (kind.in_group(trace_group::kTimer)) return "timer";
   if (kind.in_group(trace_group::kApic)) return "apic";
+  if (kind.in_group(trace_group::kKvm)) return "kvm";
   return "other";
 }
 
@@ -114,6 +120,7 @@ std::string title(const TraceEvent& e) {
     text += fmt::format(" {}", e.device);
   if (e.kind.info().fields == TraceFields::Vector) text += fmt::format(" {:x}h", e.value);
   if (e.kind.info().fields == TraceFields::Message) text += " " + message_text(e.value, e.address);
+  if (e.kind.info().fields == TraceFields::Reason) text += fmt::format(" {}", e.words);
   if (e.kind.info().fields == TraceFields::Line)
     text = fmt::format("line {} {}", e.address, e.value != 0 ? "high" : "low");
   return text;
@@ -180,6 +187,50 @@ void ChromeFormat::close_guest(Track& track, unsigned vcpu, VmTime until, std::s
   track.entered.reset();
 }
 
+// What ran from KVM's entry to its exit, with the exit's reason; without an entry a point.
+void ChromeFormat::close_kvm_exit(Track& track, unsigned vcpu, std::string& out) {
+  if (!track.kvm_exit) return;
+  const TraceEvent& e = *track.kvm_exit;
+  const VmTime from = track.kvm_entered.value_or(e.time);
+  add(out,
+      ",\n"
+      R"({{"name":"{}","cat":"kvm","pid":{},"tid":{},"ts":{})",
+      track.kvm_exit_is_l2 ? "L2" : "L1", kProcess, kFirstKvm + vcpu, microseconds(from));
+  if (track.kvm_entered)
+    add(out, R"(,"ph":"X","dur":{})", microseconds(e.time - from));
+  else
+    out += R"(,"ph":"i","s":"t")";
+  add(out, R"(,"args":{{"kind":"{}")", e.kind.name());
+  add_fields(e, symbols_, out);
+  out += "}}";
+  track.kvm_exit.reset();
+  track.kvm_entered.reset();
+  track.kvm_exit_is_l2 = false;
+}
+
+void ChromeFormat::kvm_event(Track& track, const TraceEvent& e, std::string& out) {
+  if (!std::exchange(track.kvm_named, true))
+    name_track(kFirstKvm + e.vcpu, fmt::format("vCPU {} by KVM", e.vcpu), out);
+  if (e.kind == "kvm-l2-exit" && track.kvm_exit) {
+    track.kvm_exit_is_l2 = true;
+    return;
+  }
+  close_kvm_exit(track, e.vcpu, out);
+  if (e.kind == "kvm-entry") {
+    track.kvm_entered = e.time;
+  } else if (e.kind == "kvm-exit") {
+    track.kvm_exit = e;
+  } else {
+    add(out,
+        ",\n"
+        R"({{"name":"{}","cat":"kvm","ph":"i","s":"t","pid":{},"tid":{},"ts":{},)",
+        title(e), kProcess, kFirstKvm + e.vcpu, microseconds(e.time));
+    add(out, R"("args":{{"kind":"{}")", e.kind.name());
+    add_fields(e, symbols_, out);
+    out += "}}";
+  }
+}
+
 // The beginning of an arrow, at the sender.
 void ChromeFormat::leave_flow(const TraceEvent& e, std::string& out) {
   Track& target = tracks_[e.vcpu];
@@ -207,6 +258,7 @@ void ChromeFormat::take_flow(std::uint64_t& flow, const TraceEvent& e, std::stri
 
 void ChromeFormat::event(const TraceEvent& e, std::string& out) {
   Track* track = e.vcpu < tracks_.size() ? &tracks_[e.vcpu] : nullptr;
+  if (track != nullptr && e.kind.in_group(trace_group::kKvm)) return kvm_event(*track, e, out);
   if (track != nullptr && e.kind == "enter") {
     close_exit(*track, e.vcpu, e.time, out);
     take_flow(track->start_flow, e, out);
@@ -237,6 +289,8 @@ void ChromeFormat::dropped(std::uint64_t events, VmTime time, std::string& out) 
   for (unsigned i = 0; i < tracks_.size(); ++i) {
     close_exit(tracks_[i], i, std::nullopt, out);
     tracks_[i].entered.reset();
+    close_kvm_exit(tracks_[i], i, out);
+    tracks_[i].kvm_entered.reset();
   }
   add(out,
       ",\n"
@@ -249,6 +303,7 @@ void ChromeFormat::end(const Totals& totals, VmTime time, std::string& out) {
   for (unsigned i = 0; i < tracks_.size(); ++i) {
     close_guest(tracks_[i], i, time, out);
     close_exit(tracks_[i], i, time, out);
+    close_kvm_exit(tracks_[i], i, out);
   }
   add(out,
       ",\n"

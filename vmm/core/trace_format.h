@@ -58,10 +58,17 @@ class ChromeFormat final : public TraceFormat {
     std::optional<TraceEvent> served;  // an exit that is being served
     std::uint64_t start_flow = 0;      // an INIT or SIPI that will show at the next entry
     std::vector<std::uint64_t> flows;  // by vector: an IPI that was not taken yet
+    // By KVM's events, on a track of their own.
+    bool kvm_named = false;
+    std::optional<VmTime> kvm_entered;
+    std::optional<TraceEvent> kvm_exit;  // whose level the next event tells
+    bool kvm_exit_is_l2 = false;
   };
   unsigned device_track(std::string_view device, std::string& out);
   void close_exit(Track& track, unsigned vcpu, std::optional<VmTime> until, std::string& out);
   void close_guest(Track& track, unsigned vcpu, VmTime until, std::string& out);
+  void kvm_event(Track& track, const TraceEvent& event, std::string& out);
+  void close_kvm_exit(Track& track, unsigned vcpu, std::string& out);
   void leave_flow(const TraceEvent& event, std::string& out);
   void take_flow(std::uint64_t& flow, const TraceEvent& event, std::string& out);
   void name_track(unsigned id, std::string_view name, std::string& out);

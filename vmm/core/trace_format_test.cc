@@ -34,6 +34,43 @@ TEST(JsonLines, an_access_has_all_its_fields) {
             "\n");
 }
 
+TEST(JsonLines, an_exit_to_kvm_has_its_reason) {
+  TraceEvent event{.rip = 0x1000, .kind = "kvm-exit", .value = 48, .words = "EPT violation"};
+  EXPECT_EQ(line_of(event),
+            R"({"ns":0,"vcpu":0,"kind":"kvm-exit","rip":"0x1000","reason":"EPT violation",)"
+            R"("value":"0x30"})"
+            "\n");
+  EXPECT_EQ(event.text(), "kvm-exit EPT violation (30h)");
+}
+
+// What ran between KVM's entry and its exit is L2's when KVM says so right behind the exit.
+TEST(ChromeTracks, kvms_events_are_slices_of_l1_and_l2_on_a_track_of_their_own) {
+  ChromeFormat format(nullptr, 2);
+  std::string text;
+  format.begin(text);
+  const auto tell = [&](TraceKind kind, int us, std::string_view words = {}) {
+    format.event({.time = microseconds(us), .vcpu = 1, .kind = kind, .words = words}, text);
+  };
+  tell("kvm-entry", 1);
+  tell("kvm-exit", 2, "VMRESUME");
+  tell("kvm-entry", 3);
+  tell("kvm-exit", 5, "CPUID");
+  tell("kvm-l2-exit", 5, "CPUID");
+  tell("kvm-exit-to-l1", 6, "CPUID");
+  tell("kvm-exit", 7, "HLT");
+  format.end({}, microseconds(9), text);
+  std::vector<std::string> seen;
+  for (const json& event : json::parse(text))
+    if (event.value("cat", "") == "kvm") {
+      EXPECT_EQ(event["tid"], 501);
+      seen.push_back(event["name"].get<std::string>() + " " + event["ph"].get<std::string>() + " " +
+                     std::to_string(event["ts"].get<double>()).substr(0, 3) + " " +
+                     event["args"]["reason"].get<std::string>());
+    }
+  EXPECT_THAT(seen, testing::ElementsAre("L1 X 1.0 VMRESUME", "L2 X 3.0 CPUID",
+                                         "kvm-exit-to-l1 CPUID i 6.0 CPUID", "L1 i 7.0 HLT"));
+}
+
 TEST(JsonLines, nobody_answering_is_null) {
   EXPECT_EQ(line_of({.kind = "in", .address = 0x2e9, .value = 0xff, .width = 1}),
             R"({"ns":0,"vcpu":0,"kind":"in","address":"0x2e9","width":1,)"

@@ -18,6 +18,7 @@ constexpr unsigned kAccess = 2;  // a port, MMIO or MSR
 constexpr unsigned kApic = 4;    // at or between local APICs
 constexpr unsigned kTimer = 8;   // a timer expired
 constexpr unsigned kStart = 16;  // what starts and stops processors
+constexpr unsigned kKvm = 32;    // what KVM itself tells (--kvm-trace)
 constexpr unsigned kAccesses = kExit | kAccess;
 }  // namespace trace_group
 
@@ -29,6 +30,7 @@ enum class TraceFields : std::uint8_t {
   Vector,   // value: a vector
   Message,  // value: bits of an ICR (message_bits()); address: the destination
   Line,     // address: the pin; value: its level
+  Reason,   // value: a number of the kind's own; words: what it says
 };
 
 struct TraceKindInfo {
@@ -87,6 +89,12 @@ inline constexpr auto kTraceKinds = [] {
       {"pit-timer", kTimer, F::None, kOwnRest},
       {"rtc-timer", kTimer, F::Value, kAll},
       {"line", 0, F::Line, kAll},
+      {"kvm-entry", kKvm, F::None, kAll},
+      {"kvm-exit", kKvm, F::Reason, kAll},
+      {"kvm-l2-exit", kKvm, F::Reason, kAll},
+      {"kvm-exit-to-l1", kKvm, F::Reason, kAll},
+      {"kvm-l2-entry", kKvm, F::Value, kAll},
+      {"kvm-l2-entry-failed", kKvm, F::Reason, kAll},
   });
 }();
 

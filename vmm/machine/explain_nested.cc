@@ -84,10 +84,10 @@ std::uint64_t count_of(const CrashScene& scene, unsigned vcpu, const char* name)
 void describe_counters(const CrashScene& scene, NestedFinding& finding) {
   finding.counters = scene.hypervisors[finding.vcpu].counters;
   if (finding.counters.empty()) return;
-  finding.lines.push_back(fmt::format(
-      "by KVM's counters: {} entries into L2, {} exits of either level to KVM (why, only "
-      "tracefs knows)",
-      count_of(scene, finding.vcpu, kEntries), count_of(scene, finding.vcpu, "exits")));
+  finding.lines.push_back(
+      fmt::format("by KVM's counters: {} entries into L2, {} exits of either level to KVM (why: "
+                  "--kvm-trace)",
+                  count_of(scene, finding.vcpu, kEntries), count_of(scene, finding.vcpu, "exits")));
 }
 
 // Of a VMCS that L2 has run with.

@@ -13,6 +13,7 @@
 #include "vmm/machine/control_session.h"
 #include "vmm/machine/debug_session.h"
 #include "vmm/machine/keyboard.h"
+#include "vmm/machine/kvm_trace.h"
 #include "vmm/machine/screen.h"
 #include "vmm/machine/seccomp.h"
 #include "vmm/machine/terminal.h"
@@ -32,6 +33,8 @@ constexpr milliseconds kFirstLook{40};
 constexpr milliseconds kLaterLook{250};
 constexpr unsigned kEarlyLooks = 5;
 constexpr milliseconds kScreenRefresh{40};
+// So that KVM's events, of which a processor's buffer holds some ten thousand, find room.
+constexpr milliseconds kKvmTraceLook{10};
 // How long a console that nobody reads may hold up the end.
 constexpr double kFlushSeconds = 5;
 // And a terminal that does not take the end of a picture.
@@ -193,6 +196,7 @@ Result<RunOutcome> Machine::run() {
   VcpuThreads::Hooks hooks;
   hooks.started = [this](unsigned vcpu) -> Result<void> {
     vcpus_[vcpu]->bind_to_this_thread();
+    if (kvm_trace_ != nullptr) kvm_trace_->mark(vcpu);
     return enter_seccomp(SeccompThread::Vcpu, flash_rules());
   };
   hooks.handle = [this](const Exit& exit, unsigned vcpu, Gva rip) {
@@ -213,11 +217,13 @@ Result<RunOutcome> Machine::run() {
   hooks.ended = [this] { wake(); };
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));
   VMM_TRY(threads_->start());
+  begin_kvm_trace();
   VMM_TRY(start_disks());
   std::vector<SeccompThread> also;
   if (std::ranges::any_of(spec_.disks, &DiskSpec::write_back))
     also.push_back(SeccompThread::WriteBack);
   if (!flash_rules().empty()) also.push_back(SeccompThread::Flash);
+  if (kvm_trace_ != nullptr) also.push_back(SeccompThread::Tracing);
   VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main,
                         also));
   VMM_TRY(start_guest());
@@ -231,7 +237,7 @@ Result<RunOutcome> Machine::run() {
   if (control_ != nullptr) control_->ended(kFinishSeconds);
   for (const auto& disk : disks_) disk_notes_.push_back(disk->finish());
   if (vars_ != nullptr && !vars_->sync()) ++vars_failures_;
-  if (trace_ != nullptr) trace_->finish(now());
+  finish_traces();
   console_->flush(kFlushSeconds);
   if (screen != nullptr) screen->finish(kFinishSeconds);
   restore_terminal();
@@ -280,6 +286,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     if (control_ != nullptr) control_->add_poll(fds);
     nanoseconds wait = looks < kEarlyLooks ? kFirstLook : kLaterLook;
     if (screen != nullptr) wait = std::min<nanoseconds>(wait, kScreenRefresh);
+    if (kvm_trace_ != nullptr) wait = std::min<nanoseconds>(wait, kKvmTraceLook);
     for (const double limit : {spec_.timeout, spec_.stall_timeout})
       if (limit > 0)
         wait = std::min<nanoseconds>(wait, milliseconds(static_cast<long>(limit * 1000) + 1));
@@ -309,7 +316,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
     if (debugger_ != nullptr) VMM_TRY(serve_debugger(fds));
     if (control_ != nullptr) VMM_TRY(control_->serve(fds));
     if (suspended_ && (*board_.lock())->wake_requested()) VMM_TRY(wake_from_s3());
-    if (trace_ != nullptr) trace_->drain();
+    drain_traces();
     if (screen != nullptr) screen->show(this->screen());
 
     if (spec_.timeout > 0 && seconds_since(started) >= spec_.timeout)

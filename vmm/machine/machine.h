@@ -17,6 +17,7 @@
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/console.h"
 #include "vmm/machine/disk_thread.h"
+#include "vmm/machine/exit_statistics.h"
 #include "vmm/machine/explain.h"
 #include "vmm/machine/flash_file.h"
 #include "vmm/machine/irqchip_choice.h"
@@ -31,6 +32,7 @@
 
 namespace vmm {
 
+class KvmTrace;
 class TraceFile;
 class LiveScreen;
 class Keyboard;
@@ -135,6 +137,10 @@ class Machine final : public DebugTarget, public MonitorMachine {
                                  std::string card);
   // The file of --trace; null without one.
   const TraceFile* trace() const { return trace_.get(); }
+  // Why KVM's events cannot be read, with --kvm-trace; empty where they can, or need not.
+  const std::string& kvm_trace_problem() const { return kvm_trace_problem_; }
+  // After run(), with --kvm-trace: what KVM told, without its counters.
+  const std::optional<KvmExits>& kvm_exits() const { return kvm_exits_; }
   // After run(): how often the host could not do with --vars what the guest wanted.
   std::uint64_t vars_failures() const {
     return vars_failures_ + (vars_ != nullptr ? vars_->failures() : 0);
@@ -166,6 +172,11 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<VcpuThreads::Next> before_run(unsigned vcpu);
   void note_entry(unsigned vcpu);
   Result<void> check_trace_devices(const Board& board) const;
+  void open_kvm_trace();
+  void begin_kvm_trace();
+  void drain_traces();
+  void finish_traces();
+  void kvm_trace_failed(const Error& error);
   Result<void> restart(unsigned vcpu, const EntryPlan& plan);
   VmTime until_tsc(unsigned vcpu, std::uint64_t tsc);
   void hear_deadline(Board& board);
@@ -252,6 +263,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::unique_ptr<VerdictCounter> verdicts_;
   std::unique_ptr<TerminalScreen> terminal_screen_;  // with --firmware, whose screen it is
   std::unique_ptr<TraceFile> trace_;
+  std::unique_ptr<KvmTrace> kvm_trace_;  // with --kvm-trace, where it can be had
+  std::string kvm_trace_problem_;
+  std::optional<KvmExits> kvm_exits_;  // once run() has ended
   Guarded<std::unique_ptr<Board>> board_;
   VmTime armed_deadline_ = VmTime::max();  // what the event loop sleeps for; under the board's lock
   std::unique_ptr<VcpuThreads> threads_;

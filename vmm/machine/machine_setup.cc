@@ -16,6 +16,7 @@
 #include "vmm/cpu/guest_text.h"
 #include "vmm/kvm/xstate.h"
 #include "vmm/machine/keyboard.h"
+#include "vmm/machine/kvm_trace.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/pci_layout.h"
 #include "vmm/machine/processor_reset.h"
@@ -70,6 +71,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
     VMM_TRY(machine->create_vm(kvm, cpu, host, IrqChipKind::Split));
   }
   VMM_TRY(machine->open_outside());
+  if (spec.kvm_trace) machine->open_kvm_trace();
   VMM_TRY(machine->set_entry_state(start));
   VMM_TRY(machine->open_debugger(kvm, image));
   VMM_TRY(machine->open_catcher(image, cpu));

@@ -44,6 +44,8 @@ Result<void> Machine::resume() { return run_some(everyone()); }
 
 Result<void> Machine::run_some(const std::vector<bool>& who) {
   const std::lock_guard rest(rest_);
+  // KVM's events up to the pause, by the clock as it was.
+  if (kvm_trace_ != nullptr) drain_traces();
   VMM_TRY(release_time());
   // Those of a pause that came at the same moment: their vCPUs stand where they stopped, and stop
   // anew.

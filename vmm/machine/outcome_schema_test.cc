@@ -73,6 +73,23 @@ TEST(OutcomeSchema, a_refusal_is_a_valid_document_whatever_is_known) {
   EXPECT_EQ(refusal_json(error, f.spec, nullptr, nullptr)["ending"]["exit_code"], 77);
 }
 
+TEST(OutcomeSchema, exits_by_reason_are_valid_from_either_source) {
+  Fixture f;
+  f.report.outcome = ending::GuestExit{0};
+  f.report.kvm_exits.emplace();
+  f.report.kvm_exits->problem = "no tracefs";
+  EXPECT_EQ(outcome_problems(f.document()), "");
+  KvmExits exits;
+  exits.statistics = ExitStatistics(1);
+  exits.statistics.add({.kind = KvmEventKind::AnyExit, .svm = true, .code = 0x400});
+  exits.statistics.add({.kind = KvmEventKind::L2EntryFailed, .message = "CC(x)"});
+  exits.statistics.finish();
+  exits.counters["nested_run"] = 2;
+  f.report.kvm_exits = exits;
+  EXPECT_EQ(outcome_problems(f.document()), "");
+  EXPECT_EQ(f.document()["kvm_trace"]["reasons"][0]["reason"], "VMEXIT_NPF");
+}
+
 TEST(OutcomeSchema, the_schema_refuses_what_is_not_an_outcome) {
   Fixture f;
   json document = f.document();

@@ -189,6 +189,13 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   if (const TraceFile* trace = machine.trace())
     report.trace = {trace->path(), trace->totals().events, trace->totals().dropped,
                     trace->error_number() != 0 ? errno_name(trace->error_number()) : ""};
+  report.kvm_exits = machine.kvm_exits();
+  if (report.kvm_exits) {
+    report.kvm_exits->emulated = host.backend == KvmBackend::Pvm;
+    for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+      if (const auto counters = machine.vcpu(i).counters())
+        for (const auto& [name, count] : *counters) report.kvm_exits->counters[name] += count;
+  }
   report.kvm_capabilities = machine.kvm_capabilities();
   report.disabled_quirks = quirk_constants(machine.disabled_quirks());
   report.cpuid_differences = machine.cpuid_differences();
@@ -336,6 +343,7 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
                   {"events", trace->events},
                   {"dropped", trace->dropped},
                   {"error", trace->error.empty() ? json() : json(trace->error)}};
+  if (report.kvm_exits) j["kvm_trace"] = kvm_exits_json(*report.kvm_exits);
   if (const auto& verdicts = report.test_verdicts)
     j["test_verdicts"] = {
         {"passed", verdicts->passed}, {"failed", verdicts->failed}, {"skipped", verdicts->skipped}};
@@ -430,6 +438,7 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
                         trace->error.empty() ? "they came faster than they could be written; "
                                                "--trace-filter takes fewer"
                                              : trace->error);
+  if (report.kvm_exits && !spec.quiet) text += kvm_exits_text(*report.kvm_exits);
   if (const auto& verdicts = report.test_verdicts; verdicts && !spec.quiet)
     text += fmt::format("vmm: test results: {} passed, {} failed, {} skipped{}\n", verdicts->passed,
                         verdicts->failed, verdicts->skipped,

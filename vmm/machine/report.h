@@ -51,6 +51,7 @@ struct RunReport {
     std::string error;  // why the file ends early; empty: it does not
   };
   std::optional<Trace> trace;                 // --trace
+  std::optional<KvmExits> kvm_exits;          // --kvm-trace
   std::optional<TestVerdicts> test_verdicts;  // --compat kvm-unit-tests
   struct Disk {
     std::uint64_t failed_requests = 0;

@@ -24,6 +24,7 @@ constexpr SeccompThread kShare = SeccompThread::Share;
 constexpr SeccompThread kSockets = SeccompThread::Sockets;
 constexpr SeccompThread kWriteBack = SeccompThread::WriteBack;
 constexpr SeccompThread kFlash = SeccompThread::Flash;
+constexpr SeccompThread kTracing = SeccompThread::Tracing;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -85,6 +86,7 @@ constexpr SeccompRule kRules[] = {
     {kWriteBack, "unlinkat", "files and directories that the guest removed"},
     {kFlash, "pwrite64", "--vars: what the guest programs is in the file at once"},
     {kFlash, "fdatasync", "and in order"},
+    {kTracing, "rmdir", "--kvm-trace, the end: the instance of tracefs goes"},
 };
 
 // The clock on any thread, where the host's clock source (HPET, ACPI PM) is none that the vDSO can
@@ -176,8 +178,8 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 7> kNames = {"main",    "vcpu",      "disk", "share",
-                                                      "sockets", "writeback", "flash"};
+  constexpr std::array<std::string_view, 8> kNames = {"main",    "vcpu",      "disk",  "share",
+                                                      "sockets", "writeback", "flash", "tracing"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 

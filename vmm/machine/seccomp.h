@@ -14,7 +14,8 @@ namespace vmm {
 // Sockets: the main thread where it has bound the file of a socket, which it removes.
 // WriteBack: the main thread where it brings a shared directory back at the end.
 // Flash: a vCPU thread and the main thread where a file holds the firmware's variables.
-enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack, Flash };
+// Tracing: the main thread where KVM's events have an instance of tracefs.
+enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack, Flash, Tracing };
 
 // One allowed system call and why it is needed; what Disk may, Share may as well, and
 // what Main may, Sockets. A test takes each

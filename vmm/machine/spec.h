@@ -68,6 +68,7 @@ struct MachineSpec {
   VgaTarget vga;
   std::string trace;  // the timeline goes here; Chrome's form if it ends in .json
   TraceFilter trace_filter;
+  bool kvm_trace = false;  // --kvm-trace
 
   std::optional<DebugAddress> ctl;    // --ctl
   std::optional<DebugAddress> gdb;    // --gdb

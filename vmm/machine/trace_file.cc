@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -54,15 +55,56 @@ void TraceFile::event(const TraceEvent& event) {
 }
 
 void TraceFile::drain() {
-  constexpr std::size_t kPart = 64u << 10;
   if (!flush()) return;
-  if (formatted_ == draining_.size()) {
-    draining_.clear();
-    formatted_ = 0;
-    const std::lock_guard lock(mutex_);
-    draining_.swap(gathered_);
-    dropped_behind_ = std::exchange(newly_dropped_, 0);
+  take();
+  taken_ = false;
+  dropped_behind_ += std::exchange(others_dropped_, 0);
+  write();
+}
+
+void TraceFile::take() {
+  if (formatted_ != draining_.size()) return;
+  draining_.clear();
+  // event() allocates nothing, and the list of a merge() may be smaller.
+  draining_.reserve(kMaxEvents);
+  formatted_ = 0;
+  taken_ = true;
+  const std::lock_guard lock(mutex_);
+  draining_.swap(gathered_);
+  dropped_behind_ = std::exchange(newly_dropped_, 0);
+}
+
+// Our own events stay in their order: an exit has the time when it came and stands behind what it
+// caused.
+void TraceFile::merge(std::vector<TraceEvent> others, VmTime until) {
+  for (const TraceEvent& event : others) {
+    if (!filter_.matches(event)) continue;
+    if (others_.size() < kMaxEvents)
+      others_.push_back(event);
+    else
+      ++others_dropped_;
   }
+  // Whatever a file that takes nothing has left over comes first.
+  if (std::exchange(taken_, false)) {
+    merged_.clear();
+    auto other = others_.begin();
+    const auto add_others = [&](VmTime limit) {
+      for (; other != others_.end() && other->time <= limit; ++other) merged_.push_back(*other);
+    };
+    for (const TraceEvent& event : draining_) {
+      add_others(std::min(event.time, until));
+      merged_.push_back(event);
+    }
+    add_others(until);
+    draining_.swap(merged_);
+    others_.erase(others_.begin(), other);
+    dropped_behind_ += std::exchange(others_dropped_, 0);
+  }
+  if (flush()) write();
+}
+
+void TraceFile::write() {
+  constexpr std::size_t kPart = 64u << 10;
   while (formatted_ < draining_.size()) {
     while (formatted_ < draining_.size() && text_.size() < kPart) {
       format_->event(draining_[formatted_++], text_);
@@ -79,16 +121,21 @@ void TraceFile::drain() {
 void TraceFile::finish(VmTime now) {
   if (std::exchange(finished_, true)) return;
   const auto written = [this] {
-    drain();
+    if (others_.empty()) {
+      drain();
+    } else {
+      take();
+      merge({}, VmTime::max());
+    }
     const std::lock_guard lock(mutex_);
-    return text_.empty() && formatted_ == draining_.size() && gathered_.empty();
+    return text_.empty() && formatted_ == draining_.size() && gathered_.empty() && others_.empty();
   };
   while (!written())
     if (!takes_output(fd_.get(), kFinishSeconds)) {
       const std::lock_guard lock(mutex_);
       errno_ = EAGAIN;
       totals_.dropped += in_text_ + draining_.size() - formatted_ + dropped_behind_ +
-                         gathered_.size() + newly_dropped_;
+                         gathered_.size() + newly_dropped_ + others_.size() + others_dropped_;
       return;
     }
   format_->end(totals_, now, text_);

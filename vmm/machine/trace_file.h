@@ -24,6 +24,12 @@ class TraceFile final : public Tracer {
   void event(const TraceEvent& event) override;
   // Writes what has gathered, as far as the file takes it without waiting.
   void drain();
+  // The same in two steps, for events that come from somewhere else and have to be merged by time:
+  // take() what has gathered, at a moment `until` when no event of an earlier time is still to
+  // come, then merge() all that the others have told up to there, in the order of their times.
+  // Those of a later time are kept for the next merge().
+  void take();
+  void merge(std::vector<TraceEvent> others, VmTime until);
   // The same for the last time, at virtual time `now`, with what ends the file; a pipe may keep it
   // waiting for a while. Nothing comes after that.
   void finish(VmTime now);
@@ -36,11 +42,12 @@ class TraceFile final : public Tracer {
   int error_number() const { return errno_; }
 
  private:
-  static constexpr std::size_t kMaxEvents = 64u << 10;  // 4.5 MiB, and twice that
+  static constexpr std::size_t kMaxEvents = 64u << 10;  // 5.5 MiB, and twice that
   static constexpr std::size_t kWakeAt = 4u << 10;
   TraceFile(std::string path, Fd fd, TraceFilter filter, std::unique_ptr<TraceFormat> format,
             std::function<void()> wake);
   bool flush();
+  void write();
 
   std::string path_;
   Fd fd_;
@@ -54,7 +61,11 @@ class TraceFile final : public Tracer {
 
   // The event loop's.
   std::vector<TraceEvent> draining_;
-  std::size_t formatted_ = 0;         // of those
+  std::size_t formatted_ = 0;       // of those
+  bool taken_ = false;              // by take(), for merge()
+  std::vector<TraceEvent> others_;  // to be merged, by time
+  std::vector<TraceEvent> merged_;  // what draining_ becomes
+  std::uint64_t others_dropped_ = 0;
   std::uint64_t dropped_behind_ = 0;  // those
   std::string text_;                  // not yet in the file
   std::uint64_t in_text_ = 0;         // events

@@ -153,5 +153,46 @@ TEST_F(TraceFileTest, a_pipe_that_nobody_reads_holds_the_end_up_only_for_a_while
   EXPECT_EQ(file->totals().events + file->totals().dropped, 20'000u);
 }
 
+std::vector<std::string> kinds_of(const std::vector<json>& lines) {
+  std::vector<std::string> kinds;
+  for (const json& line : lines)
+    kinds.push_back(line["kind"].get<std::string>() + " " + std::to_string(line["ns"].get<int>()));
+  return kinds;
+}
+
+TraceEvent at(int ns, TraceKind kind) { return {.time = VmTime{ns}, .kind = kind}; }
+
+TEST_F(TraceFileTest, what_others_tell_is_merged_by_time_and_ours_keep_their_order) {
+  const auto file = make(path("t"));
+  file->event(at(20, "ipi"));  // what an exit caused stands before it
+  file->event(at(15, "out"));
+  file->event(at(30, "enter"));
+  file->take();
+  file->event(at(45, "hlt"));
+  file->merge({at(5, "kvm-entry"), at(17, "kvm-exit"), at(40, "kvm-entry"), at(50, "kvm-exit")},
+              VmTime{40});
+  file->take();
+  file->merge({}, VmTime{60});
+  file->finish(VmTime{60});
+  const std::vector<std::string> expected = {"kvm-entry 5", "kvm-exit 17", "ipi 20",
+                                             "out 15",      "enter 30",    "kvm-entry 40",
+                                             "hlt 45",      "kvm-exit 50", "end 60"};
+  EXPECT_EQ(kinds_of(lines_of(path("t"))), expected);
+  EXPECT_EQ(file->totals().events, 8u);
+}
+
+TEST_F(TraceFileTest, what_others_tell_is_filtered_and_bounded_and_written_at_the_end) {
+  const std::vector<std::string> terms = {"kind=kvm-exit"};
+  const auto file = make(path("t"), *TraceFilter::parse(terms));
+  file->event(at(1, "hlt"));
+  file->merge({at(2, "kvm-entry"), at(3, "kvm-exit")}, VmTime{0});
+  std::vector<TraceEvent> flood(70'000, at(4, "kvm-exit"));
+  file->merge(std::move(flood), VmTime{0});
+  file->finish(VmTime{5});
+  EXPECT_EQ(file->totals().events, 65'536u);
+  EXPECT_EQ(file->totals().dropped, 70'001u - 65'536u);
+  EXPECT_EQ(lines_of(path("t")).back()["kind"], "end");
+}
+
 }  // namespace
 }  // namespace vmm

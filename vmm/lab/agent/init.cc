@@ -45,6 +45,8 @@ constexpr Mount kMounts[] = {
     {"tmpfs", "/dev/shm", ""},      {"tmpfs", "/run", "mode=0755"},
     {"tmpfs", "/tmp", "mode=1777"},
 };
+// Not every kernel has it, and only --kvm-trace wants it.
+constexpr Mount kOptionalMount = {"tracefs", "/sys/kernel/tracing", ""};
 
 bool is_compressed(const std::string& path) {
   return path.ends_with(".xz") || path.ends_with(".gz") || path.ends_with(".zst");
@@ -102,6 +104,8 @@ Result<void> mount_what_is_needed() {
     if (result != 0 && errno != EBUSY)
       return fail(Error::system(ErrorKind::Lab, fmt::format("mount {}", mount.path), errno));
   }
+  (void)::mount(kOptionalMount.type, kOptionalMount.path, kOptionalMount.type, MS_NOSUID,
+                kOptionalMount.options);
   // The kernel opens the console for its first program only if the initramfs has one.
   for (int fd = 0; fd <= 2;) {
     fd = ::open("/dev/console", O_RDWR | O_NOCTTY);
