@@ -1,6 +1,7 @@
 // What the tests of guest hypervisors share.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "guest-tests/run_vmm.h"
@@ -21,5 +22,13 @@ class Nested : public KvmTest {
                    << " has what the guest needs: vmm lab start --backend " << backend;
   }
 };
+
+// What --kvm-trace has to tell of svm-hello and vmx-hello: how many exits of each reason L2 has on
+// each processor. L1 gets all of them, and enters L2 as often.
+void expect_kvm_trace_of_hello(const RunResult& run, const nlohmann::json& outcome,
+                               unsigned processors, const std::map<std::string, unsigned>& reasons);
+// And what stands in the lines of its trace; `cpuid` is the reason of L2's CPUID.
+void expect_timeline_of_hello(const std::string& text, unsigned processors,
+                              const std::string& cpuid);
 
 }  // namespace vmm

@@ -69,6 +69,18 @@ TEST_F(Nested, svm_hello_runs_an_l2_on_every_processor) {
   on_each("svm-hello.elf", kFew, expect_hello);
 }
 
+// L2 prints 58 characters, asks CPUID and an MSR once, and calls; L1 gets all of it.
+TEST_F(Nested, svm_kvm_trace_counts_each_exit_of_l2) {
+  const TempFolder folder;
+  const RunResult r = run_svm(
+      "svm-hello.elf", {"--smp", "2", "--kvm-trace", "--outcome-json", folder.file("outcome"),
+                        "--trace", folder.file("trace"), "--trace-filter", "kind=kvm"});
+  expect_kvm_trace_of_hello(
+      r, read_json_file(folder.file("outcome")), 2,
+      {{"VMEXIT_IOIO", 58}, {"VMEXIT_CPUID", 1}, {"VMEXIT_MSR", 1}, {"VMEXIT_VMMCALL", 1}});
+  expect_timeline_of_hello(read_text_file(folder.file("trace")), 2, "VMEXIT_CPUID");
+}
+
 TEST_F(Nested, svm_blue_pill_goes_under_the_system_and_out_again) {
   on_each("blue-pill-svm.elf", kFew, expect_pill);
 }

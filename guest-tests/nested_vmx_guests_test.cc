@@ -32,6 +32,29 @@ TEST_F(Nested, vmx_hello_runs_an_l2_on_each_processor) {
   EXPECT_THAT(r.out, HasSubstr(std::string("processor 1: ") + kHello));
 }
 
+// For tools/test --full. L2 prints 58 characters, asks CPUID once and reads MSRs twice, and calls;
+// L1 gets all of it.
+TEST_F(Nested, DISABLED_vmx_kvm_trace_counts_each_exit_of_l2) {
+  const TempFolder folder;
+  const RunResult r = run_hypervisor(
+      "vmx-hello.elf", {"-q", "--kvm-trace", "--outcome-json", folder.file("outcome"), "--trace",
+                        folder.file("trace"), "--trace-filter", "kind=kvm"});
+  expect_kvm_trace_of_hello(r, read_json_file(folder.file("outcome")), 1,
+                            {{"port I/O", 58}, {"CPUID", 1}, {"RDMSR", 2}, {"VMCALL", 1}});
+  expect_timeline_of_hello(read_text_file(folder.file("trace")), 1, "CPUID");
+}
+
+TEST_F(Nested, DISABLED_vmx_kvm_trace_has_kvms_words_for_a_refusal) {
+  const TempFolder folder;
+  const RunResult r = run_hypervisor("broken-host-tr.elf",
+                                     {"--kvm-trace", "--outcome-json", folder.file("outcome")});
+  EXPECT_THAT(r.err, HasSubstr("vmm: a VM entry was refused once, as KVM says: "));
+  const auto trace = read_json_file(folder.file("outcome"))["kvm_trace"];
+  ASSERT_EQ(trace["refused_entries"].size(), 1u) << trace;
+  EXPECT_EQ(trace["refused_entries"][0]["count"], 1);
+  EXPECT_EQ(trace["l2_entries"], 0);
+}
+
 TEST_F(Nested, vmx_vmfunc_switches_between_two_views) {
   const RunResult r = run_hypervisor("vmx-vmfunc.elf");
   EXPECT_EQ(r.code, 0) << r.text();

@@ -15,6 +15,7 @@
 
 #include "guest-tests/rsp_client.h"
 #include "guest-tests/run_vmm.h"
+#include "guest-tests/tracefs.h"
 #include "guest-tests/variable_store.h"
 
 namespace vmm {
@@ -192,6 +193,7 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
        [](const Environment& environment) { return crashed(environment, 1); }},
       plain("a trace without end", 124, "vga-busy.elf",
             {"--vga", "none,trap", "--trace", folder.file("trace"), "--timeout", "1"}),
+      plain("KVM's events", 0, "minimal.elf", {"--kvm-trace"}),
       {"many addresses with nothing there", 0,
        [](Environment environment) {
          environment.push_back(kNoReserves);
@@ -254,8 +256,8 @@ TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
 class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
 
 std::string rule_name(const SeccompRule& rule, const char* between) {
-  constexpr const char* kThreads[] = {"main",    "vcpu",      "disk", "share",
-                                      "sockets", "writeback", "flash"};
+  constexpr const char* kThreads[] = {"main",    "vcpu",      "disk",  "share",
+                                      "sockets", "writeback", "flash", "tracing"};
   return std::string(kThreads[static_cast<std::size_t>(rule.thread)]) + between + rule.syscall;
 }
 
@@ -263,6 +265,8 @@ TEST_P(SeccompRules, is_needed) {
 #if defined(VMM_ASAN) || defined(VMM_TSAN)
   GTEST_SKIP() << "the sanitizers' own list of calls makes the rules unnecessary";
 #endif
+  if (seccomp_rules()[GetParam()].thread == SeccompThread::Tracing && !see_tracefs())
+    GTEST_SKIP() << "no tracefs can be mounted here";
   std::string rule = rule_name(seccomp_rules()[GetParam()], ":");
   // Only the handler of a forbidden call needs this one, so there has to be such a call.
   if (rule == "vcpu:exit_group") rule += ",vcpu:ioctl";
