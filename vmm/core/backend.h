@@ -34,6 +34,9 @@ class VcpuBackend {
   virtual Result<void> prepare(const EntryPlan& /*plan*/) { return {}; }
   // The guest's time-stamp counter now.
   virtual Result<std::uint64_t> tsc() { return std::uint64_t{0}; }
+  // By the thread that will call run(), for kick(): before the first one, and when it takes up
+  // another vCPU.
+  virtual void bind_to_this_thread() {}
   // From any thread: makes run() return Interrupted soon, also when it has not started yet.
   virtual void kick() = 0;
 };

@@ -105,6 +105,13 @@ bool GuestMemory::zero(Gpa gpa, std::uint64_t size) {
   return true;
 }
 
+void GuestMemory::clear() {
+  const std::span<std::uint8_t> all = mapping_.bytes();
+  // The mapping is private and anonymous (create()): dropped pages read as zeroes.
+  if (::madvise(all.data(), all.size(), MADV_DONTNEED) != 0)
+    std::fill(all.begin(), all.end(), std::uint8_t{0});
+}
+
 Gpa GuestMemory::low_end() const {
   Gpa end = 0;
   for (const Region& region : regions_)

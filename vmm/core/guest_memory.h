@@ -71,6 +71,9 @@ class GuestMemory final : public MemoryReader {
   // Zeroes [gpa, gpa+size); whole pages go back to the host, so that pages nothing ever touched
   // stay that way. False, and nothing done, when a part of it is no RAM; `size` 0 is always fine.
   bool zero(Gpa gpa, std::uint64_t size);
+  // All RAM, and what is behind a trapped VGA window, as create() gave it; pages go back to the
+  // host.
+  void clear();
   // Highest RAM address below the hole, plus one.
   Gpa low_end() const;
   // Highest RAM address, plus one.

@@ -218,5 +218,18 @@ TEST(GuestMemory, rom_is_read_and_is_no_ram) {
   EXPECT_EQ(memory.roms()[0].base, 4_GiB - 8_KiB);
 }
 
+TEST(GuestMemory, cleared_it_is_zero_behind_a_trapped_window_too_and_its_rom_stays) {
+  auto memory = *GuestMemory::create(2_MiB, true);
+  const std::vector<std::uint8_t> rom(4_KiB, 0x90);
+  ASSERT_TRUE(memory.add_rom(kHoleEnd - 4_KiB, rom));
+  const std::array<std::uint8_t, 2> bytes{0x12, 0x34};
+  ASSERT_TRUE(memory.write(0x1fff, bytes));
+  memory.vga_window()[7] = 1;
+  memory.clear();
+  EXPECT_EQ(memory.read_value<std::uint16_t>(0x1fff), 0);
+  EXPECT_EQ(memory.vga_window()[7], 0);
+  EXPECT_EQ(memory.read_value<std::uint8_t>(kHoleEnd - 1), 0x90);
+}
+
 }  // namespace
 }  // namespace vmm

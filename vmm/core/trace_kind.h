@@ -71,6 +71,7 @@ inline constexpr auto kTraceKinds = [] {
       {"internal-error", kExit, F::Value, kAll},
       {"unknown-exit", kExit, F::Value, kAll},
       {"enter", 0, F::None, kAll},
+      {"reset", kStart, F::None, kAll},
       {"wake", 0, F::None, kUser},
       {"ipi", kApic, F::Message, kUser},
       {"message", kApic, F::Message, kOwnRest},

@@ -215,7 +215,8 @@ Result<void> Vcpu::set_tsc_khz(std::uint32_t khz) {
 
 void Vcpu::bind_to_this_thread() {
   process_ = getpid();
-  own_thread = gettid();
+  // Once, for behind the filter that would be one system call more to allow.
+  if (own_thread == 0) own_thread = gettid();
   thread_ = own_thread;
 }
 

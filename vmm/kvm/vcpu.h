@@ -105,8 +105,7 @@ class Vcpu final : public VcpuBackend {
   Result<std::uint64_t> tsc() override;
   void kick() override;
 
-  // The thread that will call run(), for kick(); set once by that thread.
-  void bind_to_this_thread();
+  void bind_to_this_thread() override;
   // From now on registers_before_last_exit() knows: KVM copies the system registers at every exit,
   // which is some hundredths of it, so only where an exit may destroy them.
   void keep_registers();

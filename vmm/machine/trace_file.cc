@@ -49,9 +49,25 @@ void TraceFile::event(const TraceEvent& event) {
       return;
     }
     gathered_.push_back(event);
+    gathered_.back().time += lives_;
     full_enough = gathered_.size() == kWakeAt;
   }
   if (full_enough) wake_();
+}
+
+void TraceFile::start_again(VmTime now) {
+  event({.time = now, .vcpu = kNoVcpu, .kind = "reset", .device = "machine"});
+  for (TraceEvent& waiting : draining_) keep_name(waiting);
+  const std::lock_guard lock(mutex_);
+  for (TraceEvent& waiting : gathered_) keep_name(waiting);
+  lives_ += now;
+}
+
+void TraceFile::keep_name(TraceEvent& event) {
+  if (event.device.empty()) return;
+  auto name = names_.find(event.device);
+  if (name == names_.end()) name = names_.emplace(event.device).first;
+  event.device = *name;
 }
 
 void TraceFile::drain() {
@@ -107,6 +123,7 @@ void TraceFile::write() {
   constexpr std::size_t kPart = 64u << 10;
   while (formatted_ < draining_.size()) {
     while (formatted_ < draining_.size() && text_.size() < kPart) {
+      keep_name(draining_[formatted_]);
       format_->event(draining_[formatted_++], text_);
       ++in_text_;
     }
@@ -138,7 +155,7 @@ void TraceFile::finish(VmTime now) {
                          gathered_.size() + newly_dropped_ + others_.size() + others_dropped_;
       return;
     }
-  format_->end(totals_, now, text_);
+  format_->end(totals_, lives_ + now, text_);
   flush();
 }
 

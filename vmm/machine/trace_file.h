@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ class TraceFile final : public Tracer {
   static Result<std::unique_ptr<TraceFile>> create(const std::string& path, TraceFilter filter,
                                                    const SymbolTable* symbols, unsigned vcpus,
                                                    std::function<void()> wake);
+  // The machine starts anew: events come with times that begin at 0 again, and follow in the file
+  // on `now`, the moment of the old life. The names of its devices go with the old board.
+  void start_again(VmTime now);
   // Keeps the event for drain(), or counts it as dropped. Allocates nothing.
   void event(const TraceEvent& event) override;
   // Writes what has gathered, as far as the file takes it without waiting.
@@ -30,8 +34,8 @@ class TraceFile final : public Tracer {
   // Those of a later time are kept for the next merge().
   void take();
   void merge(std::vector<TraceEvent> others, VmTime until);
-  // The same for the last time, at virtual time `now`, with what ends the file; a pipe may keep it
-  // waiting for a while. Nothing comes after that.
+  // The same for the last time, at virtual time `now` of this life, with what ends the file; a pipe
+  // may keep it waiting for a while. Nothing comes after that.
   void finish(VmTime now);
 
   const std::string& path() const { return path_; }
@@ -46,6 +50,7 @@ class TraceFile final : public Tracer {
   static constexpr std::size_t kWakeAt = 4u << 10;
   TraceFile(std::string path, Fd fd, TraceFilter filter, std::unique_ptr<TraceFormat> format,
             std::function<void()> wake);
+  void keep_name(TraceEvent& event);
   bool flush();
   void write();
 
@@ -56,10 +61,12 @@ class TraceFile final : public Tracer {
   std::function<void()> wake_;
 
   std::mutex mutex_;
+  VmTime lives_{0};                   // before this one; under the mutex
   std::vector<TraceEvent> gathered_;  // under the mutex
   std::uint64_t newly_dropped_ = 0;   // under the mutex: what came behind those
 
   // The event loop's.
+  std::set<std::string, std::less<>> names_;  // of devices, which may go before the file
   std::vector<TraceEvent> draining_;
   std::size_t formatted_ = 0;       // of those
   bool taken_ = false;              // by take(), for merge()

@@ -44,6 +44,32 @@ class TraceFileTest : public testing::Test {
   unsigned woken = 0;
 };
 
+TEST_F(TraceFileTest, a_reset_goes_on_in_time_and_outlives_the_devices_it_has_named) {
+  const auto file = make(path("t.json"));
+  auto name = std::make_unique<std::string>("a-device-of-the-first-life");
+  file->event({.time = VmTime{2000}, .kind = "out", .width = 1, .device = *name});
+  file->drain();  // Chrome's form keeps an exit until the guest goes on
+  file->event({.time = VmTime{3000}, .kind = "in", .width = 1, .device = *name});
+  file->start_again(VmTime{5000});
+  name->assign(name->size(), '?');
+  name.reset();
+  file->event({.time = VmTime{1000}, .kind = "hlt"});
+  file->finish(VmTime{4000});
+  const json all = json::parse(std::ifstream(path("t.json")));
+  double reset = -1, halt = -1, end = -1;
+  std::string text = all.dump();
+  for (const json& e : all) {
+    if (e["name"].get<std::string>().starts_with("reset")) reset = e["ts"];
+    if (e["name"] == "hlt") halt = e["ts"];
+    if (e["name"] == "end") end = e["ts"];
+  }
+  EXPECT_EQ(reset, 5);
+  EXPECT_EQ(halt, 6);
+  EXPECT_EQ(end, 9);
+  EXPECT_EQ(text.find("??"), std::string::npos);
+  EXPECT_NE(text.find("a-device-of-the-first-life"), std::string::npos);
+}
+
 TEST_F(TraceFileTest, events_come_out_in_order_and_the_end_says_how_many) {
   const auto file = make(path("t"));
   for (unsigned i = 0; i < 10; ++i) file->event({.kind = "inject", .value = i});

@@ -1,6 +1,9 @@
 #include "vmm/machine/vcpu_threads.h"
 
 #include <chrono>
+#include <utility>
+
+#include "vmm/base/check.h"
 
 namespace vmm {
 
@@ -18,6 +21,7 @@ Result<void> VcpuThreads::start() {
 }
 
 void VcpuThreads::thread_main(unsigned vcpu) {
+  vcpus_[vcpu]->bind_to_this_thread();
   const Result<void> ready = hooks_.started(vcpu);
   {
     const std::lock_guard lock(mutex_);
@@ -36,7 +40,9 @@ bool VcpuThreads::park(unsigned vcpu) {
   changed_.notify_all();
   changed_.wait(lock, [&] { return stop_asked_ || (!bells_[vcpu].held && !ending_); });
   --parked_;
-  return !stop_asked_;
+  if (stop_asked_) return false;
+  if (std::exchange(bells_[vcpu].adopted, false)) vcpus_[vcpu]->bind_to_this_thread();
+  return true;
 }
 
 void VcpuThreads::run_until_asked(unsigned vcpu) {
@@ -167,6 +173,14 @@ void VcpuThreads::resume(const std::vector<bool>& who) {
   changed_.notify_all();
   for (unsigned i = 0; i < vcpus_.size(); ++i)
     if (!who[i]) wake(i);
+}
+
+void VcpuThreads::adopt(std::vector<VcpuBackend*> vcpus) {
+  const std::lock_guard lock(mutex_);
+  VMM_CHECK(parked_ == vcpus_.size() && vcpus.size() == vcpus_.size(),
+            "each parked thread gets a vCPU");
+  vcpus_ = std::move(vcpus);
+  for (Bell& bell : bells_) bell.adopted = true;
 }
 
 void VcpuThreads::stop() {

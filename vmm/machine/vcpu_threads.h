@@ -55,6 +55,8 @@ class VcpuThreads {
   void resume();
   // Lets those run for which `who` is true; the others stay, or get, parked.
   void resume(const std::vector<bool>& who);
+  // Between pause() and resume(): the threads run these from now on, as many as before.
+  void adopt(std::vector<VcpuBackend*> vcpus);
   // From any thread: vCPU `vcpu` leaves the guest, or its wait, and before_run is asked. Who wakes
   // has made the reason visible to before_run before.
   void wake(unsigned vcpu);
@@ -75,7 +77,8 @@ class VcpuThreads {
     std::atomic<bool> held{true};   // to be parked
     std::atomic<bool> rung{false};  // by wake(), until before_run is asked
     std::atomic<Where> where{Where::Outside};
-    std::mutex mutex;  // for waiting
+    bool adopted = false;  // a vCPU that its thread has not taken up yet; under mutex_
+    std::mutex mutex;      // for waiting
     std::condition_variable changed;
   };
   void wait_for_bell(unsigned vcpu);

@@ -34,11 +34,13 @@ class BusyVcpu final : public VcpuBackend {
   Result<void> set_state(const CpuState&) override { return {}; }
   Result<std::uint32_t> mp_state() override { return 0u; }
   std::uint64_t last_rip() const override { return 0x1234; }
+  void bind_to_this_thread() override { bound = std::this_thread::get_id(); }
   void kick() override {
     ++kicks;
     kicked_ = true;
   }
 
+  std::thread::id bound;
   std::atomic<unsigned> runs{0};
   std::atomic<unsigned> kicks{0};
   std::atomic<unsigned> settles{0};
@@ -331,6 +333,27 @@ TEST_F(VcpuThreadsTest, coming_out_for_a_kick_is_told_and_counts_as_no_exit) {
   }
   threads.pause();
   EXPECT_EQ(threads.exits(), handled);
+}
+
+TEST_F(VcpuThreadsTest, other_vcpus_are_run_by_the_same_threads_after_a_pause) {
+  VcpuThreads& threads = make(2);
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (vcpus_[0]->runs == 0 || vcpus_[1]->runs == 0) std::this_thread::yield();
+  threads.pause();
+  std::vector<std::unique_ptr<BusyVcpu>> others;
+  std::vector<VcpuBackend*> backends;
+  for (unsigned i = 0; i < 2; ++i)
+    backends.push_back(others.emplace_back(std::make_unique<BusyVcpu>()).get());
+  threads.adopt(std::move(backends));
+  const unsigned before = vcpus_[0]->runs + vcpus_[1]->runs;
+  threads.resume();
+  while (others[0]->runs == 0 || others[1]->runs == 0) std::this_thread::yield();
+  threads.pause();
+  EXPECT_EQ(vcpus_[0]->runs + vcpus_[1]->runs, before);
+  for (unsigned i = 0; i < 2; ++i) EXPECT_EQ(others[i]->bound, vcpus_[i]->bound) << i;
+  EXPECT_NE(others[0]->bound, others[1]->bound);
+  threads.stop();  // before they go
 }
 
 }  // namespace
