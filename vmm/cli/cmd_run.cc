@@ -59,6 +59,7 @@ struct RunOptions {
   std::string gdb_arch;
   std::vector<std::string> catches;
   std::string on_crash;
+  std::string on_reset = "exit";
   std::string core;
   std::string outcome_json;
   std::string exit_protocol = "plain";
@@ -205,6 +206,10 @@ void add_options(CLI::App& run, RunOptions& o) {
                  "end the run after this many seconds without an exit to vmm (exit 82)")
       ->group(ending)
       ->check(CLI::Range(0.0, kMaxSeconds));
+  run.add_option("--on-reset", o.on_reset,
+                 "a guest that asks for a reset: exit (83), or reboot: it starts again from its "
+                 "images (default exit)")
+      ->group(ending);
   run.add_option("--core", o.core,
                  "when the run is over, write the guest as it stands as a core file for gdb")
       ->group(ending);
@@ -301,6 +306,11 @@ Result<MachineSpec> make_spec(const RunOptions& o) {
   if (spec.on_crash == OnCrash::Gdb && !spec.gdb)
     return fail(Error::usage("--on-crash gdb needs --gdb")
                     .hint("such as --gdb unix:gdb.sock, with --gdb-nowait to connect only then"));
+  spec.on_reset = VMM_TRY(parse_on_reset(o.on_reset));
+  if (spec.on_reset == OnReset::Reboot && spec.kvm_trace)
+    return fail(Error::usage("--kvm-trace tells of one life of a machine, and --on-reset reboot "
+                             "gives it several")
+                    .hint("leave one of them out"));
   if (!o.gdb_arch.empty()) spec.gdb_arch = VMM_TRY(parse_gdb_arch(o.gdb_arch));
   spec.timeout = o.timeout;
   spec.stall_timeout = o.stall_timeout;

@@ -162,6 +162,20 @@ Result<std::optional<DebugReport>> Debugger::interrupted() {
   return first;
 }
 
+void Debugger::machine_was_reset() {
+  planted_.clear();
+  passing_.reset();
+  vcpus_.assign(vcpus_.size(), Vcpu());
+  stepping_ = others_wait_ = false;
+  running_ = false;
+}
+
+bool Debugger::steps_for_user() const {
+  return running_ && std::ranges::any_of(vcpus_, [](const Vcpu& vcpu) {
+           return vcpu.how.how == How::OneStep || vcpu.how.how == How::Range;
+         });
+}
+
 Result<std::optional<DebugReport>> Debugger::go_on() {
   VMM_TRY(resume());
   return std::optional<DebugReport>();

@@ -103,6 +103,11 @@ class Debugger {
   // last step of a stepped watchpoint had just been made.
   Result<std::optional<DebugReport>> interrupted();
   bool running() const { return running_; }
+  // The machine was reset, which took memory and all that was set up in the processors, and is
+  // paused: the guest is stopped. What was asked for stays and is there when it goes on.
+  void machine_was_reset();
+  // Whether the user has asked for a step that has not ended.
+  bool steps_for_user() const;
   // Whether there are watchpoints that this host makes us step for.
   bool steps_for_watch() const;
   // The turn of a vCPU to step while others wait for theirs; nothing where nobody waits. Each has

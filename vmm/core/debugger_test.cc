@@ -49,6 +49,26 @@ TEST_F(DebuggerTest, whoever_peeks_at_the_running_guest_finds_its_own_memory) {
   EXPECT_EQ(target_->ram.bytes()[0x1000], 0);
 }
 
+TEST_F(DebuggerTest, a_reset_leaves_breakpoints_and_nothing_of_what_they_had_set_up) {
+  Debugger& debugger = make(2);
+  ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));
+  ASSERT_TRUE(debugger.go({{.how = How::OneStep}, {.how = How::Hold}}));
+  EXPECT_TRUE(debugger.steps_for_user());
+  // The image has other bytes there now, as its own.
+  target_->ram.bytes()[0x1000] = 0xcc;
+  debugger.machine_was_reset();
+  EXPECT_FALSE(debugger.running());
+  EXPECT_FALSE(debugger.steps_for_user());
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0xcc) << "nothing is put back into new memory";
+  target_->ram.bytes()[0x1000] = 0x90;
+  ASSERT_TRUE(debugger.go(all(How::Run)));
+  EXPECT_FALSE(debugger.steps_for_user());
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0xcc);
+  EXPECT_EQ(debugger.who(), (std::vector<bool>{true, true}));
+  ASSERT_TRUE(debugger.interrupted());
+  EXPECT_EQ(target_->ram.bytes()[0x1000], 0x90);
+}
+
 TEST_F(DebuggerTest, what_the_guest_wrote_over_an_int3_stays) {
   Debugger& debugger = make();
   ASSERT_TRUE(debugger.insert({Kind::Software, 0x1000}));

@@ -112,6 +112,11 @@ void Stub::stopped(const DebugReport& report) {
   send(stop_reply());
 }
 
+void Stub::machine_was_reset() {
+  report_.reset();
+  asked_ = false;
+}
+
 void Stub::interrupted() {
   report_.reset();
   asked_ = true;

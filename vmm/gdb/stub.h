@@ -49,6 +49,8 @@ class Stub {
 
   // The guest stopped by itself.
   void stopped(const DebugReport& report);
+  // The machine was reset: the last stop is no longer why it stands.
+  void machine_was_reset();
   // It was stopped because of Wish::Interrupt.
   void interrupted();
   // It is over, with this exit code of the monitor's.

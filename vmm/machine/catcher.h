@@ -48,6 +48,8 @@ class Catcher {
   // address, an image without VM entries, and more of them than there are debug registers; Host
   // errors where this KVM cannot stop there, in one line.
   Result<void> start();
+  // No hypervisor awaits an exit any more.
+  void machine_was_reset() { awaited_.assign(awaited_.size(), std::nullopt); }
 
  private:
   bool wants(CatchSpec::What what) const;

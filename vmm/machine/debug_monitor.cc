@@ -54,6 +54,7 @@ std::span<const Command> commands() {
       {"quit", "", "ends the run", quit},
       {"regs", "[all]", "general, segment and control registers, of every vCPU with all", regs,
        kJson},
+      {"reset", "", "the machine starts again from its images, as after power-on", reset},
       {"screen", "", "the VGA's text", screen},
       {"step", "irq on|off", "whether single steps take interrupts (off)", step},
       {"trace", "", "whether --trace is on, and how far it is", trace},

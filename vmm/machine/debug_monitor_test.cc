@@ -24,8 +24,9 @@ class DebugMonitor : public testing::Test, public MonitorRig {};
 
 TEST_F(DebugMonitor, help_lists_every_command_within_the_columns) {
   const std::string text = "\n" + say("help");
-  for (const char* name : {"explain", "regs", "idt", "gdt", "tss", "msr", "cpuid", "model", "lapic",
-                           "ioapic", "exits", "screen", "trace", "phys", "mmio", "quit", "walk"})
+  for (const char* name :
+       {"explain", "regs", "idt", "gdt", "tss", "msr", "cpuid", "model", "lapic", "ioapic", "exits",
+        "screen", "trace", "phys", "mmio", "quit", "reset", "walk"})
     EXPECT_THAT(text, HasSubstr(std::string("\n") + name)) << name;
   EXPECT_LE(widest(text), 120U);
   EXPECT_EQ("\n" + say(""), text);
@@ -71,6 +72,7 @@ TEST_F(DebugMonitor, wrong_arguments_are_answered_with_the_usage_of_the_command)
                            "screen 1",
                            "trace 1",
                            "quit now",
+                           "reset 1",
                            "explain it",
                            "step irq",
                            "ioapic 1"}) {
@@ -233,6 +235,15 @@ TEST_F(DebugMonitor, the_trace_and_the_end) {
   EXPECT_EQ(say("trace"), "t.json: 12 events written, 3 dropped, ended by ENOSPC\n");
   EXPECT_EQ(ask("quit").status, Status::Done);
   EXPECT_TRUE(machine.ended);
+}
+
+TEST_F(DebugMonitor, reset_says_what_a_debugger_does_not_know_of_it) {
+  EXPECT_THAT(say("reset"), HasSubstr("maintenance flush register-cache"));
+  EXPECT_EQ(machine.resets, 1U);
+  EXPECT_LE(widest(say("reset")), 100U);
+  machine.ended = true;
+  EXPECT_EQ(ask("reset").status, Status::Failed);
+  EXPECT_EQ(machine.resets, 2U);
 }
 
 TEST_F(DebugMonitor, steps_take_interrupts_when_told_to) {

@@ -257,6 +257,16 @@ Result<void> DebugSession::pass_on(const DebugReport& report) {
   return {};
 }
 
+Result<void> DebugSession::machine_was_reset() {
+  const bool ran = debugger_.running(), stepped = debugger_.steps_for_user();
+  debugger_.machine_was_reset();
+  stub_.machine_was_reset();
+  stop_ = {};
+  turn_.reset();
+  if (!ran) return {};
+  return stepped ? pass_on({.why = DebugReport::Why::Stepped, .vcpu = 0}) : run();
+}
+
 bool DebugSession::turn_is_overdue() {
   const auto now = std::chrono::steady_clock::now();
   const auto before = std::exchange(turn_, debugger_.turn());

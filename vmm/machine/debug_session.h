@@ -57,6 +57,9 @@ class DebugSession {
   bool turn_is_overdue();
   std::chrono::nanoseconds patience() const;
   Result<void> pass_turn();
+  // The machine was reset; all are paused. A guest that ran goes on, but for a step of the user's,
+  // which ends at its first instruction.
+  Result<void> machine_was_reset();
   // A vCPU died, and the guest is kept until the client lets go of it or kills it.
   Result<void> died(unsigned vcpu, int exit_code);
   // The guest has ended: tells the client, as far as it listens for `seconds`.

@@ -53,8 +53,8 @@ bool binds_socket_files(const MachineSpec& spec) {
 
 }  // namespace
 
-Machine::Machine(const MachineSpec& spec, GuestMemory memory)
-    : spec_(spec), memory_(std::move(memory)) {}
+Machine::Machine(const MachineSpec& spec, GuestMemory memory, Source source)
+    : spec_(spec), source_(std::move(source)), memory_(std::move(memory)) {}
 
 // Either may wake the other until it has stopped.
 Machine::~Machine() {
@@ -82,6 +82,12 @@ Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
       !is_behind_halt(vcpu, rip))
     return step::Continue{};
   Step step = handle_exit(exit, **board, vcpu, rip);
+  if (const auto* stop = std::get_if<step::Stop>(&step);
+      stop != nullptr && spec_.on_reset == OnReset::Reboot &&
+      std::holds_alternative<ending::Reset>(stop->outcome)) {
+    end_by_device(**board, stop->outcome);
+    step = step::Continue{};
+  }
   // The exit may have been a write to the TPR: before_run() must not take CR8 for the newer of
   // both.
   if (UserIrqChip* chip = (*board)->user_chip())
@@ -101,7 +107,7 @@ void Machine::hear_deadline(Board& board) {
 Result<VcpuThreads::Next> Machine::before_run(unsigned index) {
   using Next = VcpuThreads::Next;
   Vcpu& vcpu = *vcpus_[index];
-  if (suspended_) return Next::Wait;
+  if (suspended_ || reset_asked_) return Next::Wait;
   EntryPlan plan;
   {
     if (irqchip_ == IrqChipKind::Kernel || (irqchip_ == IrqChipKind::Split && index != 0))
@@ -195,7 +201,6 @@ Result<RunOutcome> Machine::run() {
   for (const auto& vcpu : vcpus_) backends.push_back(vcpu.get());
   VcpuThreads::Hooks hooks;
   hooks.started = [this](unsigned vcpu) -> Result<void> {
-    vcpus_[vcpu]->bind_to_this_thread();
     if (kvm_trace_ != nullptr) kvm_trace_->mark(vcpu);
     return enter_seccomp(SeccompThread::Vcpu, flash_rules());
   };
@@ -224,6 +229,7 @@ Result<RunOutcome> Machine::run() {
     also.push_back(SeccompThread::WriteBack);
   if (!flash_rules().empty()) also.push_back(SeccompThread::Flash);
   if (kvm_trace_ != nullptr) also.push_back(SeccompThread::Tracing);
+  if (may_reset()) also.push_back(SeccompThread::Reset);
   VMM_TRY(enter_seccomp(binds_socket_files(spec_) ? SeccompThread::Sockets : SeccompThread::Main,
                         also));
   VMM_TRY(start_guest());
@@ -302,6 +308,7 @@ Result<void> Machine::event_loop(LiveScreen* screen, Keyboard* keyboard) {
       [[maybe_unused]] const ssize_t n = ::read(wake_.get(), &count, sizeof count);
     }
     if (fds[1].revents != 0) VMM_TRY(hear_signal());
+    if (reset_asked_) VMM_TRY(serve_reset());
     if (typing && fds[2].revents != 0) type(*keyboard);
     switch (console_->serve(fds)) {
       case Console::Event::None:

@@ -44,9 +44,9 @@ class ControlSession;
 
 class Machine final : public DebugTarget, public MonitorMachine {
  public:
-  // Builds everything up to, not including, the first guest instruction: `kvm` must outlive the
-  // machine. Errors as their makers say (65 for an image that does not fit, 77 for the host, also
-  // when KVM gives back another CPUID than was set, except where kvm_pvm is known to).
+  // Builds everything up to, not including, the first guest instruction: `kvm` and `image` must
+  // outlive the machine. Errors as their makers say (65 for an image that does not fit, 77 for the
+  // host, also when KVM gives back another CPUID than was set, except where kvm_pvm is known to).
   static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachineSpec& spec,
                                                  const ResolvedCpu& cpu, const HostGrant& host,
                                                  const IrqChipChoice& irqchip,
@@ -103,6 +103,10 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<std::string> mmio_read(unsigned vcpu, Gpa gpa, std::span<std::uint8_t> data) override;
   Result<std::string> mmio_write(unsigned vcpu, Gpa gpa,
                                  std::span<const std::uint8_t> data) override;
+  // Also for the guest's own, with --on-reset reboot: memory is empty, the images are there again,
+  // processors, devices and KVM's VM are new. What is outside goes on: console, disks, variables,
+  // trace, connections. An error in the middle ends the run.
+  Result<void> reset() override;
   void quit() override;
   void hang_up() override;
   std::optional<std::string> crash_card() override { return card_; }
@@ -147,25 +151,41 @@ class Machine final : public DebugTarget, public MonitorMachine {
   }
   // After run(): for each disk, what its file or directory has to tell.
   const std::vector<std::vector<std::string>>& disk_notes() const { return disk_notes_; }
+  // How often the machine has started again, and what asked for the last time.
+  struct Resets {
+    std::uint64_t count = 0;
+    std::string last;
+  };
+  const Resets& resets() const { return resets_; }
   // The verdict lines on the serial console, with --compat kvm-unit-tests.
   std::optional<TestVerdicts> test_verdicts();
 
  private:
-  Machine(const MachineSpec& spec, GuestMemory memory);
-  void describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firmware);
-  Result<void> add_firmware(const LoadedImage& image, const ResolvedCpu& cpu);
-  Result<void> create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
-                         IrqChipKind kind);
-  Result<void> create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host);
-  Result<void> set_tsc_rate(const Kvm& kvm, Vcpu& vcpu);
+  // Where everything comes from, again at a reset.
+  struct Source {
+    const Kvm& kvm;
+    ResolvedCpu cpu;
+    HostGrant host;
+    const LoadedImage& image;
+  };
+  Machine(const MachineSpec& spec, GuestMemory memory, Source source);
+  void describe_board(IrqChipKind kind);
+  bool has_firmware() const { return source_.image.protocol == BootProtocol::Firmware; }
+  Result<void> add_firmware();
+  Result<std::optional<CpuState>> fill_memory();
+  Result<void> permit_xstate() const;
+  Result<void> create_vm(IrqChipKind kind);
+  Result<void> create_vcpus();
+  Result<void> set_tsc_rate(Vcpu& vcpu);
   Result<bool> tsc_deadline_exits();
   Result<void> set_entry_state(const std::optional<CpuState>& start);
-  Result<void> set_cpu(unsigned vcpu, const ResolvedCpu& cpu, const HostGrant& host);
+  Result<void> set_cpu(unsigned vcpu);
   Result<void> open_vars(const LoadedImage& firmware);
   std::span<const SeccompThread> flash_rules() const;
   Result<void> open_disks();
   Result<void> start_disks();
   Result<void> open_outside();
+  Result<std::unique_ptr<Board>> make_board();
   Step handle(const Exit& exit, unsigned vcpu, Gva rip);
   Step debug_step(Board& board, const Exit& exit, unsigned vcpu, Gva rip, Step step);
   bool is_behind_halt(unsigned vcpu, Gva pc);
@@ -182,6 +202,11 @@ class Machine final : public DebugTarget, public MonitorMachine {
   void hear_deadline(Board& board);
   void suspend();
   Result<void> wake_from_s3();
+  void end_by_device(Board& board, RunOutcome outcome);
+  bool may_reset() const;
+  Result<void> serve_reset();
+  Result<void> start_again(std::string asked_by);
+  Result<void> rebuild();
   Result<void> event_loop(LiveScreen* screen, Keyboard* keyboard);
   void type(Keyboard& keyboard);
   void remember_model(const ResolvedCpu& cpu, const HostGrant& host);
@@ -220,6 +245,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   void wake();
 
   MachineSpec spec_;
+  Source source_;
   GuestMemory memory_;
   SymbolTable symbols_;
   BoardDescription description_;           // what ACPI tables say
@@ -235,7 +261,9 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::string irqchip_reason_;
   std::unique_ptr<KernelIrqChip> kernel_chip_;  // where the LAPICs are KVM's
   unsigned irq_failures_ = 0;
-  std::atomic<bool> suspended_{false};  // S3: no vCPU runs
+  std::atomic<bool> suspended_{false};    // S3: no vCPU runs
+  std::atomic<bool> reset_asked_{false};  // by the guest, with --on-reset reboot: no vCPU runs
+  Resets resets_;
   std::uint32_t tsc_khz_ = 0;
   bool tsc_deadline_ = false;  // our LAPICs have that timer
   bool tsc_lost_ = false;

@@ -47,10 +47,12 @@ Result<void> Machine::open_control() {
 // are to.
 Result<MonitorAnswer> Machine::peek_beside_debugger(std::string_view line, unsigned vcpu) {
   VMM_TRY(pause());
-  MonitorAnswer answer = debugger_->peek(line, vcpu);
+  // Behind a reset there is nothing to put back into memory.
+  const bool resets = line.substr(0, line.find(' ')) == "reset";
+  MonitorAnswer answer = resets ? debugger_->monitor(line, vcpu) : debugger_->peek(line, vcpu);
   if (!debug_stops_.lock()->empty())
     wake();
-  else if (!threads_->ending())
+  else if (!threads_->ending() && !debugger_->holds_guest())
     VMM_TRY(debugger_->run_on());
   return answer;
 }

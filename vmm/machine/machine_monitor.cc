@@ -152,7 +152,7 @@ Result<std::string> Machine::access_mmio(unsigned vcpu, Gpa gpa, std::size_t siz
   }
   (*board)->sync_routes();
   hear_deadline(**board);
-  if ((*board)->ending) threads_->end(*(*board)->ending);
+  if ((*board)->ending) end_by_device(**board, *(*board)->ending);
   return name;
 }
 

@@ -29,8 +29,10 @@ Result<void> Machine::wake_from_s3() {
   VMM_CHECK(memory_.read(kFacs + kFacsWakingVector, vector), "the FACS is in RAM");
   const auto waking = load<std::uint32_t>(vector, 0);
   if (waking == 0 || waking >= 1_MiB) {
-    threads_->end(ending::Reset{fmt::format(
-        "wake-up from S3, but the FACS has no waking vector below 1 MiB ({:x}h)", waking)});
+    end_by_device(
+        **board_.lock(),
+        ending::Reset{fmt::format(
+            "wake-up from S3, but the FACS has no waking vector below 1 MiB ({:x}h)", waking)});
     return {};
   }
   {

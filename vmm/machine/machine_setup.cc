@@ -38,23 +38,20 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
                                                  const IrqChipChoice& irqchip,
                                                  const LoadedImage& image) {
   std::unique_ptr<Machine> machine(
-      new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap))));
+      new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap)),
+                  {.kvm = kvm, .cpu = cpu, .host = host, .image = image}));
   machine->symbols_ = image.symbols;
   machine->irqchip_reason_ = irqchip.reason;
   machine->remember_model(cpu, host);
   VMM_TRY(machine->open_disks());
-  const bool firmware = image.protocol == BootProtocol::Firmware;
-  machine->describe_board(cpu, irqchip.kind, firmware);
-  std::optional<CpuState> start;  // nothing: the reset vector
-  if (firmware) {
-    VMM_TRY(machine->add_firmware(image, cpu));
+  machine->describe_board(irqchip.kind);
+  if (machine->has_firmware()) {
+    VMM_TRY(machine->add_firmware());
     VMM_TRY(machine->open_vars(image));
-  } else {
-    place_bios_stub(machine->memory_);
-    VMM_TRY(place_firmware_tables(machine->memory_, machine->description_));
-    start = VMM_TRY(place_image(image, spec.boot, machine->memory_));
   }
-  VMM_TRY(machine->create_vm(kvm, cpu, host, irqchip.kind));
+  const std::optional<CpuState> start = VMM_TRY(machine->fill_memory());
+  VMM_TRY(machine->permit_xstate());
+  VMM_TRY(machine->create_vm(irqchip.kind));
   machine->tsc_deadline_ =
       irqchip.kind == IrqChipKind::User && cpu.cpuid.bit(1, 0, CpuidReg::Ecx, kTscDeadlineBit);
   if (machine->tsc_deadline_ && !VMM_TRY(machine->tsc_deadline_exits())) {
@@ -68,9 +65,10 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
                             "without"));
     machine->tsc_deadline_ = false;
     machine->irqchip_reason_ = kReason;
-    VMM_TRY(machine->create_vm(kvm, cpu, host, IrqChipKind::Split));
+    VMM_TRY(machine->create_vm(IrqChipKind::Split));
   }
   VMM_TRY(machine->open_outside());
+  *machine->board_.lock() = VMM_TRY(machine->make_board());
   if (spec.kvm_trace) machine->open_kvm_trace();
   VMM_TRY(machine->set_entry_state(start));
   VMM_TRY(machine->open_debugger(kvm, image));
@@ -79,7 +77,24 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
   return machine;
 }
 
-void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firmware) {
+// The image where it belongs in empty memory, and where vCPU 0 enters it; nothing: at the reset
+// vector.
+Result<std::optional<CpuState>> Machine::fill_memory() {
+  if (has_firmware()) {
+    // The end of the ROM is below 1 MiB too, as RAM: what PAM would make of it once the firmware
+    // asks.
+    const auto rom = std::span(source_.image.bytes);
+    const auto shadow = rom.last(std::min<std::size_t>(rom.size(), kExtendedRam - kBiosArea));
+    VMM_CHECK(memory_.write(kExtendedRam - shadow.size(), shadow), "the first MiB is RAM");
+    return std::optional<CpuState>();
+  }
+  place_bios_stub(memory_);
+  VMM_TRY(place_firmware_tables(memory_, description_));
+  return std::optional(VMM_TRY(place_image(source_.image, spec_.boot, memory_)));
+}
+
+void Machine::describe_board(IrqChipKind kind) {
+  const ResolvedCpu& cpu = source_.cpu;
   BoardDescription& board = description_;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i)
     board.apic_ids.push_back(apic_id_of_vcpu(spec_.topology, i));
@@ -92,7 +107,7 @@ void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firm
   board.keyboard = spec_.vga.kind == VgaKind::Text && Keyboard::possible();
   board.cpu_signature = cpu.cpuid.get(1).eax;
   board.cpu_features = cpu.cpuid.get(1).edx;
-  if (!firmware) return;
+  if (!has_firmware()) return;
   board.suspend = false;
   // OVMF hands out PCI's memory from there.
   board.pci_memory_base =
@@ -100,13 +115,10 @@ void Machine::describe_board(const ResolvedCpu& cpu, IrqChipKind kind, bool firm
 }
 
 // The ROM up to 4 GiB, and what its firmware asks fw_cfg for.
-Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& cpu) {
+Result<void> Machine::add_firmware() {
+  const LoadedImage& image = source_.image;
   VMM_TRY_CONTEXT(memory_.add_rom(kHoleEnd - image.bytes.size(), image.bytes), "--firmware");
   firmware_kind_ = image.firmware->kind;
-  // Its end is below 1 MiB too, as RAM: what PAM would make of it once the firmware asks.
-  const std::size_t shadow = std::min<std::size_t>(image.bytes.size(), kExtendedRam - kBiosArea);
-  VMM_CHECK(memory_.write(kExtendedRam - shadow, std::span(image.bytes).last(shadow)),
-            "the first MiB is RAM");
   const Topology& topology = spec_.topology;
   const std::uint64_t below_4g = memory_.low_end();
   FirmwareFacts facts{.memory = &memory_,
@@ -125,15 +137,15 @@ Result<void> Machine::add_firmware(const LoadedImage& image, const ResolvedCpu& 
                       .feature_control = {}};
   for (unsigned i = 0; i < disks_.size(); ++i)
     facts.disk_devices.push_back(pci_layout::device_of_disk(i));
-  for (const CpuMsr& msr : cpu.msrs)
+  for (const CpuMsr& msr : source_.cpu.msrs)
     if (msr.index == kIa32FeatureControl) facts.feature_control = msr.value;
   firmware_ = make_firmware_items(facts);
   return {};
 }
 
 // The VM with its vCPUs, memory mapped; a former one goes.
-Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host,
-                                IrqChipKind kind) {
+Result<void> Machine::create_vm(IrqChipKind kind) {
+  const auto& [kvm, cpu, host, image] = source_;
   vcpus_.clear();
   power_on_.clear();
   kernel_chip_.reset();
@@ -152,30 +164,33 @@ Result<void> Machine::create_vm(const Kvm& kvm, const ResolvedCpu& cpu, const Ho
   if (spec_.tsc_khz && VMM_TRY(kvm.capability(capability::TSC_CONTROL)) != 0 &&
       VMM_TRY(kvm.capability(capability::VM_TSC_CONTROL)) != 0)
     VMM_TRY_CONTEXT(vm_->set_tsc_khz(*spec_.tsc_khz), "--tsc-khz");
-  VMM_TRY(create_vcpus(kvm, cpu, host));
+  VMM_TRY(create_vcpus());
   debug_controls_.assign(vcpus_.size(), {});
   step_notes_.assign(vcpus_.size(), {});
   signature_ = cpu.cpuid.get(1).eax;
   return {};
 }
 
-Result<void> Machine::create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const HostGrant& host) {
-  if (cpu.cpuid.bit(0xd, 0, CpuidReg::Eax, kXtileData)) {
-    auto permitted = permit_guest_xstate(kXtileData);
-    if (!permitted)
-      return fail(std::move(permitted)
-                      .error()
-                      .context(fmt::format("--cpu-model {} has AMX", cpu.text))
-                      .hint("-amx-tile is the same CPU without it"));
-  }
+// Once for the process, before its first vCPU.
+Result<void> Machine::permit_xstate() const {
+  if (!source_.cpu.cpuid.bit(0xd, 0, CpuidReg::Eax, kXtileData)) return {};
+  auto permitted = permit_guest_xstate(kXtileData);
+  if (permitted) return {};
+  return fail(std::move(permitted)
+                  .error()
+                  .context(fmt::format("--cpu-model {} has AMX", source_.cpu.text))
+                  .hint("-amx-tile is the same CPU without it"));
+}
+
+Result<void> Machine::create_vcpus() {
   std::vector<Vcpu*> pointers;
   for (unsigned i = 0; i < spec_.topology.vcpus; ++i) {
     vcpus_.push_back(VMM_TRY(vm_->create_vcpu(apic_id_of_vcpu(spec_.topology, i))));
     pointers.push_back(vcpus_.back().get());
     // There KVM resets a vCPU before it tells of its triple fault.
-    if (host.backend == KvmBackend::Svm) vcpus_.back()->keep_registers();
-    VMM_TRY(set_tsc_rate(kvm, *vcpus_.back()));
-    VMM_TRY(set_cpu(i, cpu, host));
+    if (source_.host.backend == KvmBackend::Svm) vcpus_.back()->keep_registers();
+    VMM_TRY(set_tsc_rate(*vcpus_.back()));
+    VMM_TRY(set_cpu(i));
     power_on_.push_back(VMM_TRY(vcpus_.back()->full_state()));
   }
   if (kernel_chip_ != nullptr) kernel_chip_->attach(std::move(pointers));
@@ -184,13 +199,13 @@ Result<void> Machine::create_vcpus(const Kvm& kvm, const ResolvedCpu& cpu, const
 
 // --tsc-khz, and the rate that the vCPU has in the end. KVM without TSC scaling takes other rates
 // too, and then either does nothing or moves the TSC ahead at each entry.
-Result<void> Machine::set_tsc_rate(const Kvm& kvm, Vcpu& vcpu) {
+Result<void> Machine::set_tsc_rate(Vcpu& vcpu) {
   tsc_khz_ = VMM_TRY(vcpu.tsc_khz());
   if (!spec_.tsc_khz) return {};
   const std::uint32_t wanted = *spec_.tsc_khz;
   const auto same = [&] { return same_tsc_rate(wanted, tsc_khz_); };
   if (same()) return {};
-  if (VMM_TRY(kvm.capability(capability::TSC_CONTROL)) == 0)
+  if (VMM_TRY(source_.kvm.capability(capability::TSC_CONTROL)) == 0)
     return fail(Error::host(fmt::format("--tsc-khz {}: this host's TSC has {} kHz and cannot be "
                                         "scaled (KVM_CAP_TSC_CONTROL)",
                                         wanted, tsc_khz_))
@@ -268,7 +283,8 @@ Result<void> Machine::set_entry_state(const std::optional<CpuState>& start) {
 // Gives a vCPU its CPUID and MSRs and looks at what KVM made of them. The order matters: quirks
 // (Vm::create) decide what either begins with; MSRs that depend on the CPUID read as 0 before it is
 // there (Linux 6.13), and setting it rewrites some of them.
-Result<void> Machine::set_cpu(unsigned index, const ResolvedCpu& cpu, const HostGrant& host) {
+Result<void> Machine::set_cpu(unsigned index) {
+  const auto& [kvm, cpu, host, image] = source_;
   Vcpu& vcpu = *vcpus_[index];
   const CpuidTable wanted = cpuid_of_vcpu(cpu, spec_.topology, index);
   VMM_TRY(vcpu.set_cpuid(wanted));
@@ -352,6 +368,12 @@ Result<void> Machine::open_outside() {
                                        [this] { wake(); }));
   }
   console_ = VMM_TRY(Console::open(spec_.serial, [this] { wake(); }));
+  if (spec_.compat_kvm_unit_tests) verdicts_ = std::make_unique<VerdictCounter>(console_->output());
+  if (firmware_) terminal_screen_ = std::make_unique<TerminalScreen>(console_->output());
+  return {};
+}
+
+Result<std::unique_ptr<Board>> Machine::make_board() {
   Board::Wiring wiring;
   wiring.irqchip = irqchip_;
   wiring.kernel_irq = kernel_chip_.get();
@@ -417,22 +439,16 @@ Result<void> Machine::open_outside() {
     };
   }
   wiring.serial_out = &console_->output();
-  if (spec_.compat_kvm_unit_tests) {
-    verdicts_ = std::make_unique<VerdictCounter>(console_->output());
-    wiring.serial_out = verdicts_.get();
-  }
-  if (firmware_) {
-    terminal_screen_ = std::make_unique<TerminalScreen>(console_->output());
-    wiring.serial_out = terminal_screen_.get();
-  }
+  if (verdicts_ != nullptr) wiring.serial_out = verdicts_.get();
+  if (terminal_screen_ != nullptr) wiring.serial_out = terminal_screen_.get();
   wiring.serial_in = &console_->input();
   wiring.debugcon_out = &console_->output();
   wiring.vga_window = memory_.vga_window();
   wiring.vga_trap = spec_.vga.trap;
-  auto board = board_.lock();
-  *board = VMM_TRY(Board::create(wiring));
-  (*board)->trace = trace_.get();
-  return check_trace_devices(**board);
+  std::unique_ptr<Board> board = VMM_TRY(Board::create(wiring));
+  board->trace = trace_.get();
+  VMM_TRY(check_trace_devices(*board));
+  return board;
 }
 
 // A device that a filter names must be there, or the trace would be empty without a word.

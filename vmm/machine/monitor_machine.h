@@ -86,6 +86,9 @@ class MonitorMachine {
   // Pages of RAM that look like a VMCB that VMRUN refused; a search of all memory. Empty where the
   // model has no SVM, or nobody uses it.
   virtual std::vector<Gpa> refused_vmcbs() = 0;
+  // The machine is as after power-on, at the first instruction of its images; still paused. Its
+  // debugger knows of it, and its breakpoints stay. An error where it has ended, or was lost by it.
+  virtual Result<void> reset() = 0;
   // Ends the run because its user wants that.
   virtual void quit() = 0;
   // Ends it as SIGHUP does: the debugger on standard input has gone.

@@ -39,6 +39,11 @@ class FakeMonitorMachine final : public MonitorMachine {
     ++searches;
     return refused;
   }
+  Result<void> reset() override {
+    if (ended) return fail(Error::usage("the guest has ended"));
+    ++resets;
+    return {};
+  }
   void quit() override { ended = true; }
   void hang_up() override { ended = true; }
   std::optional<std::string> crash_card() override { return card; }
@@ -55,6 +60,7 @@ class FakeMonitorMachine final : public MonitorMachine {
   Gpa device_at = 0xfebf0000;
   std::vector<std::pair<unsigned, std::vector<std::uint8_t>>> writes;
   bool ended = false;
+  unsigned resets = 0;
   std::optional<std::string> card;
 };
 

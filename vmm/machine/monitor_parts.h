@@ -80,5 +80,6 @@ MonitorAnswer screen(const Request& request);
 MonitorAnswer trace(const Request& request);
 MonitorAnswer step(const Request& request);
 MonitorAnswer quit(const Request& request);
+MonitorAnswer reset(const Request& request);
 
 }  // namespace vmm::monitor

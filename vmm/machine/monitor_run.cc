@@ -115,6 +115,18 @@ MonitorAnswer step(const Request& r) {
                                                : "steps leave interrupts pending\n");
 }
 
+// gdb keeps registers and memory that it has read until the guest has run, and only a user can tell
+// it otherwise (gdb 13's `monitor`; `flushregs` until gdb 11).
+MonitorAnswer reset(const Request& r) {
+  if (!r.words.empty()) return usage();
+  if (const auto done = r.scene.machine.reset(); !done) return failed(done.error());
+  if (r.scene.debugger == nullptr || r.scene.debugger->running())
+    return done("the machine has started again, as after power-on\n");
+  return done(
+      "the machine is at its first instruction, as after power-on; gdb still shows what it read\n"
+      "before until you type: maintenance flush register-cache (and maintenance flush dcache)\n");
+}
+
 MonitorAnswer quit(const Request& r) {
   if (!r.words.empty()) return usage();
   r.scene.machine.quit();

@@ -207,6 +207,7 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
   for (std::size_t i = 0; i < machine.disk_notes().size(); ++i)
     report.disks.at(i).notes = machine.disk_notes()[i];
   report.vars_failures = machine.vars_failures();
+  report.resets = machine.resets();
   report.guest_digest = guest_digest(machine.guest_cpuid(), machine.guest_msrs());
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
     report.vcpus.push_back(VMM_TRY(machine.cpu_state(i)));
@@ -309,6 +310,8 @@ json outcome_json(const RunReport& report, const MachineSpec& spec, const Resolv
                 {"protocol", protocol_name(image.protocol)},
                 {"entry", hex(image.entry)},
                 {"sha256", sha256_hex(image.bytes)}};
+  j["resets"] = {{"count", report.resets.count},
+                 {"last", report.resets.count == 0 ? json() : json(report.resets.last)}};
   j["elapsed_seconds"] = report.elapsed_seconds;
   j["paging_lint"] = report.paging_lint;
   for (const UefiImage& uefi : report.uefi_images)
@@ -419,6 +422,9 @@ std::string summary_text(const RunReport& report, const MachineSpec& spec) {
     text += fmt::format("vmm: MSR {:x}h: KVM refused it and the guest got #GP ({})\n", index,
                         counts_text(counts.reads, counts.writes));
   }
+  if (const auto& resets = report.resets; resets.count != 0 && !spec.quiet)
+    text += fmt::format("vmm: it started again {} time{}, the last time by {}\n", resets.count,
+                        resets.count == 1 ? "" : "s", resets.last);
   for (std::size_t i = 0; i < report.disks.size(); ++i)
     if (!report.disks[i].problem.empty())
       text += fmt::format("vmm: disk{} stopped, the driver broke a rule of VIRTIO: {}\n", i,

@@ -60,6 +60,7 @@ struct RunReport {
   };
   std::vector<Disk> disks;          // as in the spec
   std::uint64_t vars_failures = 0;  // --vars: what the host could not do for the guest
+  Machine::Resets resets;
   double elapsed_seconds = 0;
 };
 

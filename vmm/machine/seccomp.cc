@@ -25,6 +25,7 @@ constexpr SeccompThread kSockets = SeccompThread::Sockets;
 constexpr SeccompThread kWriteBack = SeccompThread::WriteBack;
 constexpr SeccompThread kFlash = SeccompThread::Flash;
 constexpr SeccompThread kTracing = SeccompThread::Tracing;
+constexpr SeccompThread kReset = SeccompThread::Reset;
 
 constexpr SeccompRule kRules[] = {
     // A vCPU thread runs the guest, takes the board's lock, wakes the event loop and its siblings.
@@ -87,6 +88,7 @@ constexpr SeccompRule kRules[] = {
     {kFlash, "pwrite64", "--vars: what the guest programs is in the file at once"},
     {kFlash, "fdatasync", "and in order"},
     {kTracing, "rmdir", "--kvm-trace, the end: the instance of tracefs goes"},
+    {kReset, "madvise", "RAM is empty again"},
 };
 
 // The clock on any thread, where the host's clock source (HPET, ACPI PM) is none that the vDSO can
@@ -178,8 +180,9 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 8> kNames = {"main",    "vcpu",      "disk",  "share",
-                                                      "sockets", "writeback", "flash", "tracing"};
+  constexpr std::array<std::string_view, 9> kNames = {"main",    "vcpu",      "disk",  "share",
+                                                      "sockets", "writeback", "flash", "tracing",
+                                                      "reset"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 

@@ -13,9 +13,10 @@ namespace vmm {
 // Share: the thread that serves disks where one is a shared directory, whose files it opens.
 // Sockets: the main thread where it has bound the file of a socket, which it removes.
 // WriteBack: the main thread where it brings a shared directory back at the end.
+// Reset: the main thread where the machine may start anew (--on-reset reboot, --gdb, --ctl).
 // Flash: a vCPU thread and the main thread where a file holds the firmware's variables.
 // Tracing: the main thread where KVM's events have an instance of tracefs.
-enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack, Flash, Tracing };
+enum class SeccompThread { Main, Vcpu, Disk, Share, Sockets, WriteBack, Flash, Tracing, Reset };
 
 // One allowed system call and why it is needed; what Disk may, Share may as well, and
 // what Main may, Sockets. A test takes each

@@ -40,6 +40,10 @@ Result<OnCrash> parse_on_crash(std::string_view text) {
   return choose<OnCrash>("--on-crash", text, {{"exit", OnCrash::End}, {"gdb", OnCrash::Gdb}});
 }
 
+Result<OnReset> parse_on_reset(std::string_view text) {
+  return choose<OnReset>("--on-reset", text, {{"exit", OnReset::End}, {"reboot", OnReset::Reboot}});
+}
+
 Result<gdb::Arch> parse_gdb_arch(std::string_view text) {
   using gdb::Arch;
   return choose<Arch>("--gdb-arch", text,

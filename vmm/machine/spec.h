@@ -46,6 +46,9 @@ struct ImageFiles {
 // What becomes of a guest whose processor cannot go on.
 enum class OnCrash : std::uint8_t { End, Gdb };
 
+// And of one that asks for a reset.
+enum class OnReset : std::uint8_t { End, Reboot };
+
 struct MachineSpec {
   ImageFiles images;
   BootOptions boot;  // protocol, flat address, command line; the images' content once read
@@ -74,6 +77,7 @@ struct MachineSpec {
   std::optional<DebugAddress> gdb;    // --gdb
   bool gdb_nowait = false;            // --gdb-nowait
   OnCrash on_crash = OnCrash::End;    // --on-crash
+  OnReset on_reset = OnReset::End;    // --on-reset
   std::vector<CatchSpec> catches;     // --catch
   std::optional<gdb::Arch> gdb_arch;  // --gdb-arch; by the image otherwise
 
@@ -98,6 +102,8 @@ Result<std::optional<IrqChipKind>> parse_irqchip(std::string_view text);
 Result<std::uint8_t> parse_ioapic_version(std::string_view text);
 // "exit" or "gdb".
 Result<OnCrash> parse_on_crash(std::string_view text);
+// "exit" or "reboot".
+Result<OnReset> parse_on_reset(std::string_view text);
 // "x86-64", "i386" or "i8086".
 Result<gdb::Arch> parse_gdb_arch(std::string_view text);
 // A rate in kHz, 1 MHz to 10 GHz.
