@@ -136,7 +136,7 @@ std::vector<Scenario> scenarios(const TempFolder& folder) {
          VmmProcess vmm(guest_setup("spin.elf", {"--ctl", "unix:" + path, "--irqchip", "kernel"},
                                     environment));
          if (vmm.wait_until([&] { return std::filesystem::exists(path); }))
-           for (const char* word : {"regs", "lapic", "ioapic", "explain", "quit"})
+           for (const char* word : {"regs", "lapic", "ioapic", "explain", "reset", "quit"})
              run_vmm({.arguments = {"ctl", path, word}});
          return vmm.finish();
        }},
