@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "vmm/base/bytes.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/text.h"
 #include "vmm/base/units.h"
 
@@ -204,7 +205,11 @@ Result<Content> decompress(Compression compression, Bytes bytes, std::size_t max
   Content content;
   // Reserved memory costs nothing before it is written; a content that grows is copied, page fault
   // by page fault.
-  if (expected != 0) content.reserve(std::min(expected, max_size) + 1);
+  if (expected != 0) {
+    const std::size_t room = std::min(expected, max_size) + 1;
+    content.reserve(room);
+    prefer_huge_pages({content.data(), room});
+  }
   switch (compression) {
     case Compression::Gzip:
       return decompress_gzip(bytes, max_size, std::move(content));

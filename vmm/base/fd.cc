@@ -11,10 +11,23 @@
 #include <cstdio>
 #include <fstream>
 
+#include "vmm/base/bytes.h"
 #include "vmm/base/fault.h"
 #include "vmm/base/text.h"
+#include "vmm/base/units.h"
 
 namespace vmm {
+namespace {
+
+constexpr std::size_t kPage = 4_KiB;
+constexpr std::size_t kHugePage = 2_MiB;
+
+std::size_t bytes_to_next(const void* address, std::size_t alignment) {
+  const auto value = reinterpret_cast<std::uintptr_t>(address);
+  return align_up(value, alignment) - value;
+}
+
+}  // namespace
 
 Result<Fd> Fd::open(const std::string& path, int flags, ErrorKind kind, unsigned mode) {
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
@@ -50,12 +63,25 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
 }
 
 Result<Mapping> Mapping::anonymous(std::size_t size) {
-  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+  // What is too much at the front for the alignment, and behind the end, is given back.
+  const std::size_t surplus = size >= kHugePage ? kHugePage - kPage : 0;
+  if (size > SIZE_MAX - surplus)
+    return fail(
+        Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), ENOMEM));
+  void* address = ::mmap(nullptr, size + surplus, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED)
     return fail(
         Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
-  return Mapping({static_cast<std::uint8_t*>(address), size});
+  std::span<std::uint8_t> bytes(static_cast<std::uint8_t*>(address), size);
+  if (surplus != 0) {
+    const std::size_t front = bytes_to_next(address, kHugePage);
+    bytes = {bytes.data() + front, size};
+    std::uint8_t* const end = bytes.data() + align_up(size, kPage);
+    if (front != 0) ::munmap(address, front);
+    if (front != surplus) ::munmap(end, surplus - front);
+  }
+  return Mapping(bytes);
 }
 
 Result<Mapping> Mapping::shared(const Fd& fd, std::size_t size) {
@@ -64,6 +90,12 @@ Result<Mapping> Mapping::shared(const Fd& fd, std::size_t size) {
     return fail(
         Error::system(ErrorKind::Host, fmt::format("mmap of {}", format_size(size)), errno));
   return Mapping({static_cast<std::uint8_t*>(address), size});
+}
+
+void prefer_huge_pages(std::span<std::uint8_t> bytes) {
+  const std::size_t front = bytes_to_next(bytes.data(), kPage);
+  if (bytes.size() < front + kHugePage) return;
+  ::madvise(bytes.data() + front, bytes.size() - front, MADV_HUGEPAGE);
 }
 
 Result<std::vector<std::uint8_t>> read_file(const std::string& path, std::size_t max_size,
@@ -80,7 +112,11 @@ Result<std::vector<std::uint8_t>> read_file(const std::string& path, std::size_t
   if (static_cast<std::uint64_t>(status.st_size) > max_size)
     return fail(Error(kind, fmt::format("{} has {} bytes; the limit is {}", printable(path),
                                         status.st_size, format_size(max_size))));
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(status.st_size));
+  const auto size = static_cast<std::size_t>(status.st_size);
+  std::vector<std::uint8_t> bytes;
+  bytes.reserve(size);
+  prefer_huge_pages({bytes.data(), size});
+  bytes.resize(size);
   std::size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t count = ::read(fd.get(), bytes.data() + done, bytes.size() - done);

@@ -67,7 +67,8 @@ class Mapping {
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
-  // Zero pages, private, not reserved in advance and not prefaulted.
+  // Zero pages, private, not reserved in advance and not prefaulted; from 2 MiB on it begins at a
+  // multiple of 2 MiB, so that huge pages fit.
   static Result<Mapping> anonymous(std::size_t size);
   // The first `size` bytes of `fd`, shared, readable and writable.
   static Result<Mapping> shared(const Fd& fd, std::size_t size);
@@ -78,6 +79,11 @@ class Mapping {
   explicit Mapping(std::span<std::uint8_t> bytes) : bytes_(bytes) {}
   std::span<std::uint8_t> bytes_;
 };
+
+// A hint that nearly all of these bytes will be written: their first writes may then come to one
+// page fault for 2 MiB instead of 4 KiB. What is never written still costs next to nothing. Without
+// transparent huge pages, or for less than one, nothing happens.
+void prefer_huge_pages(std::span<std::uint8_t> bytes);
 
 // The whole of a regular file of at most `max_size` bytes. Directories, devices, larger and
 // unreadable files are errors of kind `kind` that name the path.

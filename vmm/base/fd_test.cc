@@ -16,6 +16,7 @@
 #include <fstream>
 #include <string>
 
+#include "vmm/base/bytes.h"
 #include "vmm/base/fault.h"
 #include "vmm/base/units.h"
 
@@ -178,6 +179,35 @@ TEST(MappingOwner, takes_no_memory_before_it_is_touched) {
   ASSERT_TRUE(mapping.has_value()) << mapping.error().text();
   std::vector<unsigned char> resident(1024);
   ASSERT_EQ(::mincore(mapping->bytes().data(), resident.size() * 4096, resident.data()), 0);
+  EXPECT_TRUE(std::none_of(resident.begin(), resident.end(), [](auto page) { return page & 1; }));
+}
+
+TEST(MappingOwner, large_memory_begins_where_a_huge_page_does) {
+  for (const std::size_t size : {2_MiB, 2_MiB + 4_KiB, 5_MiB + 123}) {
+    const std::uint8_t* end = nullptr;
+    {
+      const auto mapping = Mapping::anonymous(size);
+      ASSERT_TRUE(mapping.has_value());
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(mapping->bytes().data()) % 2_MiB, 0u);
+      EXPECT_EQ(mapping->bytes().size(), size);
+      end = mapping->bytes().data() + align_up(size, 4_KiB);
+      EXPECT_TRUE(is_mapped(end - 4096));
+      EXPECT_TRUE(is_mapped(mapping->bytes().data()));
+    }
+    EXPECT_FALSE(is_mapped(end - 4096));
+  }
+}
+
+TEST(MappingOwner, a_wish_for_huge_pages_takes_no_memory_and_changes_no_byte) {
+  Mapping mapping = Mapping::anonymous(8_MiB).value();
+  mapping.bytes()[5_MiB] = 7;
+  prefer_huge_pages(mapping.bytes());
+  prefer_huge_pages(mapping.bytes().subspan(123));
+  prefer_huge_pages(mapping.bytes().first(100));
+  prefer_huge_pages({});
+  EXPECT_EQ(mapping.bytes()[5_MiB], 7);
+  std::vector<unsigned char> resident(512);
+  ASSERT_EQ(::mincore(mapping.bytes().data(), 2_MiB, resident.data()), 0);
   EXPECT_TRUE(std::none_of(resident.begin(), resident.end(), [](auto page) { return page & 1; }));
 }
 

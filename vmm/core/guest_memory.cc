@@ -11,6 +11,10 @@
 namespace vmm {
 namespace {
 
+// Kernels that are linked below this, the small ones and those of tests, touch a few pages: zeroing
+// 2 MiB for each would cost them more than it spares. Linux is above it.
+constexpr std::uint64_t kSmallKernels = 16_MiB;
+
 std::optional<std::span<std::uint8_t>> span_in(std::span<const GuestMemory::Region> regions,
                                                Gpa gpa, std::uint64_t size) {
   for (const GuestMemory::Region& region : regions) {
@@ -38,6 +42,7 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, bool vga_trap) {
     return fail(std::move(mapping).error().hint("give less with --mem; the host cannot map this"));
   memory.mapping_ = std::move(*mapping);
   const std::span<std::uint8_t> host = memory.mapping_.bytes();
+  if (size > kSmallKernels) prefer_huge_pages(host.subspan(kSmallKernels));
   const std::uint64_t low = std::min<std::uint64_t>(size, kHoleStart);
   if (vga_trap) {
     memory.regions_.push_back({0, host.subspan(0, kVgaWindow)});
