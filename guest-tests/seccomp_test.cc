@@ -256,8 +256,8 @@ TEST_F(Seccomp, lets_every_thread_read_a_clock_that_the_vdso_cannot) {
 class SeccompRules : public KvmTest, public testing::WithParamInterface<std::size_t> {};
 
 std::string rule_name(const SeccompRule& rule, const char* between) {
-  constexpr const char* kThreads[] = {"main",    "vcpu",      "disk",  "share",
-                                      "sockets", "writeback", "flash", "tracing"};
+  constexpr const char* kThreads[] = {"main",      "vcpu",  "disk",    "share", "sockets",
+                                      "writeback", "flash", "tracing", "reset"};
   return std::string(kThreads[static_cast<std::size_t>(rule.thread)]) + between + rule.syscall;
 }
 
