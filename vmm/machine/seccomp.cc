@@ -180,9 +180,8 @@ void on_forbidden(int, siginfo_t* info, void*) {
 }
 
 std::string_view thread_name(SeccompThread thread) {
-  constexpr std::array<std::string_view, 9> kNames = {"main",    "vcpu",      "disk",  "share",
-                                                      "sockets", "writeback", "flash", "tracing",
-                                                      "reset"};
+  constexpr std::array<std::string_view, 9> kNames = {
+      "main", "vcpu", "disk", "share", "sockets", "writeback", "flash", "tracing", "reset"};
   return kNames[static_cast<std::size_t>(thread)];
 }
 
