@@ -247,9 +247,10 @@ class Reader {
   Result<void> read_expects(const TomlTable& root) {
     const std::vector<std::string> axes = axis_names();
     for (const TomlTable& table : VMM_TRY(root.tables("expect", kMaxTables))) {
-      MatrixSpec::ExpectRule rule{.match = VMM_TRY(read_match(table, axes)),
-                                  .settings = VMM_TRY(read_cell_settings(table, axes))};
-      spec_.expects.push_back(std::move(rule));
+      // Not within the braces: what stands there already is never destroyed when VMM_TRY returns.
+      CellMatch match = VMM_TRY(read_match(table, axes));
+      auto settings = VMM_TRY(read_cell_settings(table, axes));
+      spec_.expects.push_back({.match = std::move(match), .settings = std::move(settings)});
     }
     return {};
   }
