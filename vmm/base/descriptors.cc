@@ -44,7 +44,11 @@ Result<SocketAddress> address_of(const std::string& path) {
     text = fmt::format("/proc/self/fd/{}/{}", result.folder.get(), path.substr(slash + 1));
   }
   if (text.empty() || text.size() >= sizeof result.address.sun_path)
-    return fail(Error::usage(fmt::format("{} is no path of a socket", printable(path))));
+    return fail(Error::usage(
+        path.empty()
+            ? std::string("a socket needs a path")
+            : fmt::format("{} has {} bytes, and the path of a socket at most {}", printable(path),
+                          path.size(), sizeof result.address.sun_path - 1)));
   std::memcpy(result.address.sun_path, text.data(), text.size());
   return result;
 }
@@ -59,10 +63,14 @@ Result<Fd> unix_socket(int flags) {
   return fd;
 }
 
+bool is_socket(const std::string& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
 // A socket that nobody listens on any more, as a killed program leaves it.
 bool is_stale_socket(const std::string& path, const SocketAddress& address) {
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
+  if (!is_socket(path)) return false;
   const auto probe = unix_socket(SOCK_NONBLOCK);
   return probe && ::connect(probe->get(), generic(address), sizeof address.address) != 0 &&
          errno == ECONNREFUSED;
@@ -152,9 +160,14 @@ Result<Fd> listen_unix(const std::string& path) {
     ::unlink(path.c_str());
     result = ::bind(fd.get(), generic(address), sizeof address.address);
   }
-  if (result != 0)
-    return fail(
-        Error::system(ErrorKind::Usage, fmt::format("make the socket {}", printable(path)), errno));
+  if (result != 0) {
+    const int reason = errno;
+    const std::string what = "make the socket " + printable(path);
+    if (reason != EADDRINUSE) return fail(Error::system(ErrorKind::Usage, what, reason));
+    return fail(Error::usage(what + (is_socket(path) ? ": another process listens there"
+                                                     : ": a file that is no socket is there"))
+                    .hint("give another path, or remove it"));
+  }
   // Nobody can connect between bind() and listen().
   if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 16) != 0) {
     const int reason = errno;
