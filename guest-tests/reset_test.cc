@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string_view>
 #include <tuple>
 
 #include "guest-tests/gdb_rig.h"
@@ -58,6 +59,15 @@ INSTANTIATE_TEST_SUITE_P(Chips, Reboots,
 
 class Reset : public Gdb {};
 
+// How often gdb said that its first breakpoint stopped the guest.
+std::size_t breakpoint_hits(const std::string& out) {
+  constexpr std::string_view kHit = "Breakpoint 1, ";
+  std::size_t hits = 0;
+  for (std::size_t at = out.find(kHit); at != std::string::npos; at = out.find(kHit, at + 1))
+    ++hits;
+  return hits;
+}
+
 TEST_F(Reset, is_the_end_unless_it_was_asked_to_be_none) {
   EXPECT_EQ(run_guest("reset.elf", {"--on-reset", "exit"}).code, 83);
   const RunResult unknown = run_guest("reset.elf", {"--on-reset", "rebot"});
@@ -107,11 +117,7 @@ TEST_F(Reset, by_the_monitor_brings_gdb_back_to_the_first_instruction) {
       << out;
   EXPECT_THAT(out, HasSubstr("vCPU 0 stopped after a step")) << "of the new life";
   // Before, after the first reset, and after the second, of which gdb was not told.
-  std::size_t hits = 0;
-  for (std::size_t at = out.find("Breakpoint 1, "); at != std::string::npos;
-       at = out.find("Breakpoint 1, ", at + 1))
-    ++hits;
-  EXPECT_EQ(hits, 3u) << out;
+  EXPECT_EQ(breakpoint_hits(out), 3u) << out;
   vmm->finish();
 }
 
@@ -119,11 +125,7 @@ TEST_F(Reset, by_the_guest_keeps_the_breakpoints_of_gdb) {
   const auto vmm = start("reset.elf", {"--on-reset", "reboot", "--serial", "null", "--smp", "2"});
   const std::string out =
       gdb("reset.elf", {"break guest_main", "continue", "continue", "continue", "kill"});
-  std::size_t hits = 0;
-  for (std::size_t at = out.find("Breakpoint 1, "); at != std::string::npos;
-       at = out.find("Breakpoint 1, ", at + 1))
-    ++hits;
-  EXPECT_EQ(hits, 3u) << out;
+  EXPECT_EQ(breakpoint_hits(out), 3u) << out;
   vmm->finish();
 }
 

@@ -126,6 +126,35 @@ std::string title(const TraceEvent& e) {
   return text;
 }
 
+void add_arguments(const TraceEvent& e, const SymbolTable* symbols, std::string& out) {
+  add(out, R"(,"args":{{"kind":"{}")", e.kind.name());
+  add_fields(e, symbols, out);
+  out += "}}";
+}
+
+// What lasted from `from` until `until`, or a point where the end is not known.
+void add_slice(std::string_view name, std::string_view group, unsigned track, VmTime from,
+               std::optional<VmTime> until, const TraceEvent& e, const SymbolTable* symbols,
+               std::string& out) {
+  add(out,
+      ",\n"
+      R"({{"name":"{}","cat":"{}","pid":{},"tid":{},"ts":{})",
+      name, group, kProcess, track, microseconds(from));
+  if (until)
+    add(out, R"(,"ph":"X","dur":{})", microseconds(*until - from));
+  else
+    out += R"(,"ph":"i","s":"t")";
+  add_arguments(e, symbols, out);
+}
+
+void add_point(unsigned track, const TraceEvent& e, const SymbolTable* symbols, std::string& out) {
+  add(out,
+      ",\n"
+      R"({{"name":"{}","cat":"{}","ph":"i","s":"t","pid":{},"tid":{},"ts":{})",
+      title(e), category(e.kind), kProcess, track, microseconds(e.time));
+  add_arguments(e, symbols, out);
+}
+
 }  // namespace
 
 ChromeFormat::ChromeFormat(const SymbolTable* symbols, unsigned vcpus)
@@ -164,17 +193,7 @@ void ChromeFormat::close_exit(Track& track, unsigned vcpu, std::optional<VmTime>
                               std::string& out) {
   if (!track.served) return;
   const TraceEvent& e = *track.served;
-  add(out,
-      ",\n"
-      R"({{"name":"{}","cat":"exit","pid":{},"tid":{},"ts":{})",
-      title(e), kProcess, track_id(vcpu), microseconds(e.time));
-  if (until)
-    add(out, R"(,"ph":"X","dur":{})", microseconds(*until - e.time));
-  else
-    out += R"(,"ph":"i","s":"t")";
-  add(out, R"(,"args":{{"kind":"{}")", e.kind.name());
-  add_fields(e, symbols_, out);
-  out += "}}";
+  add_slice(title(e), "exit", track_id(vcpu), e.time, until, e, symbols_, out);
   track.served.reset();
 }
 
@@ -191,18 +210,9 @@ void ChromeFormat::close_guest(Track& track, unsigned vcpu, VmTime until, std::s
 void ChromeFormat::close_kvm_exit(Track& track, unsigned vcpu, std::string& out) {
   if (!track.kvm_exit) return;
   const TraceEvent& e = *track.kvm_exit;
-  const VmTime from = track.kvm_entered.value_or(e.time);
-  add(out,
-      ",\n"
-      R"({{"name":"{}","cat":"kvm","pid":{},"tid":{},"ts":{})",
-      track.kvm_exit_is_l2 ? "L2" : "L1", kProcess, kFirstKvm + vcpu, microseconds(from));
-  if (track.kvm_entered)
-    add(out, R"(,"ph":"X","dur":{})", microseconds(e.time - from));
-  else
-    out += R"(,"ph":"i","s":"t")";
-  add(out, R"(,"args":{{"kind":"{}")", e.kind.name());
-  add_fields(e, symbols_, out);
-  out += "}}";
+  add_slice(track.kvm_exit_is_l2 ? "L2" : "L1", "kvm", kFirstKvm + vcpu,
+            track.kvm_entered.value_or(e.time),
+            track.kvm_entered ? std::optional(e.time) : std::nullopt, e, symbols_, out);
   track.kvm_exit.reset();
   track.kvm_entered.reset();
   track.kvm_exit_is_l2 = false;
@@ -221,13 +231,7 @@ void ChromeFormat::kvm_event(Track& track, const TraceEvent& e, std::string& out
   } else if (e.kind == "kvm-exit") {
     track.kvm_exit = e;
   } else {
-    add(out,
-        ",\n"
-        R"({{"name":"{}","cat":"kvm","ph":"i","s":"t","pid":{},"tid":{},"ts":{},)",
-        title(e), kProcess, kFirstKvm + e.vcpu, microseconds(e.time));
-    add(out, R"("args":{{"kind":"{}")", e.kind.name());
-    add_fields(e, symbols_, out);
-    out += "}}";
+    add_point(kFirstKvm + e.vcpu, e, symbols_, out);
   }
 }
 
@@ -275,13 +279,7 @@ void ChromeFormat::event(const TraceEvent& e, std::string& out) {
   if (track != nullptr && e.kind == "inject") take_flow(track->flows[e.value & 0xff], e, out);
   if (track != nullptr && e.kind == "inject-nmi") take_flow(track->flows[2], e, out);
   const unsigned id = track != nullptr ? track_id(e.vcpu) : device_track(e.device, out);
-  add(out,
-      ",\n"
-      R"({{"name":"{}","cat":"{}","ph":"i","s":"t","pid":{},"tid":{},"ts":{},)",
-      title(e), category(e.kind), kProcess, id, microseconds(e.time));
-  add(out, R"("args":{{"kind":"{}")", e.kind.name());
-  add_fields(e, symbols_, out);
-  out += "}}";
+  add_point(id, e, symbols_, out);
 }
 
 void ChromeFormat::dropped(std::uint64_t events, VmTime time, std::string& out) {

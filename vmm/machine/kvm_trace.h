@@ -1,7 +1,6 @@
 // --kvm-trace: KVM's own events, counted by reason and level and told to the timeline.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <set>
