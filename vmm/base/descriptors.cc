@@ -63,19 +63,6 @@ Result<Fd> unix_socket(int flags) {
   return fd;
 }
 
-bool is_socket(const std::string& path) {
-  struct stat status {};
-  return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
-}
-
-// A socket that nobody listens on any more, as a killed program leaves it.
-bool is_stale_socket(const std::string& path, const SocketAddress& address) {
-  if (!is_socket(path)) return false;
-  const auto probe = unix_socket(SOCK_NONBLOCK);
-  return probe && ::connect(probe->get(), generic(address), sizeof address.address) != 0 &&
-         errno == ECONNREFUSED;
-}
-
 }  // namespace
 
 Result<Pipe> make_pipe() {
@@ -152,22 +139,29 @@ long write_some(const Endpoint& sink, std::span<const std::uint8_t> bytes) {
   return count < 0 ? -errno : count;
 }
 
+std::optional<std::string_view> clear_socket_path(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) != 0) return std::nullopt;
+  if (!S_ISSOCK(status.st_mode)) return "a file that is no socket is there";
+  const auto address = address_of(path);
+  const auto probe = unix_socket(SOCK_NONBLOCK);
+  if (!address || !probe ||
+      ::connect(probe->get(), generic(*address), sizeof address->address) == 0 ||
+      errno != ECONNREFUSED)
+    return "another process listens there";
+  ::unlink(path.c_str());
+  return std::nullopt;
+}
+
 Result<Fd> listen_unix(const std::string& path) {
   const SocketAddress address = VMM_TRY(address_of(path));
   Fd fd = VMM_TRY(unix_socket(SOCK_NONBLOCK));
-  int result = ::bind(fd.get(), generic(address), sizeof address.address);
-  if (result != 0 && errno == EADDRINUSE && is_stale_socket(path, address)) {
-    ::unlink(path.c_str());
-    result = ::bind(fd.get(), generic(address), sizeof address.address);
-  }
-  if (result != 0) {
-    const int reason = errno;
-    const std::string what = "make the socket " + printable(path);
-    if (reason != EADDRINUSE) return fail(Error::system(ErrorKind::Usage, what, reason));
-    return fail(Error::usage(what + (is_socket(path) ? ": another process listens there"
-                                                     : ": a file that is no socket is there"))
-                    .hint("give another path, or remove it"));
-  }
+  const std::string what = "make the socket " + printable(path);
+  if (const auto there = clear_socket_path(path))
+    return fail(
+        Error::usage(fmt::format("{}: {}", what, *there)).hint("give another path, or remove it"));
+  if (::bind(fd.get(), generic(address), sizeof address.address) != 0)
+    return fail(Error::system(ErrorKind::Usage, what, errno));
   // Nobody can connect between bind() and listen().
   if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 16) != 0) {
     const int reason = errno;

@@ -12,6 +12,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "vmm/base/descriptors.h"
 #include "vmm/base/text.h"
 
 namespace vmm {
@@ -48,23 +49,6 @@ Result<DebugAddress> parse_tcp(std::string_view text, std::string_view rest, boo
   return address;
 }
 
-Result<void> remove_stale(const std::string& path, const sockaddr_un& address,
-                          std::string_view option) {
-  struct stat status {};
-  if (::lstat(path.c_str(), &status) != 0) return {};
-  const auto in_the_way = [&](std::string_view what) {
-    return fail(Error::usage(fmt::format("{} unix:{}: {}", option, printable(path), what))
-                    .hint("give another path, or remove it"));
-  };
-  if (!S_ISSOCK(status.st_mode)) return in_the_way("a file that is no socket is there");
-  const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
-      errno != ECONNREFUSED)
-    return in_the_way("another process listens there");
-  ::unlink(path.c_str());
-  return {};
-}
-
 Result<Listener> listen_unix(const DebugAddress& address, std::string_view option) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
@@ -74,7 +58,9 @@ Result<Listener> listen_unix(const DebugAddress& address, std::string_view optio
         "most {}",
         option, printable(address.path), address.path.size(), sizeof name.sun_path - 1)));
   std::memcpy(name.sun_path, address.path.data(), address.path.size());
-  VMM_TRY(remove_stale(address.path, name, option));
+  if (const auto there = clear_socket_path(address.path))
+    return fail(Error::usage(fmt::format("{} unix:{}: {}", option, printable(address.path), *there))
+                    .hint("give another path, or remove it"));
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto failed = [&] {
     return fail(Error::system(ErrorKind::Usage,
