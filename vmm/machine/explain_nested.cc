@@ -104,6 +104,7 @@ void describe_vmx(const CrashScene& scene, NestedFinding& finding) {
   const nested::NestedState& state = finding.state;
   std::vector<std::string>& lines = finding.lines;
   if (state.guest_mode && state.vmcs) {
+    finding.walks = l2_walks(scene, finding.vcpu);
     describe_l2(finding, lines);
     describe_ept(scene, finding, lines);
   } else {
@@ -168,6 +169,7 @@ NestedFinding vcpu_of_svm(const CrashScene& scene, unsigned vcpu,
     line += fmt::format("; an exit goes on in L1 at {:X}h, RSP {:X}h, CR3 {:X}h",
                         hypervisor->get(nested::VmcbId::Rip), hypervisor->get(nested::VmcbId::Rsp),
                         hypervisor->get(nested::VmcbId::Cr3));
+  if (state.guest_mode) finding.walks = l2_walks(scene, vcpu);
   finding.lines.push_back(std::move(line));
   describe_counters(scene, finding);
   keep_state(scene, finding);

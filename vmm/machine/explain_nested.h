@@ -9,12 +9,38 @@
 #include <vector>
 
 #include "vmm/core/nested_position.h"
+#include "vmm/core/page_walk.h"
 #include "vmm/machine/explain.h"
 #include "vmm/nested/nested_state.h"
 #include "vmm/nested/rule.h"
 #include "vmm/nested/vmx_denied.h"
 
 namespace vmm {
+
+// How a hypervisor's EPT or nested page tables translate an address of L2's memory.
+struct NestedWalk {
+  struct Step {
+    std::string entry;  // "EPT PML4E", "PDPTE", ...
+    unsigned index = 0;
+    Gpa at = 0;
+    std::uint64_t value = 0;
+  };
+  Gpa address = 0;
+  std::vector<Step> steps = {};
+  std::optional<Gpa> gpa = {};  // of the hypervisor's memory, when the walk succeeded
+  std::uint64_t page_size = 0;
+  bool writable = false, executable = false;  // by all entries together
+  std::string failure = {};                   // a sentence; empty where there is none
+};
+
+// Where a linear address of L2 leads: through its own tables, which lie in its memory, and what
+// comes out through the hypervisor's, if it has such.
+struct L2Walk {
+  std::string of;  // "rip", "cr2"
+  Gva address = 0;
+  Walk walk = {};
+  std::optional<NestedWalk> nested = {};
+};
 
 struct NestedFinding {
   unsigned vcpu = 0;
@@ -35,6 +61,8 @@ struct NestedFinding {
   std::vector<nested::DeniedInstruction> denied = {};
   // What KVM has counted of the vCPU.
   std::map<std::string, std::uint64_t> counters = {};
+  // Of a vCPU in L2.
+  std::vector<L2Walk> walks = {};
   bool l2_lacks_instructions() const { return state.guest_mode && !denied.empty(); }
   // The lines of a card: level and regions, what failed, the rules that are broken.
   std::vector<std::string> lines = {};
@@ -71,6 +99,11 @@ NestedPosition nested_position(const CrashScene& scene, unsigned vcpu);
 // L2's memory as the hypervisor's nested tables map it, where the vCPU is in L2 with such; null
 // elsewhere. Refers to `scene`.
 std::shared_ptr<const NestedMemory> l2_memory(const CrashScene& scene, unsigned vcpu);
+// Of an address of L2's memory; nothing where that is L1's own.
+std::optional<NestedWalk> walk_nested(const CrashScene& scene, unsigned vcpu, Gpa l2_address,
+                                      bool fetch);
+// Where RIP leads, and CR2 if there is one; none of a vCPU in L1.
+std::vector<L2Walk> l2_walks(const CrashScene& scene, unsigned vcpu);
 // Who keeps the capability away that would allow it; empty where that is not known.
 std::string capability_origin(const CrashScene& scene, const nested::Violation& violation);
 // `violation`, and that.

@@ -213,8 +213,22 @@ TEST(ExplainNested, memory_of_an_l2_of_svm_is_read_through_nested_tables) {
   EXPECT_EQ(l2->read_value<std::uint8_t>(0x1010), 0x5a);
   EXPECT_EQ(l2->place(0x2000), std::nullopt);
   EXPECT_THAT(l2->describe(0x2000), Contains(HasSubstr("EXITINFO1")));
-  EXPECT_THAT(nested_findings(s.scene).front().lines,
+  const NestedFinding finding = nested_findings(s.scene).front();
+  EXPECT_THAT(finding.lines,
               Contains(HasSubstr("by the VMCB at 6000h; an exit goes on in L1 at 7003h")));
+  // Its tables are to be at 0, which is not mapped for it.
+  ASSERT_EQ(finding.walks.size(), 1u);
+  EXPECT_EQ(finding.walks[0].of, "rip");
+  ASSERT_TRUE(finding.walks[0].walk.failure);
+  EXPECT_FALSE(finding.walks[0].nested);
+  const auto walk = walk_nested(s.scene, 0, 0x1010, true);
+  ASSERT_TRUE(walk);
+  EXPECT_EQ(walk->gpa, 0xd010u);
+  ASSERT_EQ(walk->steps.size(), 4u);
+  EXPECT_EQ(walk->steps[3].at, 0xc008u);
+  EXPECT_EQ(walk->steps[3].value, 0xd007u);
+  EXPECT_THAT(walk_nested(s.scene, 0, 0x2000, false)->failure, HasSubstr("not present"));
+  EXPECT_FALSE(walk_nested(s.scene, 1, 0, false)) << "no such vCPU";
 }
 
 TEST(ExplainNested, a_vcpu_in_l2_lands_where_its_hypervisor_goes_on) {

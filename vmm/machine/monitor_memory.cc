@@ -8,40 +8,15 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
 #include "vmm/core/vcpu_memory.h"
+#include "vmm/machine/explain_nested.h"
+#include "vmm/machine/explain_stop.h"
 #include "vmm/machine/monitor_parts.h"
-#include "vmm/machine/register_text.h"
 #include "vmm/machine/state_json.h"
 
 namespace vmm::monitor {
 namespace {
 
 using nlohmann::json;
-
-json walk_json(Gva address, const Walk& walk) {
-  json steps = json::array();
-  for (const WalkStep& step : walk.steps)
-    steps.push_back({{"entry", step.entry_name},
-                     {"level", step.level},
-                     {"index", step.index},
-                     {"at", json_hex(step.entry_gpa)},
-                     {"value", json_hex(step.entry)}});
-  json j = {{"address", json_hex(address)},
-            {"mode", paging_text(walk.mode)},
-            {"steps", std::move(steps)},
-            {"gpa", walk.gpa ? json(json_hex(*walk.gpa)) : json()},
-            {"page_size", walk.page_size},
-            {"writable", walk.writable},
-            {"user", walk.user},
-            {"executable", walk.executable},
-            {"failure", nullptr}};
-  if (walk.failure)
-    j["failure"] = {{"rule", walk.failure->rule},
-                    {"text", walk.failure->text},
-                    {"vector", walk.failure->vector},
-                    {"error_code", walk.failure->error_code},
-                    {"depends_on", walk.failure->depends_on}};
-  return j;
-}
 
 constexpr std::size_t kRow = 16;
 
@@ -67,6 +42,13 @@ std::string row_text(Gpa gpa, const Row& row, std::size_t count) {
   return fmt::format("{:012x}: {:<48}  {}\n", gpa, hex, text);
 }
 
+json nested_json(const Request& r, Gpa l2_address) {
+  const auto live = live_facts(r.scene, r.scene.vcpu);
+  if (!live) return {};
+  const auto walk = walk_nested((*live)->scene, r.scene.vcpu, l2_address, false);
+  return walk ? nested_walk_json(*walk) : json();
+}
+
 bool is_access_size(std::uint64_t size) { return size == 1 || size == 2 || size == 4 || size == 8; }
 
 }  // namespace
@@ -88,6 +70,7 @@ MonitorAnswer walk(const Request& r) {
     if (nested != nullptr) {
       const auto place = found.gpa ? nested->place(*found.gpa) : std::nullopt;
       document["l1_gpa"] = place ? json(json_hex(*place)) : json();
+      document["nested"] = found.gpa ? nested_json(r, *found.gpa) : json();
     }
     return done_json(document);
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "vmm/base/bytes.h"
 #include "vmm/core/nested_memory_fake.h"
@@ -112,6 +113,27 @@ TEST_F(MonitorNested, explain_says_what_a_vm_entry_will_find) {
   target.ram.put(kCode, {0x0f, 0x01, 0xc2});
   EXPECT_THAT(say("explain"), AllOf(HasSubstr("entry   vCPU 0 is in L1 at VMLAUNCH 10000h"),
                                     HasSubstr("I098 HOST_TR selector must not be 0")));
+}
+
+TEST_F(MonitorNested, a_walk_as_json_has_the_steps_of_both_tables) {
+  fake.set(VmcsField::EptPointer, 0x30000 | 3 << 3 | 6);
+  fake.secondary(nested::kEnableEpt);
+  in_vmx_operation();
+  store(std::span(machine.hypervisors[0].nested), 0, std::uint16_t{1});
+  target.positions[0] = {
+      .level = 2, .memory = std::make_shared<FakeNestedMemory>(target.ram, 0x8000, kRamSize)};
+  target.states[0].sregs.cr0 = spec::CR0_PE;
+  target.ram.put64(0x30000, 0x31007);
+  const auto walk = nlohmann::json::parse(say("walk --json 0x1234"));
+  EXPECT_EQ(walk["level"], 2);
+  const auto& nested = walk["nested"];
+  EXPECT_EQ(nested["address"], "0x1234");
+  ASSERT_EQ(nested["steps"].size(), 2u);
+  EXPECT_EQ(nested["steps"][0]["entry"], "EPT PML4E");
+  EXPECT_EQ(nested["steps"][0]["at"], "0x30000");
+  EXPECT_EQ(nested["steps"][0]["value"], "0x31007");
+  EXPECT_EQ(nested["gpa"], nullptr);
+  EXPECT_NE(nested["failure"], nullptr);
 }
 
 TEST_F(MonitorNested, walk_goes_through_both_tables_of_a_vcpu_in_l2) {

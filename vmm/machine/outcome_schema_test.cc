@@ -65,6 +65,32 @@ TEST(OutcomeSchema, every_kind_of_ending_gives_a_valid_document) {
   }
 }
 
+TEST(OutcomeSchema, walks_of_l2_are_a_part_of_the_document) {
+  Fixture f;
+  NestedFinding finding{.vcpu = 1, .state = {.guest_mode = true}};
+  L2Walk refused{.of = "cr2", .address = 0x8000000000};
+  WalkFailure& failure = refused.walk.failure.emplace();
+  failure.rule = "not-present";
+  failure.text = "PML4E[1] is not present";
+  L2Walk known{.of = "rip", .address = 0x101000};
+  known.walk.gpa = 0x1000;
+  known.walk.steps = {{"PTE", 1, 0x101, 0x4808, 0x1003, 4096}};
+  known.nested = NestedWalk{.address = 0x1000,
+                            .steps = {{"EPT PML4E", 0, 0x9000, 0xa007}},
+                            .failure = "EPT PDPTE[0] is not present"};
+  finding.walks = {known, refused};
+  f.report.hypervisors = {finding};
+  json document = f.document();
+  EXPECT_EQ(outcome_problems(document), "");
+  json& walks = document["hypervisors"][0]["l2_walks"];
+  EXPECT_EQ(walks[0]["nested"]["steps"][0]["value"], "0xa007");
+  EXPECT_EQ(walks[0]["nested"]["failure"], "EPT PDPTE[0] is not present");
+  EXPECT_EQ(walks[1]["nested"], nullptr);
+  EXPECT_EQ(walks[1]["failure"]["rule"], "not-present");
+  walks[0].erase("nested");
+  EXPECT_NE(outcome_problems(document), "");
+}
+
 TEST(OutcomeSchema, a_refusal_is_a_valid_document_whatever_is_known) {
   Fixture f;
   const Error error = Error::host("no such bits");

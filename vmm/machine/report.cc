@@ -151,6 +151,13 @@ json hypervisors_json(const std::vector<NestedFinding>& findings) {
       const std::string text = nested::dump_text(finding.bytes_name, finding.bytes);
       for (const std::string_view line : split(trim(text), '\n')) dump.push_back(line);
     }
+    json walks = json::array();
+    for (const L2Walk& walk : finding.walks) {
+      json one = walk_json(walk.address, walk.walk);
+      one["of"] = walk.of;
+      one["nested"] = walk.nested ? nested_walk_json(*walk.nested) : json();
+      walks.push_back(std::move(one));
+    }
     for (const nested::Violation& violation : finding.report.violations)
       violations.push_back(violation_json(violation));
     list.push_back({{"vcpu", finding.vcpu},
@@ -162,6 +169,7 @@ json hypervisors_json(const std::vector<NestedFinding>& findings) {
                     {"counters", finding.counters},
                     {"dump", std::move(dump)},
                     {"lines", finding.lines},
+                    {"l2_walks", std::move(walks)},
                     {"violations", std::move(violations)}});
   }
   return list;

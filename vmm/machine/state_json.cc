@@ -4,6 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "vmm/machine/explain_nested.h"
+#include "vmm/machine/register_text.h"
+
 namespace vmm {
 
 using nlohmann::json;
@@ -84,6 +87,48 @@ json event_json(const TraceEvent& e) {
     j["device"] = e.device.empty() ? json() : json(e.device);
   }
   return j;
+}
+
+json walk_json(Gva address, const Walk& walk) {
+  json steps = json::array();
+  for (const WalkStep& step : walk.steps)
+    steps.push_back({{"entry", step.entry_name},
+                     {"level", step.level},
+                     {"index", step.index},
+                     {"at", json_hex(step.entry_gpa)},
+                     {"value", json_hex(step.entry)}});
+  json j = {{"address", json_hex(address)},
+            {"mode", paging_text(walk.mode)},
+            {"steps", std::move(steps)},
+            {"gpa", walk.gpa ? json(json_hex(*walk.gpa)) : json()},
+            {"page_size", walk.page_size},
+            {"writable", walk.writable},
+            {"user", walk.user},
+            {"executable", walk.executable},
+            {"failure", nullptr}};
+  if (walk.failure)
+    j["failure"] = {{"rule", walk.failure->rule},
+                    {"text", walk.failure->text},
+                    {"vector", walk.failure->vector},
+                    {"error_code", walk.failure->error_code},
+                    {"depends_on", walk.failure->depends_on}};
+  return j;
+}
+
+json nested_walk_json(const NestedWalk& walk) {
+  json steps = json::array();
+  for (const NestedWalk::Step& step : walk.steps)
+    steps.push_back({{"entry", step.entry},
+                     {"index", step.index},
+                     {"at", json_hex(step.at)},
+                     {"value", json_hex(step.value)}});
+  return {{"address", json_hex(walk.address)},
+          {"steps", std::move(steps)},
+          {"gpa", walk.gpa ? json(json_hex(*walk.gpa)) : json()},
+          {"page_size", walk.page_size},
+          {"writable", walk.writable},
+          {"executable", walk.executable},
+          {"failure", walk.failure.empty() ? json() : json(walk.failure)}};
 }
 
 json violation_json(const nested::Violation& violation) {
