@@ -20,6 +20,10 @@ void SymbolTable::merge(const SymbolTable& other) {
 }
 
 std::optional<std::string> SymbolTable::name_of(Gva address) const {
+  if (address >= kMovable) {
+    address -= slide();
+    if (address < kMovable) return std::nullopt;
+  }
   auto after = symbols_.upper_bound(address);
   if (after == symbols_.begin()) return std::nullopt;
   const auto& [start, symbol] = *std::prev(after);
@@ -31,7 +35,7 @@ std::optional<std::string> SymbolTable::name_of(Gva address) const {
 
 std::optional<Gva> SymbolTable::address_of(std::string_view name) const {
   for (const auto& [address, symbol] : symbols_)
-    if (symbol.name == name) return address;
+    if (symbol.name == name) return address >= kMovable ? address + slide() : address;
   return std::nullopt;
 }
 

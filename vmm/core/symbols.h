@@ -1,6 +1,7 @@
 // Names for addresses, from the images that were loaded.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -14,6 +15,8 @@ class SymbolTable {
  public:
   static constexpr std::size_t kMaxSymbols = 1'000'000;  // what is beyond is left out
   static constexpr std::size_t kMaxName = 512;           // longer names are cut
+  // What is linked from here up may have moved (KASLR): Linux' START_KERNEL_map.
+  static constexpr Gva kMovable = 0xffff'ffff'8000'0000;
 
   // `size` 0: unknown, reaches to the next symbol but at most 64 KiB. The first name of an address
   // stays.
@@ -22,9 +25,14 @@ class SymbolTable {
   // address.
   std::optional<std::string> name_of(Gva address) const;
   std::optional<Gva> address_of(std::string_view name) const;
-  // The symbols of `other` at addresses that have none here.
+  // The symbols of `other`, as they were added, at addresses that have none here.
   void merge(const SymbolTable& other);
-  // Calls `visit` with name, address and size of each symbol, by rising address.
+  // Symbols from kMovable up are `slide` above where they were added, modulo 2^64. May be called
+  // while others read.
+  void move_kernel(std::uint64_t slide) { slide_.set(slide); }
+  std::uint64_t slide() const { return slide_.get(); }
+  // Calls `visit` with name, address and size of each symbol, as they were added, by rising
+  // address.
   template <typename Visit>
   void for_each(Visit&& visit) const {
     for (const auto& [address, symbol] : symbols_) visit(symbol.name, address, symbol.size);
@@ -37,7 +45,23 @@ class SymbolTable {
     std::string name;
     std::uint64_t size;
   };
+  class Slide {
+   public:
+    Slide() = default;
+    Slide(const Slide& other) : value_(other.get()) {}
+    Slide& operator=(const Slide& other) {
+      set(other.get());
+      return *this;
+    }
+    std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+    void set(std::uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+
+   private:
+    std::atomic<std::uint64_t> value_{0};
+  };
+
   std::map<Gva, Symbol> symbols_;
+  Slide slide_;
 };
 
 }  // namespace vmm

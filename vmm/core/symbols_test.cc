@@ -61,6 +61,22 @@ TEST(SymbolTable, finds_addresses_by_name) {
   EXPECT_EQ(table.address_of("load_cr"), std::nullopt);
 }
 
+TEST(SymbolTable, of_a_kernel_that_moved_leaves_the_rest_in_place) {
+  SymbolTable table;
+  table.add("panic", SymbolTable::kMovable + 0x10'0000, 100);
+  table.add("of_a_user", 0x40'0000, 100);
+  table.move_kernel(0x1a00'0000);
+  EXPECT_EQ(table.slide(), 0x1a00'0000u);
+  EXPECT_EQ(table.name_of(SymbolTable::kMovable + 0x1a10'0001), "panic+1h");
+  EXPECT_EQ(table.name_of(SymbolTable::kMovable + 0x10'0000), std::nullopt);
+  EXPECT_EQ(table.address_of("panic"), SymbolTable::kMovable + 0x1a10'0000);
+  EXPECT_EQ(table.name_of(0x40'0000), "of_a_user");
+  const SymbolTable copy = table;
+  EXPECT_EQ(copy.address_of("panic"), SymbolTable::kMovable + 0x1a10'0000);
+  table.move_kernel(0);
+  EXPECT_EQ(table.name_of(SymbolTable::kMovable + 0x10'0000), "panic");
+}
+
 TEST(SymbolTable, hostile_names_cannot_reach_the_terminal) {
   SymbolTable table;
   table.add("\x1b[2Jevil", 0x1000, 8);

@@ -57,6 +57,8 @@ std::span<const Command> commands() {
       {"reset", "", "the machine starts again from its images, as after power-on", reset},
       {"screen", "", "the VGA's text", screen},
       {"step", "irq on|off", "whether single steps take interrupts (off)", step},
+      {"symbols", "[ADDRESS]", "how many, and how far the kernel moved itself; or what is there",
+       symbols},
       {"trace", "", "whether --trace is on, and how far it is", trace},
       {"tss", "", "the stacks in the TSS", tss},
       {"vmcb", "[show|check|dump] ADDRESS",

@@ -205,6 +205,19 @@ TEST_F(DebugMonitor, the_model_and_why_the_interrupt_controllers_are_kvms) {
                                   HasSubstr("split: vmx needs KVM's LAPIC"), HasSubstr("256 MiB")));
 }
 
+TEST_F(DebugMonitor, symbols_say_how_far_the_kernel_moved_itself) {
+  EXPECT_EQ(say("symbols"), "  symbols 2, of the images and --symbols\n");
+  EXPECT_EQ(say("symbols 10001h"), "10001h (start+1h)\n");
+  EXPECT_EQ(say("symbols on_page_fault"), "11000h (on_page_fault)\n");
+  target.names.add("panic", SymbolTable::kMovable + 0x10'0000, 0x100);
+  target.names.move_kernel(0x1a00'0000);
+  EXPECT_THAT(say("symbols"),
+              HasSubstr("by 1a000000h (KASLR); for gdb: symbol-file -o 0x1a000000"));
+  EXPECT_EQ(say("symbols panic"), "ffffffff9a100000h (panic)\n");
+  EXPECT_EQ(ask("symbols nowhere").status, Status::Usage);
+  EXPECT_EQ(ask("symbols 1 2").status, Status::Usage);
+}
+
 TEST_F(DebugMonitor, exits_of_each_processor) {
   machine.events = {{.time = std::chrono::milliseconds(1500),
                      .vcpu = 1,

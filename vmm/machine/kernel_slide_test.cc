@@ -30,7 +30,7 @@ class Slide : public testing::Test {
     scene.memory = &ram;
     scene.symbols = &symbols;
   }
-  std::uint64_t with_handler(Gva handler) {
+  std::optional<std::uint64_t> with_handler(Gva handler) {
     ram.put64(0x8000, bits(handler, 15, 0) | bits(handler, 31, 16) << 48 | 0x8e00'0010'0000ull);
     ram.put64(0x8008, handler >> 32);
     return kernel_slide(scene);
@@ -43,24 +43,34 @@ class Slide : public testing::Test {
 
 TEST_F(Slide, of_a_kernel_that_moved_is_read_from_the_gate_of_divide_error) {
   EXPECT_EQ(with_handler(kLinked + 0x1a00'0000), 0x1a00'0000U);
-  const SymbolTable moved = moved_symbols(symbols, 0x1a00'0000);
-  EXPECT_EQ(moved.name_of(0xffff'ffff'9b10'0000), "panic");
-  EXPECT_EQ(moved.name_of(0x40'0000), "of_a_user");
+  symbols.move_kernel(0x1a00'0000);
+  EXPECT_EQ(symbols.name_of(0xffff'ffff'9b10'0000), "panic");
+  EXPECT_EQ(with_handler(kLinked + 0x20'0000), 0x20'0000U) << "from where it was linked";
 }
 
-TEST_F(Slide, is_nothing_where_the_symbols_fit_or_nothing_tells) {
-  EXPECT_EQ(with_handler(kLinked), 0U);
-  EXPECT_EQ(with_handler(kLinked + 0x1000), 0U) << "no multiple of 2 MiB: another handler";
-  EXPECT_EQ(with_handler(kLinked + 0x4000'0000), 0U) << "further than it moves";
-  EXPECT_EQ(with_handler(0x1000), 0U);
+TEST_F(Slide, of_a_kernel_that_is_starting_is_told_by_its_early_handler) {
+  symbols.add("early_idt_handler_array", 0xffff'ffff'82a0'0000, 288);
+  EXPECT_EQ(with_handler(0xffff'ffff'a2a0'0000), 0x2000'0000U);
+  EXPECT_EQ(with_handler(kLinked + 0x2000'0000), 0x2000'0000U);
+}
+
+TEST_F(Slide, is_0_where_the_symbols_fit) { EXPECT_EQ(with_handler(kLinked), 0U); }
+
+TEST_F(Slide, is_not_known_where_nothing_tells) {
+  EXPECT_EQ(with_handler(kLinked + 0x1000), std::nullopt)
+      << "no multiple of 2 MiB: another handler";
+  EXPECT_EQ(with_handler(kLinked + 0x4000'0000), std::nullopt) << "further than it moves";
+  EXPECT_EQ(with_handler(0x1000), std::nullopt);
   with_handler(kLinked + 0x20'0000);
   scene.vcpus[0].sregs.idt.limit = 0;
-  EXPECT_EQ(kernel_slide(scene), 0U);
+  EXPECT_EQ(kernel_slide(scene), std::nullopt);
   scene.vcpus[0].sregs.idt = {.base = 0x4000'0000, .limit = 0xfff, .padding = {}};
-  EXPECT_EQ(kernel_slide(scene), 0U);
+  EXPECT_EQ(kernel_slide(scene), std::nullopt);
+  EXPECT_TRUE(has_linux_handlers(symbols));
   const SymbolTable none;
+  EXPECT_FALSE(has_linux_handlers(none));
   scene.symbols = &none;
-  EXPECT_EQ(kernel_slide(scene), 0U);
+  EXPECT_EQ(kernel_slide(scene), std::nullopt);
 }
 
 }  // namespace

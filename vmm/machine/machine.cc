@@ -75,6 +75,7 @@ void Machine::wake() {
 }
 
 Step Machine::handle(const Exit& exit, unsigned vcpu, Gva rip) {
+  if (rip >= SymbolTable::kMovable) look_for_kernel(exit, vcpu);
   auto board = board_.lock();
   if (UserIrqChip* chip = (*board)->user_chip())
     chip->after_exit(vcpu, vcpus_[vcpu]->entry_state());

@@ -243,11 +243,16 @@ class Machine final : public DebugTarget, public MonitorMachine {
   // An interrupt that KVM did not take (none, on a working host).
   void count_failure(const Result<void>& result) { irq_failures_ += result ? 0 : 1; }
   void wake();
+  void look_for_kernel(const Exit& exit, unsigned vcpu);
+  void forget_kernel();
 
   MachineSpec spec_;
   Source source_;
   GuestMemory memory_;
   SymbolTable symbols_;
+  std::atomic<bool> may_move_{false};           // they are of a Linux, and where it is, is unknown
+  std::atomic<std::uint32_t> kernel_exits_{0};  // since it was last looked for
+  std::atomic<std::uint32_t> kernel_look_at_{1};
   BoardDescription description_;           // what ACPI tables say
   std::optional<FirmwareItems> firmware_;  // with --firmware: what it finds in fw_cfg
   FirmwareKind firmware_kind_ = FirmwareKind::OvmfCode;

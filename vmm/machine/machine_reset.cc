@@ -119,6 +119,7 @@ Result<void> Machine::rebuild() {
     return fail(std::move(built).error().context("start the machine again"));
   }
   if (trace_ != nullptr) trace_->start_again(now);
+  forget_kernel();
   suspended_ = false;
   reset_asked_ = false;
   armed_deadline_ = VmTime::max();

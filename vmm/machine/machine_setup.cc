@@ -41,6 +41,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineSp
       new Machine(spec, VMM_TRY(GuestMemory::create(spec.memory, spec.vga.trap)),
                   {.kvm = kvm, .cpu = cpu, .host = host, .image = image}));
   machine->symbols_ = image.symbols;
+  machine->forget_kernel();
   machine->irqchip_reason_ = irqchip.reason;
   machine->remember_model(cpu, host);
   VMM_TRY(machine->open_disks());

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/text.h"
@@ -106,6 +108,24 @@ MonitorAnswer phys(const Request& r) {
     return failed(
         fmt::format("{:x}h: no RAM there ({}); mmio reads devices", *address, hole_name(*address)));
   return done(std::move(text));
+}
+
+MonitorAnswer symbols(const Request& r) {
+  if (r.words.size() > 1) return usage();
+  const SymbolTable& table = r.scene.target.symbols();
+  if (!r.words.empty()) {
+    const auto address = number_of(r.scene, r.words[0]);
+    if (!address)
+      return usage(fmt::format("{}: no number, symbol or $register", printable(r.words[0])));
+    return done(place_name(r.scene, *address) + "\n");
+  }
+  std::vector<std::string> lines;
+  add_labelled(lines, "symbols", fmt::format("{}, of the images and --symbols", table.size()));
+  if (table.slide() != 0)
+    add_labelled(lines, "moved",
+                 fmt::format("by {:x}h (KASLR); for gdb: symbol-file -o 0x{:x} VMLINUX",
+                             table.slide(), table.slide()));
+  return done(fmt::format("{}\n", fmt::join(lines, "\n")));
 }
 
 MonitorAnswer mmio(const Request& r) {

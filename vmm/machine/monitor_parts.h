@@ -61,6 +61,7 @@ Result<std::unique_ptr<LiveFacts>> live_facts(const MonitorScene& scene, unsigne
 // By file.
 MonitorAnswer walk(const Request& request);
 MonitorAnswer phys(const Request& request);
+MonitorAnswer symbols(const Request& request);
 MonitorAnswer mmio(const Request& request);
 MonitorAnswer regs(const Request& request);
 MonitorAnswer msr(const Request& request);

@@ -283,8 +283,10 @@ Result<RunReport> gather(Machine& machine, const RunOutcome& outcome, const Mach
     scene.symbols = &moved;
   }
   if (wants_explanation(outcome) || has_nested_cause(report)) {
-    if (const std::uint64_t slide = kernel_slide(scene); slide != 0) {
-      moved = moved_symbols(*scene.symbols, slide);
+    // Also of one that died before any exit told.
+    if (const auto slide = kernel_slide(scene); slide && *slide != scene.symbols->slide()) {
+      if (scene.symbols != &moved) moved = *scene.symbols;
+      moved.move_kernel(*slide);
       scene.symbols = &moved;
     }
     report.card = explain(scene, report.hypervisors);
