@@ -134,6 +134,18 @@ TEST_F(Gdb, ten_thousand_steps_are_made) {
   EXPECT_EQ(vmm->finish().code, 0);
 }
 
+// The second instruction is PUSHF; the guest looks at what it stored.
+TEST_F(Gdb, a_step_leaves_no_trap_flag_in_what_the_guest_stores) {
+  const auto vmm = start("entry-elf64.elf");
+  RspClient client = connect();
+  EXPECT_EQ(client.ask("QStartNoAckMode"), "OK");
+  for (int i = 0; i < 4; ++i) ASSERT_THAT(client.ask("vCont;s:1"), StartsWith("T05")) << i;
+  client.send("vCont;c");
+  EXPECT_THAT(client.next(), StartsWith("W"));
+  const RunResult run = vmm->finish();
+  EXPECT_EQ(run.code, 0) << run.out;
+}
+
 // Asked by vmm, as gdb says.
 TEST_F(Gdb, a_condition_is_asked_ten_thousand_times_until_it_is_true) {
   if (only_steps_work()) return expect_refusal("count.elf", "Z0,10000d,1;X8,2600012327101327");

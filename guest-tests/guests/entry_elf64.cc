@@ -37,6 +37,7 @@ uint32_t guest_main(uint32_t, uint32_t) {
   require((efer & 0x500) == 0x500, "EFER.LME and LMA", 3);
   require((entry_rflags & 0x200) == 0, "interrupts off", 4);
   require((entry_rflags & 0x400) == 0, "direction flag clear", 5);
+  require((entry_rflags & 0x100) == 0, "trap flag clear", 11);
   require(entry_idt.limit == 0, "IDT limit 0: the first fault is a triple fault", 6);
   require(entry_gdt.limit >= 15 && (entry_cs & ~7u) + 7 <= entry_gdt.limit, "CS inside the GDT", 7);
   const uint64_t code = *reinterpret_cast<const uint64_t*>(entry_gdt.base + (entry_cs & ~7u));

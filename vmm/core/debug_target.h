@@ -40,6 +40,8 @@ class DebugTarget {
   virtual Result<DebugRegisters> registers(unsigned vcpu) {
     return DebugRegisters{.cpu = VMM_TRY(cpu_state(vcpu)), .xsave = {}};
   }
+  // General, segment and control registers alone, for less than the whole state.
+  virtual Result<CpuState> brief_state(unsigned vcpu) { return cpu_state(vcpu); }
   // KVM_MP_STATE_*, for less than the whole state.
   virtual Result<std::uint32_t> mp_state(unsigned vcpu) {
     return VMM_TRY(cpu_state(vcpu)).mp_state;

@@ -131,8 +131,7 @@ Result<void> Debugger::set_controls(const std::vector<bool>& who) {
     control.block_interrupts = control.step && support_.block_interrupts &&
                                (vcpu.how.how == How::Run ? alone : !interrupts_in_steps_) &&
                                !vcpu.halted;
-    if (control.step && !control.block_interrupts && !vcpu.before)
-      vcpu.before = VMM_TRY(target_.cpu_state(i));
+    if (control.step && !vcpu.before) vcpu.before = VMM_TRY(target_.brief_state(i));
     // It stands at these.
     if (alone)
       for (auto& slot : control.slots)

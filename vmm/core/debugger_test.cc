@@ -176,6 +176,20 @@ TEST_F(DebuggerTest, a_step_of_one_that_is_halted_takes_the_interrupt_that_wakes
   EXPECT_TRUE(target_->controls[0].block_interrupts);
 }
 
+TEST_F(DebuggerTest, a_step_over_pushf_stores_no_trap_flag) {
+  Debugger& debugger = make();
+  set_rip(0, 0x1000);
+  target_->states[0].regs.rflags = 2;
+  target_->states[0].regs.rsp = 0x3000;
+  target_->ram.put(0x1000, {0x9c});
+  ASSERT_TRUE(debugger.go(all(How::OneStep)));
+  EXPECT_TRUE(target_->controls[0].block_interrupts);
+  target_->ram.put32(0x2ffc, 2 | spec::RFLAGS_TF);
+  target_->states[0].regs.rsp = 0x2ffc;
+  ASSERT_TRUE(stop(0, stepped(0x1001)));
+  EXPECT_EQ(target_->ram.read_value<std::uint32_t>(0x2ffc), 2U);
+}
+
 TEST_F(DebuggerTest, a_range_is_stepped_until_it_is_left) {
   Debugger& debugger = make();
   set_rip(0, 0x1000);

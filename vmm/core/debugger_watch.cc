@@ -66,6 +66,8 @@ std::vector<WatchedRange> Debugger::stepped_ranges() const {
 Result<void> Debugger::clean_up_behind_step(unsigned index) {
   const auto before = std::exchange(vcpus_[index].before, {});
   if (!before) return {};
+  const CpuState brief = VMM_TRY(target_.brief_state(index));
+  if (!may_have_stored_trap_flag(before->regs, brief.regs)) return {};
   const CpuState state = VMM_TRY(target_.cpu_state(index));
   return remove_stored_trap_flag(target_, index, *before, state, features_);
 }

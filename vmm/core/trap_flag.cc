@@ -78,16 +78,21 @@ bool is_frame_of(const CpuState& before, const Memory& memory, Gva at, unsigned 
   return word != 8 || (field(3) == before.regs.rsp && field(4) == before.sregs.ss.selector);
 }
 
+bool may_be_syscall(const kvm_regs& before, const kvm_regs& after) {
+  return after.rcx == before.rip + 2 && (after.r11 & spec::RFLAGS_TF) != 0;
+}
+
 }  // namespace
+
+bool may_have_stored_trap_flag(const kvm_regs& before, const kvm_regs& after) {
+  // Its own, as far as anybody can tell.
+  if ((before.rflags & spec::RFLAGS_TF) != 0) return false;
+  return after.rsp != before.rsp || may_be_syscall(before, after);
+}
 
 Result<void> remove_stored_trap_flag(DebugTarget& target, unsigned vcpu, const CpuState& before,
                                      const CpuState& after, const PagingFeatures& features) {
-  // Its own, as far as anybody can tell.
-  if ((before.regs.rflags & spec::RFLAGS_TF) != 0) return {};
-  // Most steps are none of these, and then no memory has to be read.
-  const bool may_be_syscall =
-      after.regs.rcx == before.regs.rip + 2 && (after.regs.r11 & spec::RFLAGS_TF) != 0;
-  if (after.regs.rsp == before.regs.rsp && !may_be_syscall) return {};
+  if (!may_have_stored_trap_flag(before.regs, after.regs)) return {};
   Memory memory(target, vcpu, after, features);
   const Gva stack = stack_address(after);
   const unsigned word = frame_word(after);
@@ -104,7 +109,7 @@ Result<void> remove_stored_trap_flag(DebugTarget& target, unsigned vcpu, const C
   constexpr std::uint8_t kOperandSize = 0x66, kPushf = 0x9c;
   auto first = memory.read(code);
   auto second = memory.read(code + 1);
-  if (may_be_syscall && first == 0x0f && second == 0x05) {
+  if (may_be_syscall(before.regs, after.regs) && first == 0x0f && second == 0x05) {
     CpuState cleared = after;
     cleared.regs.r11 &= ~spec::RFLAGS_TF;
     return target.set_cpu_state(vcpu, cleared);

@@ -9,6 +9,9 @@
 
 namespace vmm {
 
+// Most steps have not: no memory has to be read, and no more than these registers.
+bool may_have_stored_trap_flag(const kvm_regs& before, const kvm_regs& after);
+
 // Takes it out of what the step of `vcpu` from `before` to `after` stored, as far as that is
 // certain: a frame has to tell all of `before`.
 Result<void> remove_stored_trap_flag(DebugTarget& target, unsigned vcpu, const CpuState& before,

@@ -133,10 +133,15 @@ Result<Exit> Vcpu::settle() {
   return enter();
 }
 
-Result<CpuState> Vcpu::state() {
+Result<CpuState> Vcpu::brief_state() {
   CpuState state;
   VMM_TRY(fd_.ioctl(request::GET_REGS, &state.regs));
   VMM_TRY(fd_.ioctl(request::GET_SREGS, &state.sregs));
+  return state;
+}
+
+Result<CpuState> Vcpu::state() {
+  CpuState state = VMM_TRY(brief_state());
   VMM_TRY(fd_.ioctl(request::GET_DEBUGREGS, &state.debugregs));
   VMM_TRY(fd_.ioctl(request::GET_VCPU_EVENTS, &state.events));
   state.mp_state = VMM_TRY(mp_state());

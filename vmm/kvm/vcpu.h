@@ -96,6 +96,8 @@ class Vcpu final : public VcpuBackend {
   Result<Exit> settle() override;
   Result<CpuState> state() override;
   Result<void> set_state(const CpuState& state) override;
+  // Only general, segment and control registers.
+  Result<CpuState> brief_state();
   Result<std::uint32_t> mp_state() override;
   std::uint64_t last_rip() const override;
   EntryState entry_state() const override;

@@ -65,6 +65,7 @@ class Machine final : public DebugTarget, public MonitorMachine {
   // that be seen: the last resume() knows it.
   const std::vector<std::string>& what_cannot_stand_still() const { return moving_clocks_; }
   Result<CpuState> cpu_state(unsigned vcpu) override;
+  Result<CpuState> brief_state(unsigned vcpu) override;
   Result<void> set_cpu_state(unsigned vcpu, const CpuState& state) override;
   const MemoryReader& memory() const override { return memory_; }
   const GuestMemory& guest_memory() const { return memory_; }

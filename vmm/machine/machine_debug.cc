@@ -19,6 +19,8 @@ Result<DebugRegisters> Machine::registers(unsigned vcpu) {
   return registers;
 }
 
+Result<CpuState> Machine::brief_state(unsigned vcpu) { return vcpus_[vcpu]->brief_state(); }
+
 Result<std::uint32_t> Machine::mp_state(unsigned vcpu) {
   std::uint32_t kvms = KVM_MP_STATE_RUNNABLE;
   if (irqchip_ != IrqChipKind::User) kvms = VMM_TRY(vcpus_[vcpu]->mp_state());
