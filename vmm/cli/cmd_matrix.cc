@@ -169,10 +169,9 @@ Result<OpenRun> resume(const Options& o, const Chosen& chosen) {
                                  "changed since",
                                  directory, chosen.spec.file))
             .hint("run it anew, without --resume"));
-  OpenRun open{.directory = directory,
-               .journal = VMM_TRY(Journal::reopen(directory)),
-               .header = run.header,
-               .done = {}};
+  Journal journal = VMM_TRY(Journal::reopen(directory));
+  OpenRun open{
+      .directory = directory, .journal = std::move(journal), .header = run.header, .done = {}};
   for (const CellRecord& cell : run.cells) open.done.insert(cell.id);
   return open;
 }

@@ -74,7 +74,10 @@ Result<CpuWords> words_of(const JsonNode& node) {
   VMM_TRY(node.only({"cpuid", "msrs"}));
   const JsonNode cpuid = VMM_TRY(node.member("cpuid"));
   const JsonNode msrs = VMM_TRY(node.member("msrs"));
-  return CpuWords{VMM_TRY(cpuid_of_json(cpuid)), VMM_TRY(msrs_of_json(msrs))};
+  CpuWords words;
+  words.cpuid = VMM_TRY(cpuid_of_json(cpuid));
+  words.msrs = VMM_TRY(msrs_of_json(msrs));
+  return words;
 }
 
 Result<std::uint32_t> quirks_of(const JsonNode& node) {

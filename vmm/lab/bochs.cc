@@ -232,10 +232,12 @@ Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImag
   const Fd rc = VMM_TRY(text_file("bochsrc", configuration));
   // Debian's build stops at its debugger's prompt.
   const Fd commands = VMM_TRY(text_file("bochs-commands", "continue\n"));
-  Outputs outputs = {
-      .screen = OutputTail(std::move(terminal.ours), VMM_TRY(open_log(spec, "bochs-screen.log"))),
-      .log = OutputTail(std::move(log.read), VMM_TRY(open_log(spec, "bochs.log"))),
-      .console = OutputTail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")))};
+  Fd screen_log = VMM_TRY(open_log(spec, "bochs-screen.log"));
+  Fd bochs_log = VMM_TRY(open_log(spec, "bochs.log"));
+  Fd console_log = VMM_TRY(open_log(spec, "console.log"));
+  Outputs outputs = {.screen = OutputTail(std::move(terminal.ours), std::move(screen_log)),
+                     .log = OutputTail(std::move(log.read), std::move(bochs_log)),
+                     .console = OutputTail(std::move(console.read), std::move(console_log))};
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = {kBochsProgram, "-q", "-f", fmt::format("/proc/self/fd/{}", rc.get()), "-rc",
                 fmt::format("/proc/self/fd/{}", commands.get())},

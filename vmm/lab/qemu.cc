@@ -218,7 +218,8 @@ Result<std::unique_ptr<Emulator>> start_qemu(const LabSpec& spec, const LabImage
   const std::vector<std::string> argv =
       qemu_arguments(spec, descriptors, start.tsc_khz, image.append);
   VMM_TRY(keep_log(spec, "qemu-command", shell_line(argv)));
-  OutputTail console_tail(std::move(console.read), VMM_TRY(open_log(spec, "console.log")));
+  Fd console_log = VMM_TRY(open_log(spec, "console.log"));
+  OutputTail console_tail(std::move(console.read), std::move(console_log));
   std::vector<int> inherited = {descriptors.kernel, descriptors.initramfs, descriptors.channel,
                                 descriptors.console};
   for (const int fd : {descriptors.monitor, descriptors.state})
