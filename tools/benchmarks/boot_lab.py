@@ -140,7 +140,7 @@ class Lab:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace",
             env=dict(os.environ, LD_PRELOAD=QEMU_LOCK))
         # The lab's own kernel may stop for good.
-        self.silence = 3 * limit + 60
+        self.silence = 2 * limit
 
     def cpu_seconds(self):
         with open("/proc/%d/stat" % self.process.pid) as status:
@@ -178,8 +178,8 @@ class Lab:
                 return
             else:
                 log.append(line.rstrip("\r"))
-        print(sys.argv[0] + ": the lab ended or fell silent too early: the table has the boots before; its "
-              "console ended with:\n" + "\n".join(log[-15:]), file=sys.stderr)
+        print(sys.argv[0] + ": the lab ended or fell silent too early; its console ended with:\n" +
+              "\n".join(log[-15:]), file=sys.stderr)
 
     def end(self):
         """The lab has switched itself off after the last sample; one that has not is killed."""
