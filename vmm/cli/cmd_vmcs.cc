@@ -224,28 +224,12 @@ Result<int> run_diff(const Options& options) {
     return fail(Error::usage("one is a VMCS and the other a VMCB: they have no field in common"));
   fmt::print("--- {}: {}\n+++ {}: {}\n", printable(options.files[0]), left.what,
              printable(options.files[1]), right.what);
-  bool differ = false;
-  const auto line = [&](std::string_view name, const std::string& old_text,
-                        const std::string& new_text) {
-    differ = true;
-    fmt::print("{}\n  - {}\n  + {}\n", name, old_text, new_text);
-  };
-  if (left.vmcs) {
-    for (const nested::VmcsDifference& d : nested::diff_vmcs(*left.vmcs, *right.vmcs))
-      line(fmt::format("{} ({:04X}h)", d.field->name, d.field->encoding()),
-           fmt::format("{:0{}X}h  {}", d.left, d.field->bytes * 2, d.left_meaning),
-           fmt::format("{:0{}X}h  {}", d.right, d.field->bytes * 2, d.right_meaning));
-  } else {
-    const auto of_left =
-        nested::decode_vmcb(VMM_TRY(nested::Vmcb::view(left.vmcb)), nested::VmcbShow::All);
-    const auto of_right =
-        nested::decode_vmcb(VMM_TRY(nested::Vmcb::view(right.vmcb)), nested::VmcbShow::All);
-    for (std::size_t i = 0; i < of_left.size(); ++i)
-      if (of_left[i].text() != of_right[i].text())
-        line(of_left[i].field->place(), of_left[i].text(), of_right[i].text());
-  }
-  if (!differ) fmt::print("no field differs\n");
-  return differ ? 1 : 0;
+  const std::string text = left.vmcs
+                               ? nested::vmcs_diff_text(*left.vmcs, *right.vmcs)
+                               : nested::vmcb_diff_text(VMM_TRY(nested::Vmcb::view(left.vmcb)),
+                                                        VMM_TRY(nested::Vmcb::view(right.vmcb)));
+  fmt::print("{}", text.empty() ? "no field differs\n" : text);
+  return text.empty() ? 0 : 1;
 }
 
 }  // namespace

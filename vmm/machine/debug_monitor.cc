@@ -61,10 +61,10 @@ std::span<const Command> commands() {
        symbols},
       {"trace", "", "whether --trace is on, and how far it is", trace},
       {"tss", "", "the stacks in the TSS", tss},
-      {"vmcb", "[show|check|dump] ADDRESS",
-       "the VMCB there, the rules of VMRUN that it breaks, or its bytes for vmm vmcs", vmcb},
-      {"vmcs", "[show|check|dump] [ADDRESS]",
-       "the vCPU's current VMCS (or one in memory), the rules that it breaks, or its bytes", vmcs},
+      {"vmcb", "[show|check|dump|diff] ADDRESS...",
+       "the VMCB there, what it breaks, its bytes, how two differ", vmcb},
+      {"vmcs", "[show|check|dump|diff] [ADDRESS...]",
+       "the current VMCS or one in memory, what it breaks, its bytes, how two differ", vmcs},
       {"walk", "ADDRESS", "how the guest's tables translate it, and which rule fails", walk, kJson},
   };
   return kCommands;

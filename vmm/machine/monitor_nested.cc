@@ -1,6 +1,7 @@
 // monitor level, vmcs, vmcb: a guest hypervisor looked at from outside.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "vmm/base/text.h"
@@ -25,14 +26,15 @@ std::string report_text(const nested::CheckReport& report) {
   return text;
 }
 
-// "show", "check" or "dump" in front of the rest; "show" where none is said.
+// "show", "check", "dump" or "diff" in front of the rest; "show" where none is said.
 struct Wish {
   std::string_view act = "show";
   std::span<const std::string_view> rest;
 };
 
 Wish wish_of(const Request& r) {
-  if (!r.words.empty() && (r.words[0] == "show" || r.words[0] == "check" || r.words[0] == "dump"))
+  static constexpr std::array<std::string_view, 4> kActs = {"show", "check", "dump", "diff"};
+  if (!r.words.empty() && std::ranges::find(kActs, r.words[0]) != kActs.end())
     return {r.words[0], r.words.subspan(1)};
   return {"show", r.words};
 }
@@ -73,6 +75,43 @@ Result<nested::VmxEntry> entry_of(const Request& r, const HypervisorState& hyper
   return entry;
 }
 
+MonitorAnswer differences(const std::string& text) {
+  return done(text.empty() ? "no field differs\n" : text);
+}
+
+// The current VMCS against one in memory, or two there.
+MonitorAnswer vmcs_diff(const Request& r, const HypervisorState& hypervisor,
+                        std::span<const std::string_view> where) {
+  if (where.empty() || where.size() > 2) return usage();
+  const auto left = entry_of(r, hypervisor, where.first(where.size() - 1));
+  if (!left) return failed(left.error());
+  const auto right = entry_of(r, hypervisor, where.last(1));
+  if (!right) return failed(right.error());
+  return differences(nested::vmcs_diff_text(left->vmcs, right->vmcs));
+}
+
+struct VmcbPage {
+  Gpa address;
+  std::array<std::uint8_t, nested::kVmcbSize> bytes;
+};
+
+Result<VmcbPage> vmcb_at(const Request& r, std::string_view word) {
+  const auto address = number_of(r.scene, word);
+  if (!address) return fail(Error::usage(fmt::format("{}: no address", printable(word))));
+  VmcbPage page{.address = *address, .bytes = {}};
+  if (!r.scene.target.memory().read(*address, page.bytes))
+    return fail(Error::usage(fmt::format("{:X}h is not RAM", *address)));
+  return page;
+}
+
+MonitorAnswer vmcb_diff(const Request& r, std::span<const std::string_view> where) {
+  if (where.size() != 2) return usage();
+  const auto left = vmcb_at(r, where[0]), right = vmcb_at(r, where[1]);
+  if (!left) return failed(left.error());
+  if (!right) return failed(right.error());
+  return differences(nested::vmcb_diff_text(nested::Vmcb(left->bytes), nested::Vmcb(right->bytes)));
+}
+
 }  // namespace
 
 MonitorAnswer level(const Request& r) {
@@ -87,8 +126,9 @@ MonitorAnswer level(const Request& r) {
 
 MonitorAnswer vmcs(const Request& r) {
   const Wish wish = wish_of(r);
-  if (wish.rest.size() > 1) return usage();
   const HypervisorState hypervisor = r.scene.machine.hypervisor_state(r.scene.vcpu);
+  if (wish.act == "diff") return vmcs_diff(r, hypervisor, wish.rest);
+  if (wish.rest.size() > 1) return usage();
   auto entry = entry_of(r, hypervisor, wish.rest);
   if (!entry) return failed(entry.error());
   if (wish.act == "dump") {
@@ -110,18 +150,17 @@ MonitorAnswer vmcs(const Request& r) {
 
 MonitorAnswer vmcb(const Request& r) {
   const Wish wish = wish_of(r);
+  if (wish.act == "diff") return vmcb_diff(r, wish.rest);
   if (wish.rest.size() != 1) return usage();
-  const auto address = number_of(r.scene, wish.rest[0]);
-  if (!address) return usage(fmt::format("{}: no address", printable(wish.rest[0])));
-  std::array<std::uint8_t, nested::kVmcbSize> bytes{};
-  if (!r.scene.target.memory().read(*address, bytes))
-    return failed(fmt::format("{:X}h is not RAM", *address));
-  if (wish.act == "dump") return dumped(r, fmt::format("VMCB at {:X}h", *address), bytes);
+  const auto page = vmcb_at(r, wish.rest[0]);
+  if (!page) return failed(page.error());
+  if (wish.act == "dump")
+    return dumped(r, fmt::format("VMCB at {:X}h", page->address), page->bytes);
   if (wish.act == "show")
-    return done(fmt::format("VMCB at {:X}h\n{}\n", *address,
-                            fmt::join(nested::describe(nested::Vmcb(bytes)), "\n")));
-  nested::SvmEntry entry{.vmcb = bytes,
-                         .vmcb_pa = *address,
+    return done(fmt::format("VMCB at {:X}h\n{}\n", page->address,
+                            fmt::join(nested::describe(nested::Vmcb(page->bytes)), "\n")));
+  nested::SvmEntry entry{.vmcb = page->bytes,
+                         .vmcb_pa = page->address,
                          .cpuid = &r.scene.target.cpuid(),
                          .memory = &r.scene.target.memory()};
   return done(report_text(nested::check_vmrun(entry)));

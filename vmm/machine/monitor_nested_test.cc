@@ -17,6 +17,7 @@ namespace {
 using nested::VmcsField;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 using Status = MonitorAnswer::Status;
 
 class MonitorNested : public testing::Test, public MonitorRig {
@@ -73,7 +74,27 @@ TEST_F(MonitorNested, what_there_is_not_is_said) {
   store(std::span(machine.hypervisors[0].nested), 8, ~std::uint64_t{0});
   EXPECT_THAT(say("vmcs"), HasSubstr("vCPU 0 is not in VMX operation"));
   EXPECT_EQ(ask("vmcs show 1 2").status, Status::Usage);
+  EXPECT_EQ(ask("vmcs diff").status, Status::Usage);
+  EXPECT_EQ(ask("vmcs diff 1 2 3").status, Status::Usage);
   EXPECT_EQ(ask("vmcb").status, Status::Usage);
+  EXPECT_EQ(ask("vmcb diff 0x60000").status, Status::Usage);
+}
+
+TEST_F(MonitorNested, control_blocks_are_compared) {
+  in_vmx_operation();
+  nested::Vmcs other = fake.entry.vmcs;
+  other.set(VmcsField::GuestRip, 0x4711);
+  target.ram.put(0x60000, {fake.entry.vmcs.bytes().begin(), fake.entry.vmcs.bytes().end()});
+  target.ram.put(0x61000, {other.bytes().begin(), other.bytes().end()});
+  EXPECT_EQ(say("vmcs diff 0x60000"), "no field differs\n");
+  EXPECT_THAT(say("vmcs diff 0x61000"),
+              AllOf(StartsWith("Guest RIP (681Eh)\n  - "), HasSubstr("+ 0000000000004711h")));
+  EXPECT_EQ(say("vmcs diff 0x60000 0x61000"), say("vmcs diff 0x61000"));
+  EXPECT_THAT(say("vmcs diff 0xf0000000"), HasSubstr("F0000000h is not RAM"));
+  target.ram.put32(0x63058, 7);
+  EXPECT_THAT(say("vmcb diff 0x62000 0x63000"),
+              AllOf(HasSubstr("Guest ASID"), HasSubstr("+ "), HasSubstr("00000007h")));
+  EXPECT_THAT(say("vmcb diff 0x62000 0xf0000000"), HasSubstr("not RAM"));
 }
 
 TEST_F(MonitorNested, a_vmcb_is_shown_and_checked_by_its_address) {

@@ -109,4 +109,15 @@ std::vector<std::string> describe(const Vmcb& vmcb, VmcbShow show) {
   return lines;
 }
 
+std::string vmcb_diff_text(const Vmcb& left, const Vmcb& right) {
+  std::string text;
+  const auto of_left = decode_vmcb(left, VmcbShow::All);
+  const auto of_right = decode_vmcb(right, VmcbShow::All);
+  for (std::size_t i = 0; i < of_left.size(); ++i)
+    if (of_left[i].text() != of_right[i].text())
+      text += fmt::format("{}\n  - {}\n  + {}\n", of_left[i].field->place(), of_left[i].text(),
+                          of_right[i].text());
+  return text;
+}
+
 }  // namespace vmm::nested

@@ -56,5 +56,7 @@ enum class VmcbShow { NonZero, All };
 std::vector<VmcbValue> decode_vmcb(const Vmcb& vmcb, VmcbShow show = VmcbShow::NonZero);
 // One line a field.
 std::vector<std::string> describe(const Vmcb& vmcb, VmcbShow show = VmcbShow::NonZero);
+// Three lines for each field in which two differ: its name, the old value, the new one.
+std::string vmcb_diff_text(const Vmcb& left, const Vmcb& right);
 
 }  // namespace vmm::nested

@@ -157,4 +157,15 @@ std::vector<VmcsDifference> diff_vmcs(const Vmcs& left, const Vmcs& right) {
   return differences;
 }
 
+std::string vmcs_diff_text(const Vmcs& left, const Vmcs& right) {
+  std::string text;
+  for (const VmcsDifference& d : diff_vmcs(left, right)) {
+    const int digits = static_cast<int>(d.field->bytes) * 2;
+    text += fmt::format("{} ({:04X}h)\n  - {:0{}X}h  {}\n  + {:0{}X}h  {}\n", d.field->name,
+                        d.field->encoding(), d.left, digits, d.left_meaning, d.right, digits,
+                        d.right_meaning);
+  }
+  return text;
+}
+
 }  // namespace vmm::nested

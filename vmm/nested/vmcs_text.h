@@ -32,6 +32,8 @@ struct VmcsDifference {
   std::string left_meaning, right_meaning;
 };
 std::vector<VmcsDifference> diff_vmcs(const Vmcs& left, const Vmcs& right);
+// Three lines a field: its name, the old value, the new one; empty where none differs.
+std::string vmcs_diff_text(const Vmcs& left, const Vmcs& right);
 
 // "VM-execution, VM-exit and VM-entry controls", ...
 std::string_view vmcs_type_text(VmcsFieldType type);
