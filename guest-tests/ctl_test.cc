@@ -96,7 +96,11 @@ TEST_F(Ctl, places_that_will_not_do_are_refused) {
   const auto refused = [](const std::string& place, const char* why) {
     const RunResult r = run_guest("exit-0.elf", {"--ctl", place});
     EXPECT_EQ(r.code, 64) << r.text();
-    EXPECT_THAT(r.err, AllOf(HasSubstr("--ctl"), HasSubstr(why))) << r.text();
+    EXPECT_THAT(r.err, HasSubstr(why)) << r.text();
+    // Of a lab's sockets only the path is known where they are made.
+    if (test_lab().empty()) {
+      EXPECT_THAT(r.err, HasSubstr("--ctl")) << r.text();
+    }
   };
   refused("tcp:127.0.0.1:0", "where should it listen?");
   refused("unix:", "where should it listen?");

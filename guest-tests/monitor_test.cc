@@ -57,7 +57,7 @@ TEST_F(Monitor, a_fault_is_explained_at_the_first_instruction_of_its_handler) {
   if (only_steps_work()) {
     EXPECT_EQ(client_.ask("Z1,100000,1"), fmt::format("E.{}", kOnlySteps));
     EXPECT_THAT(client_.ask("vCont;s:1"), StartsWith("T05"));
-    EXPECT_THAT(say("explain"), StartsWith("vCPU 0 was stepped"));
+    EXPECT_THAT(say("explain"), StartsWith("vCPU 0 stopped after a step"));
     EXPECT_EQ(end(), 0);
     return;
   }
@@ -162,7 +162,9 @@ TEST_F(Monitor, the_trace_tells_how_far_it_is) {
 TEST_F(Monitor, of_a_guest_that_died_the_card_is_the_explanation) {
   start("triple-fault.elf", {"--on-crash", "gdb", "--ctl", "unix:" + folder_.file("ctl.sock")});
   EXPECT_THAT(client_.ask("vCont;c"), StartsWith("T0b"));
-  EXPECT_THAT(say("explain"), AllOf(HasSubstr("#DF"), HasSubstr("shutdown")));
+  // SVM resets the registers of such a death; the card says so.
+  const char* known = host_backend() == "svm" ? "SVM has reset the vCPU" : "#DF";
+  EXPECT_THAT(say("explain"), AllOf(HasSubstr(known), HasSubstr("shutdown")));
   // The control socket too.
   EXPECT_EQ(run_vmm({.arguments = {"ctl", folder_.file("ctl.sock"), "explain"}, .here = true}).out,
             say("explain"));
