@@ -20,6 +20,7 @@
 #include "vmm/base/process.h"
 #include "vmm/base/units.h"
 #include "vmm/lab/backends.h"
+#include "vmm/lab/bochs_screen.h"
 #include "vmm/lab/boot_disk.h"
 #include "vmm/lab/lab_log.h"
 #include "vmm/lab/mailbox.h"
@@ -80,11 +81,17 @@ Result<Mapping> map_whole(const Fd& fd) {
   return Mapping::shared(fd, static_cast<std::size_t>(size));
 }
 
-// What Bochs writes: its screen (with the message it ends with), its log and the lab's console.
+// How often the terminal that Bochs makes is looked for, in milliseconds.
+constexpr int kLookForVga = 200;
+
+// What Bochs writes: standard output (with the message it ends with), its log, the lab's console,
+// and the guest's VGA on a terminal that it makes itself.
 struct Outputs {
   OutputTail screen;
   OutputTail log;
   OutputTail console;
+  OutputTail vga;
+  Fd vga_log;  // until the terminal is there
 };
 
 class Bochs final : public Emulator {
@@ -137,23 +144,33 @@ class Bochs final : public Emulator {
  private:
   // An emulator whose output nobody takes stands still.
   void drain() {
-    bool stopped = false;
+    bool stopped = false, sees_vga = false;
     while (!stopped) {
-      std::array<pollfd, 4> polled{};
+      std::array<pollfd, 5> polled{};
       polled[0] = {.fd = stop_.get(), .events = POLLIN, .revents = 0};
       {
         const auto outputs = outputs_.lock();
         polled[1] = {.fd = outputs->screen.fd(), .events = POLLIN, .revents = 0};
         polled[2] = {.fd = outputs->log.fd(), .events = POLLIN, .revents = 0};
         polled[3] = {.fd = outputs->console.fd(), .events = POLLIN, .revents = 0};
+        polled[4] = {.fd = outputs->vga.fd(), .events = POLLIN, .revents = 0};
       }
-      ::poll(polled.data(), polled.size(), -1);
+      ::poll(polled.data(), polled.size(), sees_vga ? -1 : kLookForVga);
       stopped = polled[0].revents != 0;
       const auto outputs = outputs_.lock();
       outputs->screen.drain();
       outputs->log.drain();
       outputs->console.drain();
+      if (!sees_vga) sees_vga = open_vga(*outputs);
+      outputs->vga.drain();
     }
+  }
+
+  bool open_vga(Outputs& outputs) const {
+    auto terminal = open_terminal_of(process_.pid());
+    if (!terminal) return false;
+    outputs.vga = OutputTail(*std::move(terminal), std::move(outputs.vga_log));
+    return true;
   }
 
   ChildProcess process_;
@@ -235,9 +252,12 @@ Result<std::unique_ptr<Emulator>> start_bochs(const LabSpec& spec, const LabImag
   Fd screen_log = VMM_TRY(open_log(spec, "bochs-screen.log"));
   Fd bochs_log = VMM_TRY(open_log(spec, "bochs.log"));
   Fd console_log = VMM_TRY(open_log(spec, "console.log"));
+  Fd vga_log = VMM_TRY(open_log(spec, "bochs-vga.log"));
   Outputs outputs = {.screen = OutputTail(std::move(terminal.ours), std::move(screen_log)),
                      .log = OutputTail(std::move(log.read), std::move(bochs_log)),
-                     .console = OutputTail(std::move(console.read), std::move(console_log))};
+                     .console = OutputTail(std::move(console.read), std::move(console_log)),
+                     .vga = {},
+                     .vga_log = std::move(vga_log)};
   ChildProcess process = VMM_TRY(ChildProcess::start(
       {.argv = {kBochsProgram, "-q", "-f", fmt::format("/proc/self/fd/{}", rc.get()), "-rc",
                 fmt::format("/proc/self/fd/{}", commands.get())},
