@@ -39,7 +39,10 @@ void leave_a_read_under_way(VirtioDisk& disk) {
 
 extern "C" void ap_main() {
   processor_is_up();
-  while (!ap_resets) ap_count = ap_count + 1;
+  while (!ap_resets) {
+    ap_count = ap_count + 1;
+    asm volatile("pause");  // the vmx lab takes a processor that loops from it at PAUSE alone
+  }
   reset_by_port_cf9(6);
   stop();
 }
