@@ -115,6 +115,7 @@ TEST_F(Ctl, beside_a_debugger_the_guest_is_looked_at_stopped_or_not) {
   ASSERT_TRUE(vmm->wait_until([&] { return client.connect(gdb) && client.ask("qC") == "QC1"; }));
   EXPECT_THAT(ask({"explain"}).out, StartsWith("the guest has not run yet"));
   EXPECT_EQ(ask({"resume"}).code, 1);
+  EXPECT_THAT(ask({"reset"}).err, HasSubstr("say monitor reset there"));
   client.send("vCont;c");
   EXPECT_TRUE(vmm->wait_until([&] {
     return ask({"explain"}).out.starts_with("the guest was stopped because it was asked to");

@@ -50,7 +50,12 @@ Result<int> Fd::ioctl(const IoctlRequest& request, unsigned long argument,
                       std::string_view detail) const {
   const int result = ioctl_raw(request, argument);
   if (result >= 0) return result;
-  return fail(Error::system(ErrorKind::Host, request.name, -result, detail));
+  Error error = Error::system(ErrorKind::Host, request.name, -result, detail);
+  // KVM_BUG_ON() marks the VM, and every later call is answered so.
+  if (result == -EIO && std::string_view(request.name).starts_with("KVM_"))
+    return fail(std::move(error).hint(
+        "KVM has given this VM up for a fault of its own; the host kernel's log has a warning"));
+  return fail(std::move(error));
 }
 
 Mapping::~Mapping() {

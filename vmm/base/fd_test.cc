@@ -133,8 +133,17 @@ TEST_F(Ioctls, an_error_has_the_name_the_errno_and_the_detail) {
   EXPECT_EQ(plain.error().errno_value(), ENOTTY);
   EXPECT_EQ(plain.error().text(), "FIONREAD: ENOTTY (Inappropriate ioctl for device)");
   EXPECT_EQ(null.ioctl(kRequest, 0, "vcpu 3").error().text(), "FIONREAD: ENOTTY (vcpu 3)");
+  EXPECT_EQ(plain.error().hint_text(), "");
   EXPECT_EQ(null.ioctl_raw(kRequest, 0), -ENOTTY);
   EXPECT_EQ(Fd().ioctl_raw(kRequest, 0), -EBADF);
+}
+
+TEST_F(Ioctls, of_a_vm_that_kvm_has_given_up_says_so) {
+  constexpr IoctlRequest kRun{FIONREAD, "KVM_RUN"};
+  set_faults({{"KVM_RUN", EIO, 1}});
+  const auto result = Fd().ioctl(kRun);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().hint_text(), testing::HasSubstr("KVM has given this VM up"));
 }
 
 TEST_F(Ioctls, a_planned_fault_keeps_the_call_from_the_kernel) {

@@ -25,6 +25,8 @@ Result<unsigned> take_vcpu(std::string_view& line, unsigned vcpus) {
   return static_cast<unsigned>(*number);
 }
 
+bool asks_for_reset(std::string_view line) { return line.substr(0, line.find(' ')) == "reset"; }
+
 // What only the socket has.
 void add_own_help(std::string_view line, MonitorAnswer& answer) {
   if (line != "help" && !line.empty()) return;
@@ -48,8 +50,8 @@ Result<void> Machine::open_control() {
 Result<MonitorAnswer> Machine::peek_beside_debugger(std::string_view line, unsigned vcpu) {
   VMM_TRY(pause());
   // Behind a reset there is nothing to put back into memory.
-  const bool resets = line.substr(0, line.find(' ')) == "reset";
-  MonitorAnswer answer = resets ? debugger_->monitor(line, vcpu) : debugger_->peek(line, vcpu);
+  MonitorAnswer answer =
+      asks_for_reset(line) ? debugger_->monitor(line, vcpu) : debugger_->peek(line, vcpu);
   if (!debug_stops_.lock()->empty())
     wake();
   else if (!threads_->ending() && !debugger_->holds_guest())
@@ -63,6 +65,10 @@ Result<MonitorAnswer> Machine::control(std::string_view line) {
   if (!vcpu) return MonitorAnswer{Status::Usage, vcpu.error().text() + "\n"};
   if (spec_.gdb && (line == "pause" || line == "resume"))
     return MonitorAnswer{Status::Failed, "a debugger (--gdb) has the guest: use that\n"};
+  // It could not be told, and would show registers and memory from before.
+  if (spec_.gdb && debugger_->has_client() && debugger_->holds_guest() && asks_for_reset(line))
+    return MonitorAnswer{Status::Failed,
+                         "a debugger has the guest stopped: say monitor reset there\n"};
   const bool ran = !paused();
   if (line == "resume") {
     if (!ran) VMM_TRY(debugger_ != nullptr ? debugger_->run() : resume());
