@@ -33,10 +33,13 @@ Vcpu::Vcpu(Fd fd, Mapping mapping, VcpuOffer offer)
   if (offer_.sync_regs) shared()->kvm_valid_regs = KVM_SYNC_X86_REGS;
 }
 
+void Vcpu::share_registers() {
+  if (offer_.sync_regs) shared()->kvm_valid_regs |= KVM_SYNC_X86_SREGS;
+}
+
 void Vcpu::keep_registers() {
-  if (!offer_.sync_regs) return;
-  keep_registers_ = true;
-  shared()->kvm_valid_regs |= KVM_SYNC_X86_SREGS;
+  keep_registers_ = offer_.sync_regs;
+  share_registers();
 }
 
 Result<std::unique_ptr<Vcpu>> Vcpu::create(Fd fd, std::size_t run_size, VcpuOffer offer) {
@@ -62,6 +65,7 @@ Result<CpuidTable> Vcpu::cpuid() {
 }
 
 Result<void> Vcpu::set_msr(std::uint32_t index, std::uint64_t value) {
+  shares_state_ = false;
   VarSized<kvm_msrs, kvm_msr_entry> argument(1);
   argument->nmsrs = 1;
   argument->entries[0].index = index;
@@ -117,6 +121,7 @@ Result<Exit> Vcpu::enter() {
     previous_sregs_ = shared()->s.regs.sregs;
   }
   const int result = fd_.ioctl_raw(request::RUN, 0);
+  shares_state_ = (shared()->kvm_valid_regs & KVM_SYNC_X86_SREGS) != 0;
   // Whoever kicks raises its request before the flag, so a request that this store wipes out is
   // seen by the caller, who looks at requests before every run.
   immediate_exit().store(0);
@@ -135,6 +140,11 @@ Result<Exit> Vcpu::settle() {
 
 Result<CpuState> Vcpu::brief_state() {
   CpuState state;
+  if (shares_state_) {
+    state.regs = shared()->s.regs.regs;
+    state.sregs = shared()->s.regs.sregs;
+    return state;
+  }
   VMM_TRY(fd_.ioctl(request::GET_REGS, &state.regs));
   VMM_TRY(fd_.ioctl(request::GET_SREGS, &state.sregs));
   return state;
@@ -149,6 +159,7 @@ Result<CpuState> Vcpu::state() {
 }
 
 Result<void> Vcpu::set_state(const CpuState& state) {
+  shares_state_ = false;
   VMM_TRY(fd_.ioctl(request::SET_SREGS, &state.sregs));
   VMM_TRY(fd_.ioctl(request::SET_REGS, &state.regs));
   VMM_TRY(fd_.ioctl(request::SET_DEBUGREGS, &state.debugregs));
@@ -166,6 +177,7 @@ Result<kvm_regs> Vcpu::general_registers() {
 }
 
 Result<void> Vcpu::set_general_registers(const kvm_regs& regs) {
+  shares_state_ = false;
   VMM_TRY(fd_.ioctl(request::SET_REGS, &regs));
   return {};
 }

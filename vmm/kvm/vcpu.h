@@ -96,7 +96,7 @@ class Vcpu final : public VcpuBackend {
   Result<Exit> settle() override;
   Result<CpuState> state() override;
   Result<void> set_state(const CpuState& state) override;
-  // Only general, segment and control registers.
+  // Only general, segment and control registers; behind share_registers() and a run no call of KVM.
   Result<CpuState> brief_state();
   Result<std::uint32_t> mp_state() override;
   std::uint64_t last_rip() const override;
@@ -108,6 +108,8 @@ class Vcpu final : public VcpuBackend {
   void kick() override;
 
   void bind_to_this_thread() override;
+  // From now on KVM leaves the registers in the shared page at every exit: for brief_state().
+  void share_registers();
   // From now on registers_before_last_exit() knows: KVM copies the system registers at every exit,
   // which is some hundredths of it, so only where an exit may destroy them.
   void keep_registers();
@@ -137,6 +139,7 @@ class Vcpu final : public VcpuBackend {
   VcpuOffer offer_;
   bool msrs_found_ = false;
   std::optional<bool> has_tsc_offset_;
+  bool shares_state_ = false;  // the shared page has the registers as they are
   bool keep_registers_ = false;
   kvm_regs previous_regs_{};
   kvm_sregs previous_sregs_{};

@@ -133,6 +133,7 @@ Result<DebugRegisters> Vcpu::debug_registers() {
 }
 
 Result<void> Vcpu::set_debug_registers(const DebugRegisters& wanted) {
+  shares_state_ = false;
   const DebugRegisters now = VMM_TRY(debug_registers());
   const auto differs = [](const auto& a, const auto& b) {
     return std::memcmp(&a, &b, sizeof a) != 0;
@@ -261,6 +262,7 @@ Result<void> Vcpu::write_changed_msrs(const VcpuState& state) {
 }
 
 Result<void> Vcpu::set_full_state(const VcpuState& state) {
+  shares_state_ = false;
   VMM_TRY(find_msrs());
   const bool same_msrs =
       std::ranges::equal(state.msrs, offer_.msrs, {}, [](const auto& msr) { return msr.first; });

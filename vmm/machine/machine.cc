@@ -218,7 +218,9 @@ Result<RunOutcome> Machine::run() {
   };
   hooks.broke = [this](unsigned vcpu, const DebugStop& stop) {
     debug_stops_.lock()->emplace_back(vcpu, stop);
-    wake();
+    // In this order, as await_step() has the opposite one: whoever comes second sees the other.
+    has_stopped_ = true;
+    if (!awaits_step_) wake();
   };
   hooks.ended = [this] { wake(); };
   threads_ = std::make_unique<VcpuThreads>(std::move(backends), std::move(hooks));

@@ -225,6 +225,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   Result<void> start_guest();
   bool is_kept() const;
   Result<void> serve_debugger(const std::vector<pollfd>& fds);
+  Result<void> serve_stops();
+  Result<void> await_step();
   Result<bool> hear_signal();
   std::chrono::nanoseconds serve_deadlines();
   bool halted_for_ever();
@@ -310,6 +312,8 @@ class Machine final : public DebugTarget, public MonitorMachine {
   std::unique_ptr<ControlSession> control_;  // with --ctl
   // Stops of vCPUs that the event loop has not seen yet.
   Guarded<std::vector<std::pair<unsigned, DebugStop>>> debug_stops_;
+  std::atomic<bool> has_stopped_{false};  // there is one in debug_stops_
+  std::atomic<bool> awaits_step_{false};  // the event loop looks at that without being woken
   // Whoever stops the vCPUs holds this; no vCPU's thread takes it. In front of the board's lock.
   std::mutex rest_;
   // What the guest's clocks in KVM said when the machine was paused; nothing while it runs.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "vmm/base/spin.h"
 #include "vmm/machine/control_session.h"
 #include "vmm/machine/debug_arch.h"
 #include "vmm/machine/debug_probe.h"
@@ -124,17 +125,37 @@ Result<void> Machine::start_guest() {
 
 // Two that stopped at the same moment: the second one stands at its breakpoint still, and stops
 // there anew.
-Result<void> Machine::serve_debugger(const std::vector<pollfd>& fds) {
+Result<void> Machine::serve_stops() {
+  has_stopped_ = false;
   const auto stops = std::exchange(*debug_stops_.lock(), {});
-  if (!stops.empty()) {
-    VMM_TRY(pause());
-    if (!threads_->ending()) VMM_TRY(debugger_->stopped(stops.front().first, stops.front().second));
+  if (stops.empty()) return {};
+  VMM_TRY(pause());
+  if (threads_->ending()) return {};
+  return debugger_->stopped(stops.front().first, stops.front().second);
+}
+
+// A step is made sooner than this thread could be woken for it. Of a range some are, then others
+// are heard again.
+Result<void> Machine::await_step() {
+  constexpr int kMostSteps = 64;
+  for (int i = 0; i < kMostSteps && debugger_->debugger().steps_for_user(); ++i) {
+    awaits_step_ = true;
+    spin_until([this] { return has_stopped_.load(); });
+    awaits_step_ = false;
+    if (!has_stopped_) break;
+    VMM_TRY(serve_stops());
   }
+  return {};
+}
+
+Result<void> Machine::serve_debugger(const std::vector<pollfd>& fds) {
+  VMM_TRY(serve_stops());
   if (debugger_->turn_is_overdue()) {
     VMM_TRY(pause());
     if (!threads_->ending()) VMM_TRY(debugger_->pass_turn());
   }
-  return debugger_->serve(fds);
+  VMM_TRY(debugger_->serve(fds));
+  return await_step();
 }
 
 }  // namespace vmm

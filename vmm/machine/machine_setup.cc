@@ -190,6 +190,7 @@ Result<void> Machine::create_vcpus() {
     pointers.push_back(vcpus_.back().get());
     // There KVM resets a vCPU before it tells of its triple fault.
     if (source_.host.backend == KvmBackend::Svm) vcpus_.back()->keep_registers();
+    if (spec_.gdb) vcpus_.back()->share_registers();
     VMM_TRY(set_tsc_rate(*vcpus_.back()));
     VMM_TRY(set_cpu(i));
     power_on_.push_back(VMM_TRY(vcpus_.back()->full_state()));

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "vmm/base/check.h"
+#include "vmm/base/spin.h"
 
 namespace vmm {
 
@@ -38,6 +39,11 @@ bool VcpuThreads::park(unsigned vcpu) {
   std::unique_lock lock(mutex_);
   ++parked_;
   changed_.notify_all();
+  if (std::exchange(bells_[vcpu].eager, false)) {
+    lock.unlock();
+    spin_until([&] { return stop_asked_ || !bells_[vcpu].held; });
+    lock.lock();
+  }
   changed_.wait(lock, [&] { return stop_asked_ || (!bells_[vcpu].held && !ending_); });
   --parked_;
   if (stop_asked_) return false;
@@ -57,6 +63,7 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     return finish(hooks_.handle(*exit, vcpu, backend.last_rip()), vcpu);
   };
   Bell& bell = bells_[vcpu];
+  bool is_complete = false;  // behind a debugger's stop nothing is pending
   // What was asked before the bell is silenced is seen below: pausing, or what before_run looks at.
   for (bell.rung = false; !asked(vcpu); bell.rung = false) {
     if (hooks_.before_run) {
@@ -73,9 +80,10 @@ void VcpuThreads::run_until_asked(unsigned vcpu) {
     if (hooks_.interrupted && exit && std::holds_alternative<Interrupted>(*exit))
       hooks_.interrupted(vcpu, backend.last_rip());
     if (!served(exit)) return;
+    is_complete = std::holds_alternative<DebugStop>(*exit);
   }
   // Complete what is pending; each part of a split access is an exit of its own.
-  while (true) {
+  while (!is_complete) {
     const Result<Exit> rest = backend.settle();
     if (rest && std::holds_alternative<Interrupted>(*rest)) return;
     if (!served(rest)) return;
@@ -124,6 +132,7 @@ bool VcpuThreads::finish(const Step& step, unsigned vcpu) {
   }
   if (const auto* debug = std::get_if<step::Break>(&step)) {
     hold_all();
+    bells_[vcpu].eager = true;
     for (unsigned i = 0; i < vcpus_.size(); ++i)
       if (i != vcpu) wake(i);
     hooks_.broke(vcpu, debug->stop);
@@ -155,6 +164,7 @@ void VcpuThreads::pause() {
   while (parked_ != vcpus_.size()) {
     lock.unlock();
     for (unsigned i = 0; i < vcpus_.size(); ++i) wake(i);
+    spin_until([this] { return parked_ == vcpus_.size(); });
     lock.lock();
     // A kick may hit the moment before KVM_RUN is entered and the flag be taken by a run that was
     // just ending; kicking again costs nothing.

@@ -78,7 +78,8 @@ class VcpuThreads {
     std::atomic<bool> rung{false};  // by wake(), until before_run is asked
     std::atomic<Where> where{Where::Outside};
     bool adopted = false;  // a vCPU that its thread has not taken up yet; under mutex_
-    std::mutex mutex;      // for waiting
+    bool eager = false;  // it stopped for a debugger, who may want the next step; its thread's own
+    std::mutex mutex;    // for waiting
     std::condition_variable changed;
   };
   void wait_for_bell(unsigned vcpu);
@@ -99,7 +100,7 @@ class VcpuThreads {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<bool> stop_asked_{false};
-  unsigned parked_ = 0;
+  std::atomic<unsigned> parked_{0};  // changes under mutex_
   unsigned started_ = 0;
   std::optional<Error> start_error_;
   std::optional<RunOutcome> ending_;

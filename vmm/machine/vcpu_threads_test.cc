@@ -20,6 +20,7 @@ class BusyVcpu final : public VcpuBackend {
     }
     std::this_thread::yield();
     if (fails) return fail(Error::host("KVM_RUN: EFAULT"));
+    if (breaks) return Exit{DebugStop{.exception = 1, .pc = 0, .dr6 = 0, .dr7 = 0}};
     return Exit{Halt{}};
   }
   Result<Exit> settle() override {
@@ -46,6 +47,7 @@ class BusyVcpu final : public VcpuBackend {
   std::atomic<unsigned> settles{0};
   std::atomic<unsigned> pending_parts{0};
   std::atomic<bool> fails{false};
+  std::atomic<bool> breaks{false};
   std::atomic<bool> quiet{false};  // the guest leaves for nothing but a kick
 
  private:
@@ -163,6 +165,18 @@ TEST_F(VcpuThreadsTest, a_debug_stop_parks_everyone_and_the_run_goes_on_after_it
   EXPECT_EQ(handled, before);
   threads.resume();
   while (handled == before) std::this_thread::yield();
+  threads.stop();
+}
+
+TEST_F(VcpuThreadsTest, behind_a_stop_for_a_debugger_nothing_is_pending) {
+  VcpuThreads& threads = make(1);
+  vcpus_[0]->breaks = true;
+  break_at = 1;
+  ASSERT_TRUE(threads.start());
+  threads.resume();
+  while (broke < 0) std::this_thread::yield();
+  threads.pause();
+  EXPECT_EQ(vcpus_[0]->settles, 0U);
   threads.stop();
 }
 
