@@ -282,7 +282,7 @@ MaybeVerdict emulation_unsupported(const Facts& f) {
   return v;
 }
 
-constexpr Rule kRules[] = {
+constexpr Rule kCodeRules[] = {
     {"pdpte-ps-without-pdpe1gb", pdpte_ps},
     {"pdpte-ps-host-lacks-1gib", pdpte_ps_host},
     {"executes-in-hole", executes_in_hole},
@@ -296,6 +296,6 @@ constexpr Rule kRules[] = {
 
 }  // namespace
 
-std::span<const Rule> code_rules() { return kRules; }
+std::span<const Rule> code_rules() { return kCodeRules; }
 
 }  // namespace vmm

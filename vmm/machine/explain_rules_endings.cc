@@ -242,7 +242,7 @@ MaybeVerdict exception_during_delivery(const Facts& f) {
   return v;
 }
 
-constexpr Rule kRules[] = {
+constexpr Rule kEndingRules[] = {
     {"vm-entry-refused", vm_entry_refused},
     {"reset-from-l2", reset_from_l2},
     {"processor-started-in-nothing", started_in_nothing},
@@ -260,6 +260,6 @@ constexpr Rule kRules[] = {
 
 }  // namespace
 
-std::span<const Rule> ending_rules() { return kRules; }
+std::span<const Rule> ending_rules() { return kEndingRules; }
 
 }  // namespace vmm

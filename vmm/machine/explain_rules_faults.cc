@@ -167,7 +167,7 @@ MaybeVerdict fault_at_cr2(const Facts& f) {
   return v;
 }
 
-constexpr Rule kRules[] = {
+constexpr Rule kFaultRules[] = {
     {"instruction-lacks-cpuid-bit", lacks_cpuid_bit},
     {"instruction-denied-to-l2", denied_to_l2},
     {"instruction-not-enabled", not_enabled},
@@ -183,6 +183,6 @@ constexpr Rule kRules[] = {
 
 }  // namespace
 
-std::span<const Rule> fault_rules() { return kRules; }
+std::span<const Rule> fault_rules() { return kFaultRules; }
 
 }  // namespace vmm
