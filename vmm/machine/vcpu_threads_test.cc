@@ -66,10 +66,10 @@ class VcpuThreadsTest : public testing::Test {
       return {};
     };
     hooks.handle = [this](const Exit&, unsigned vcpu, Gva) -> Step {
-      ++handled;
+      const unsigned number = ++handled;
       if (wakes_itself) threads_->wake(vcpu);
-      if (handled == end_at) return step::Stop{ending::TripleFault{vcpu}};
-      if (handled == break_at) return step::Break{{.exception = 3, .pc = 0x77, .dr6 = 0, .dr7 = 0}};
+      if (number == end_at) return step::Stop{ending::TripleFault{vcpu}};
+      if (number == break_at) return step::Break{{.exception = 3, .pc = 0x77, .dr6 = 0, .dr7 = 0}};
       return step::Continue{};
     };
     hooks.broke = [this](unsigned vcpu, const DebugStop& stop) {
