@@ -56,10 +56,10 @@ Result<void> set_nonblocking(int fd);
 long read_some(const Fd& fd, std::span<std::uint8_t> room);
 long write_some(const Endpoint& sink, std::span<const std::uint8_t> bytes);
 
-// Unix sockets at paths of any length. Errors are of kind Usage and name the path.
 // Makes room for a socket: one at `path` that nobody listens on any more, as a killed program
 // leaves it, is removed. What else stands there, in words; nothing where `path` is free.
 std::optional<std::string_view> clear_socket_path(const std::string& path);
+// Unix sockets at paths of any length. Errors are of kind Usage and name the path.
 Result<Fd> listen_unix(const std::string& path);   // non-blocking, only for this user
 Result<Fd> connect_unix(const std::string& path);  // non-blocking once connected
 

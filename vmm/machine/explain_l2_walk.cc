@@ -1,6 +1,4 @@
 // Where addresses of a guest's guest lead, step by step.
-#include <algorithm>
-
 #include "vmm/machine/explain_facts.h"
 #include "vmm/machine/explain_nested_parts.h"
 #include "vmm/nested/ept.h"
@@ -13,28 +11,33 @@ namespace {
 using nested::VmcbId;
 using nested::VmcsField;
 
-NestedWalk of_ept(Gpa address, const nested::EptWalk& walk) {
-  NestedWalk result{.address = address,
-                    .gpa = walk.address,
-                    .page_size = walk.page_size,
-                    .writable = walk.writable,
-                    .executable = walk.executable,
-                    .failure = walk.failure};
-  for (const nested::EptStep& step : walk.steps)
-    result.steps.push_back({std::string(step.entry_name), step.index, step.entry_gpa, step.entry});
+// Both kinds of tables tell their steps alike.
+template <typename Steps>
+std::vector<NestedWalk::Step> steps_of(const Steps& steps) {
+  std::vector<NestedWalk::Step> result;
+  for (const auto& step : steps)
+    result.push_back({std::string(step.entry_name), step.index, step.entry_gpa, step.entry});
   return result;
 }
 
+NestedWalk of_ept(Gpa address, const nested::EptWalk& walk) {
+  return {.address = address,
+          .steps = steps_of(walk.steps),
+          .gpa = walk.address,
+          .page_size = walk.page_size,
+          .writable = walk.writable,
+          .executable = walk.executable,
+          .failure = walk.failure};
+}
+
 NestedWalk of_npt(Gpa address, const Walk& walk) {
-  NestedWalk result{.address = address,
-                    .gpa = walk.gpa,
-                    .page_size = walk.page_size,
-                    .writable = walk.writable,
-                    .executable = walk.executable,
-                    .failure = walk.failure ? walk.failure->text : ""};
-  for (const WalkStep& step : walk.steps)
-    result.steps.push_back({std::string(step.entry_name), step.index, step.entry_gpa, step.entry});
-  return result;
+  return {.address = address,
+          .steps = steps_of(walk.steps),
+          .gpa = walk.gpa,
+          .page_size = walk.page_size,
+          .writable = walk.writable,
+          .executable = walk.executable,
+          .failure = walk.failure ? walk.failure->text : ""};
 }
 
 }  // namespace

@@ -47,17 +47,30 @@ MonitorAnswer dumped(const Request& r, const std::string& what,
       nested::dump_text(model.empty() ? what : what + ", CPU model " + printable(model), bytes));
 }
 
+// A control block in memory, of either vendor.
+struct ControlPage {
+  static constexpr std::size_t kSize = 4096;
+  static_assert(kSize == nested::kVmcsBytes && kSize == nested::kVmcbSize);
+  Gpa address;
+  std::array<std::uint8_t, kSize> bytes;
+};
+
+Result<ControlPage> page_at(const Request& r, std::string_view word) {
+  const auto address = number_of(r.scene, word);
+  if (!address) return fail(Error::usage(fmt::format("{}: no address", printable(word))));
+  ControlPage page{.address = *address, .bytes = {}};
+  if (!r.scene.target.memory().read(*address, page.bytes))
+    return fail(Error::usage(fmt::format("{:X}h is not RAM", *address)));
+  return page;
+}
+
 // The current VMCS of the vCPU, from KVM, or one that lies in memory as VMCLEAR left it.
 Result<nested::VmxEntry> entry_of(const Request& r, const HypervisorState& hypervisor,
                                   std::span<const std::string_view> where) {
   if (!where.empty()) {
-    const auto address = number_of(r.scene, where[0]);
-    if (!address) return fail(Error::usage(fmt::format("{}: no address", printable(where[0]))));
-    std::array<std::uint8_t, nested::kVmcsBytes> bytes{};
-    if (!r.scene.target.memory().read(*address, bytes))
-      return fail(Error::usage(fmt::format("{:X}h is not RAM", *address)));
-    nested::VmxEntry entry{.vmcs = VMM_TRY(nested::Vmcs::from(bytes))};
-    entry.vmcs_address = *address;
+    const ControlPage page = VMM_TRY(page_at(r, where[0]));
+    nested::VmxEntry entry{.vmcs = VMM_TRY(nested::Vmcs::from(page.bytes))};
+    entry.vmcs_address = page.address;
     return entry;
   }
   if (hypervisor.nested.empty())
@@ -90,23 +103,9 @@ MonitorAnswer vmcs_diff(const Request& r, const HypervisorState& hypervisor,
   return differences(nested::vmcs_diff_text(left->vmcs, right->vmcs));
 }
 
-struct VmcbPage {
-  Gpa address;
-  std::array<std::uint8_t, nested::kVmcbSize> bytes;
-};
-
-Result<VmcbPage> vmcb_at(const Request& r, std::string_view word) {
-  const auto address = number_of(r.scene, word);
-  if (!address) return fail(Error::usage(fmt::format("{}: no address", printable(word))));
-  VmcbPage page{.address = *address, .bytes = {}};
-  if (!r.scene.target.memory().read(*address, page.bytes))
-    return fail(Error::usage(fmt::format("{:X}h is not RAM", *address)));
-  return page;
-}
-
 MonitorAnswer vmcb_diff(const Request& r, std::span<const std::string_view> where) {
   if (where.size() != 2) return usage();
-  const auto left = vmcb_at(r, where[0]), right = vmcb_at(r, where[1]);
+  const auto left = page_at(r, where[0]), right = page_at(r, where[1]);
   if (!left) return failed(left.error());
   if (!right) return failed(right.error());
   return differences(nested::vmcb_diff_text(nested::Vmcb(left->bytes), nested::Vmcb(right->bytes)));
@@ -126,9 +125,9 @@ MonitorAnswer level(const Request& r) {
 
 MonitorAnswer vmcs(const Request& r) {
   const Wish wish = wish_of(r);
+  if (wish.act != "diff" && wish.rest.size() > 1) return usage();
   const HypervisorState hypervisor = r.scene.machine.hypervisor_state(r.scene.vcpu);
   if (wish.act == "diff") return vmcs_diff(r, hypervisor, wish.rest);
-  if (wish.rest.size() > 1) return usage();
   auto entry = entry_of(r, hypervisor, wish.rest);
   if (!entry) return failed(entry.error());
   if (wish.act == "dump") {
@@ -152,7 +151,7 @@ MonitorAnswer vmcb(const Request& r) {
   const Wish wish = wish_of(r);
   if (wish.act == "diff") return vmcb_diff(r, wish.rest);
   if (wish.rest.size() != 1) return usage();
-  const auto page = vmcb_at(r, wish.rest[0]);
+  const auto page = page_at(r, wish.rest[0]);
   if (!page) return failed(page.error());
   if (wish.act == "dump")
     return dumped(r, fmt::format("VMCB at {:X}h", page->address), page->bytes);
