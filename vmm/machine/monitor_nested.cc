@@ -151,6 +151,8 @@ MonitorAnswer vmcb(const Request& r) {
   const Wish wish = wish_of(r);
   if (wish.act == "diff") return vmcb_diff(r, wish.rest);
   if (wish.rest.size() != 1) return usage();
+  if (!number_of(r.scene, wish.rest[0]))
+    return usage(fmt::format("{}: no address", printable(wish.rest[0])));
   const auto page = page_at(r, wish.rest[0]);
   if (!page) return failed(page.error());
   if (wish.act == "dump")

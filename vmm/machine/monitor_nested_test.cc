@@ -77,6 +77,7 @@ TEST_F(MonitorNested, what_there_is_not_is_said) {
   EXPECT_EQ(ask("vmcs diff").status, Status::Usage);
   EXPECT_EQ(ask("vmcs diff 1 2 3").status, Status::Usage);
   EXPECT_EQ(ask("vmcb").status, Status::Usage);
+  EXPECT_EQ(ask("vmcb nowhere").status, Status::Usage);
   EXPECT_EQ(ask("vmcb diff 0x60000").status, Status::Usage);
 }
 
